@@ -1,0 +1,236 @@
+"""What a value of the configuration may be.
+
+A check turns the value that a file holds into the one pupgevent works with,
+or says in one line what is wrong with it. Each knows nothing of keys, files
+and lines: `keys` says which key takes which check, `reader` walks along them.
+"""
+
+import ipaddress
+import math
+import os
+import re
+import socket
+import sys
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple, Union
+
+from wording import nearest, show
+
+#: Longest time that any key may name, in seconds: a year.
+LONGEST = 366 * 24 * 3600
+#: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
+SOCKET_PATH_LIMIT = 107
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+class Wrong(Exception):
+    """A value is not what its key takes; `reason` ends the line about it.
+
+    Without a reason the line is "VALUE is not ALLOWED". `inside` leads from
+    the key to the part of its value that is meant: an index, a name.
+    """
+
+    def __init__(self, reason: Optional[str] = None, *inside: Union[str, int]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.inside = inside
+
+
+class Check(NamedTuple):
+    """`convert(value, folder)` gives the value to work with, or raises Wrong."""
+
+    #: Ends the sentence "it is not …", and is the type in the reference.
+    allowed: str
+    convert: Callable[[Any, str], Any]
+
+
+def string(value: Any) -> str:
+    """A string that is not empty and that the system could be given."""
+    if not isinstance(value, str) or not value:
+        raise Wrong()
+    reason = unusable(value)
+    if reason:
+        raise Wrong("it " + reason)
+    return value
+
+
+def unusable(value: str) -> Optional[str]:
+    """Why the system could not be given the string; none of it is part of the answer."""
+    if "\0" in value:
+        return "has a NUL character in it"
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        reason = "has characters in it that the locale's encoding lacks (%s)"
+        return reason % sys.getfilesystemencoding()
+    return None
+
+
+def boolean() -> Check:
+    def convert(value: Any, folder: str) -> bool:
+        if not isinstance(value, bool):
+            raise Wrong()
+        return value
+
+    return Check("a boolean: true or false", convert)
+
+
+def text(allowed: str, pattern: str = ".+") -> Check:
+    """A string that the pattern matches as a whole."""
+    matches = re.compile(pattern, re.DOTALL)
+
+    def convert(value: Any, folder: str) -> str:
+        if not matches.fullmatch(string(value)):
+            raise Wrong()
+        return str(value)
+
+    return Check(allowed, convert)
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number between the two, both included."""
+
+    def convert(value: Any, folder: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise Wrong()
+        return value
+
+    return Check("a whole number from %d to %d" % (least, most), convert)
+
+
+def port() -> Check:
+    return Check("a port from 1 to 65535", whole(1, 65535).convert)
+
+
+def duration(unit: str, above_zero: bool = False) -> Check:
+    """A time in "s" or "ms"; pupgevent works with float seconds."""
+    parts = {"s": 1, "ms": 1000}[unit]
+
+    def convert(value: Any, folder: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Wrong()
+        if not math.isfinite(value) or not 0 <= value <= LONGEST * parts:
+            raise Wrong()
+        if above_zero and value == 0:
+            raise Wrong()
+        return value / parts
+
+    least = "above" if above_zero else "from"
+    words = {"s": "seconds", "ms": "milliseconds"}[unit]
+    return Check("a number of %s %s 0, at most a year" % (words, least), convert)
+
+
+def choice(kind: str, names: Sequence[str]) -> Check:
+    """One of a few words; a near miss gets the word that was meant."""
+    listed = ", ".join(names)
+
+    def convert(value: Any, folder: str) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        meant = nearest(value, names) if isinstance(value, str) else None
+        hint = ": did you mean %s?" % show(meant) if meant else ""
+        raise Wrong("%s is not a %s%s (%s)" % (show(value), kind, hint, listed))
+
+    return Check("a %s: %s" % (kind, listed), convert)
+
+
+def instances(most: int) -> Check:
+    """How many: a number, or "auto" for one per CPU that we may run on."""
+    number = whole(1, most)
+
+    def convert(value: Any, folder: str) -> int:
+        if value == "auto":
+            return min(len(os.sched_getaffinity(0)), most)
+        return int(number.convert(value, folder))
+
+    return Check('%s, or "auto"' % number.allowed, convert)
+
+
+def absolute(value: Any, folder: str) -> str:
+    """A path, from the folder on where it is relative."""
+    return os.path.normpath(os.path.join(folder, string(value)))
+
+
+def folder_path() -> Check:
+    """A folder that is there."""
+
+    def convert(value: Any, folder: str) -> str:
+        path = absolute(value, folder)
+        if not os.path.isdir(path):
+            raise Wrong("%s is not an existing folder" % show(value))
+        return path
+
+    return Check("a path of an existing folder", convert)
+
+
+def file_path(limit: int = 4096) -> Check:
+    """A file, there already or not."""
+
+    def convert(value: Any, folder: str) -> str:
+        path = absolute(value, folder)
+        if len(os.fsencode(path)) > limit:
+            raise Wrong("%s is longer than %d bytes" % (show(path), limit))
+        if value.endswith("/") or os.path.isdir(path):
+            raise Wrong("%s is a folder, not a file" % show(value))
+        return path
+
+    return Check("a path of a file", convert)
+
+
+def existing_file() -> Check:
+    """A file that is there and can be read."""
+
+    def convert(value: Any, folder: str) -> str:
+        path = absolute(value, folder)
+        if not os.path.isfile(path) or not os.access(path, os.R_OK):
+            raise Wrong()
+        return path
+
+    return Check("a path of a readable file", convert)
+
+
+def host() -> Check:
+    """An address; no name, because a name would need a look-up."""
+
+    def convert(value: Any, folder: str) -> str:
+        if value == "localhost":
+            return "127.0.0.1"
+        address = _address(value) if isinstance(value, str) else None
+        if address is None:
+            raise Wrong()
+        return address
+
+    return Check('an IPv4 or IPv6 address, or "localhost"', convert)
+
+
+def _address(value: str) -> Optional[str]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, value))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def networks() -> Check:
+    """Addresses and networks ("10.0.0.0/8"), as objects of `ipaddress`."""
+
+    def convert(value: Any, folder: str) -> Tuple[Network, ...]:
+        if not isinstance(value, list) or not value:
+            raise Wrong()
+        return tuple(_network(item, index) for index, item in enumerate(value))
+
+    return Check("an array of addresses or networks", convert)
+
+
+def _network(value: Any, index: int) -> Network:
+    try:
+        return ipaddress.ip_network(string(value))
+    except (Wrong, ValueError):
+        reason = '%s is not an address or network such as "10.0.0.0/8"'
+        raise Wrong(reason % show(value), index) from None

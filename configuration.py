@@ -1,0 +1,314 @@
+"""The configuration file, read and checked: a `Configuration`, or one line that says what is wrong.
+
+`load` is pure: it reads the file and what the file names (folders, users), starts
+nothing and may run in a worker thread. The tuples hold what pupgevent works with:
+every path is absolute, every time is float seconds, every default is filled in, and
+two of them are equal exactly when nothing differs, which is what a reload looks at.
+"""
+
+import os
+from itertools import chain
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import checks
+import documents
+import keys
+import reader
+from errors import ConfigurationError
+from records import Fields
+from wording import Path, show, spelled
+
+
+class Logger(NamedTuple):
+    console: bool
+    stdout: Optional[str]
+    stderr: Optional[str]
+    #: None: if the console is a terminal.
+    colors: Optional[bool]
+    max_bytes: int
+    backups: int
+
+
+class Control(NamedTuple):
+    #: None: a path that follows from the configuration file's.
+    socket: Optional[str]
+
+
+class Dashboard(NamedTuple):
+    port: int
+    host: str
+    token: Optional[str]
+
+
+class Health(NamedTuple):
+    #: None: a TCP connect is enough.
+    path: Optional[str]
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+    restart: bool
+
+
+class Tls(NamedTuple):
+    cert: str
+    key: str
+    min_version: str
+
+
+class Cluster(NamedTuple):
+    """Several instances; with a common port also a balancer in front of them."""
+
+    instances: int
+    start_port: Optional[int]
+    common_port: Optional[int]
+    common_host: str
+    instance_host: str
+    strategy: str
+    ready_timeout: float
+    connect_timeout: float
+    queue_timeout: float
+    queue_limit: int
+    #: 0: no limit.
+    max_connections: int
+    #: 0: never.
+    idle_timeout: float
+    #: 0: never.
+    half_close_timeout: float
+    health: Optional[Health]
+    proxy_protocol: Optional[str]
+    accept_proxy_from: Optional[Tuple[checks.Network, ...]]
+    tls: Optional[Tls]
+
+
+class Process(NamedTuple):
+    """One application; `user` and `group` are names, None means pupgevent's own."""
+
+    id: str
+    cmd: Union[str, Tuple[str, ...]]
+    autostart: bool
+    cwd: str
+    env: Mapping[str, str]
+    #: Folders between colons, to be appended to PATH.
+    path: Optional[str]
+    pid_file: Optional[str]
+    user: Optional[str]
+    group: Optional[str]
+    restart: str
+    restart_delay: float
+    restart_max_delay: float
+    restart_limit: Optional[int]
+    timeout: Optional[float]
+    terminate_grace_period: float
+    terminate_timeout: float
+    #: The number of a signal.
+    stop_signal: int
+    essential: bool
+    logger: Logger
+    cluster: Optional[Cluster]
+
+
+class Configuration(NamedTuple):
+    """Everything that one file says."""
+
+    #: As the user named it.
+    path: str
+    real_path: str
+    folder: str
+    name: str
+    processes: Tuple[Process, ...]
+    logger: Logger
+    control: Control
+    dashboard: Optional[Dashboard]
+
+
+#: The keys in Markdown, as the README has them.
+reference = keys.reference
+
+
+def load(path: str, everything: bool = False) -> Configuration:
+    """The configuration in a file; raises ConfigurationError, whose text is one line.
+
+    `everything` lets the keys through that are checked but not yet supported.
+    """
+    document = documents.read(path)
+    configuration = _configuration(path, reader.read(document, path, everything))
+    clash = conflict(configuration)
+    if clash is not None:
+        line = document.line(*clash.where)
+        raise ConfigurationError(path, line, "%s: %s" % (spelled(clash.where), clash.reason))
+    return configuration
+
+
+def _configuration(path: str, top: Fields) -> Configuration:
+    return Configuration(
+        path=path,
+        real_path=os.path.realpath(path),
+        folder=top["folder"],
+        name=top["name"],
+        processes=tuple(_process(fields) for fields in top["processes"]),
+        logger=Logger(**top["logger"]),
+        control=Control(**top["control"]),
+        dashboard=Dashboard(**top["dashboard"]) if top["dashboard"] else None,
+    )
+
+
+def _process(fields: Fields) -> Process:
+    cluster = _cluster(fields["cluster"]) if fields["cluster"] else None
+    changed = {"logger": Logger(**fields["logger"]), "cluster": cluster}
+    return Process(**dict(fields, **changed))
+
+
+def _cluster(fields: Fields) -> Cluster:
+    health = Health(**fields["health"]) if fields["health"] else None
+    tls = Tls(**fields["tls"]) if fields["tls"] else None
+    return Cluster(**dict(fields, health=health, tls=tls))
+
+
+def instance_names(process: Process) -> Tuple[str, ...]:
+    """What the instances of a process are called: ID-1 to ID-N, or just its id."""
+    if process.cluster is None:
+        return (process.id,)
+    return tuple("%s-%d" % (process.id, n + 1) for n in range(process.cluster.instances))
+
+
+def instance_port(process: Process, index: int) -> Optional[int]:
+    """The port of an instance, which counts from 0; None where it has none."""
+    if process.cluster is None or process.cluster.start_port is None:
+        return None
+    return process.cluster.start_port + index
+
+
+class Conflict(NamedTuple):
+    """Keys that are right each by itself and cannot all be had."""
+
+    where: Path
+    reason: str
+
+
+def conflict(configuration: Configuration) -> Optional[Conflict]:
+    """The first thing in which the parts of a configuration are at odds, or None.
+
+    `load` has looked; whoever changes a configuration (a cluster scales) looks again.
+    """
+    found = chain(
+        _taken_names(configuration.processes),
+        chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
+        _open_dashboard(configuration.dashboard),
+        _taken_ports(configuration),
+        _taken_pid_files(configuration.processes),
+    )
+    return next(found, None)
+
+
+def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
+    taken: Dict[str, str] = {"all": '"all" means every process in the commands, and no single one'}
+    for index, process in enumerate(processes):
+        where = ("processes", index, "id")
+        instances = instance_names(process) if process.cluster else ()
+        for name in (process.id,) + instances:
+            if name in taken:
+                own = "" if name == process.id else "its instance %s: " % show(name)
+                yield Conflict(where, own + taken[name])
+        taken[process.id] = "%s is the id of processes[%d] already" % (show(process.id), index)
+        for name in instances:
+            taken[name] = "%s is the name of an instance of %s" % (show(name), show(process.id))
+
+
+def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
+    """What is at odds inside one process."""
+    where: Path = ("processes", index)
+    if process.restart_max_delay < process.restart_delay:
+        delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
+        reason = "%.12g is less than restartDelayMs, which is %.12g" % delays
+        yield Conflict(where + ("restartMaxDelayMs",), reason)
+    cluster = process.cluster
+    if cluster is None:
+        return
+    where += ("cluster",)
+    if cluster.common_port and not cluster.start_port:
+        yield Conflict(where + ("commonPort",), "it needs startPort as well, for the instances")
+    last = (cluster.start_port or 1) + cluster.instances - 1
+    if last > 65535:
+        reason = "the last of %d instances would get port %d: the highest is 65535"
+        yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
+
+
+def _open_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
+    if dashboard and not dashboard.token and not checks.is_loopback(dashboard.host):
+        reason = "%s is not a loopback address: token is required with it"
+        yield Conflict(("dashboard", "host"), reason % show(dashboard.host))
+
+
+class _Claim(NamedTuple):
+    """Ports that one key asks for."""
+
+    where: Path
+    first: int
+    last: int
+    #: The address that pupgevent itself listens on; None for what an application does.
+    host: Optional[str]
+    owner: str
+
+    @property
+    def ports(self) -> str:
+        if self.first == self.last:
+            return "port %d" % self.first
+        return "ports %d to %d" % (self.first, self.last)
+
+    def relation(self, other: "_Claim") -> str:
+        if self.first < self.last:
+            return "overlap"
+        return "lies within" if other.first < other.last else "is already"
+
+    def clashes(self, other: "_Claim") -> bool:
+        """Whether the two cannot share a port: what address an application takes is not known."""
+        return self.host is None or other.host is None or _overlap(self.host, other.host)
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether one port cannot be had at both addresses: `::` takes IPv4 too."""
+    wide = {"::"} | ({"0.0.0.0"} if ":" not in host + other else set())
+    return host == other or host in wide or other in wide
+
+
+def _claims(configuration: Configuration) -> Iterator[_Claim]:
+    for index, process in enumerate(configuration.processes):
+        cluster = process.cluster
+        if cluster is None:
+            continue
+        where, owner = ("processes", index, "cluster"), show(process.id)
+        if cluster.start_port is not None:
+            last = cluster.start_port + cluster.instances - 1
+            whose = "the instances of " + owner
+            yield _Claim(where + ("startPort",), cluster.start_port, last, None, whose)
+        if cluster.common_port is not None:
+            port, host = cluster.common_port, cluster.common_host
+            yield _Claim(where + ("commonPort",), port, port, host, "the balancer of " + owner)
+    dashboard = configuration.dashboard
+    if dashboard is not None:
+        port = dashboard.port
+        yield _Claim(("dashboard", "port"), port, port, dashboard.host, "the dashboard")
+
+
+def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
+    taken: Dict[int, List[_Claim]] = {}
+    for claim in _claims(configuration):
+        for port in range(claim.first, claim.last + 1):
+            beside = taken.setdefault(port, [])
+            for other in filter(claim.clashes, beside):
+                words = (claim.ports, claim.relation(other), other.ports, other.owner)
+                yield Conflict(claim.where, "%s %s %s of %s" % words)
+            beside.append(claim)
+
+
+def _taken_pid_files(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
+    taken: Dict[str, int] = {}
+    for index, process in enumerate(processes):
+        if process.pid_file is None:
+            continue
+        if process.pid_file in taken:
+            reason = "%s is the pidFile of processes[%d] already"
+            where = ("processes", index, "pidFile")
+            yield Conflict(where, reason % (show(process.pid_file), taken[process.pid_file]))
+        taken[process.pid_file] = index

@@ -1,0 +1,341 @@
+"""Every key of the configuration file: one record each, and nothing told twice.
+
+A record holds the key's spelling, what it takes, its default, its meaning and its unit.
+The validation, the README's reference and the test of conf/full.toml come from these
+records. A record made with `_later` is parsed and checked, and refused as not yet
+supported, because nothing acts on it yet: `_key` in its place lifts that.
+"""
+
+from typing import Any, Tuple
+
+import checks
+import childchecks
+import records
+from records import REQUIRED, Derived, Fields, Key, Table, nothing
+
+STRATEGIES = ("round-robin", "least-connections", "ip-hash", "least-time")
+RESTARTS = ("always", "error", "never")
+PROXY_PROTOCOLS = ("v1", "v2")
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+
+#: What Pup takes and pupgevent does not, wherever Pup has it.
+PUPS = frozenset(
+    "api bootstrap cron decorate decorateFiles internalLogHours overrun plugins telemetry"
+    " terminate watch watcher worker".split()
+)
+#: Taken at the top and passed over: editors look for it in JSON.
+IGNORED = frozenset(["$schema"])
+#: What ids and names are made of, as a class of a regular expression has it.
+NAME_LETTERS = "a-zA-Z0-9@._-"
+LONGEST_NAME = 64
+#: Most instances of one process: beyond it a slip of the finger is likelier than a machine.
+MOST_INSTANCES = 1000
+#: Most of what a kernel would ever hold: connections, clients in a queue, restarts.
+MANY = 10**6
+
+_NAME = checks.text(
+    "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % LONGEST_NAME,
+    "[%s]{1,%d}" % (NAME_LETTERS, LONGEST_NAME),
+)
+
+
+def _key(name: str, check: Any, default: Any, meaning: str, secret: bool = False) -> Key:
+    return Key(name, check, default, meaning, secret=secret)
+
+
+def _later(name: str, check: Any, default: Any, meaning: str) -> Key:
+    return Key(name, check, default, meaning, supported=False)
+
+
+def _ms(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+    return Key(name, checks.duration("ms", above_zero), default, meaning, "ms")
+
+
+def _seconds(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+    return Key(name, checks.duration("s", above_zero), default, meaning, "s")
+
+
+_LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
+
+LOGGER = Table(
+    "logger",
+    (
+        _key("console", checks.boolean(), True, "print log lines on stdout"),
+        _later("stdout", checks.file_path(), nothing(), _LOG_FILE % "stdout"),
+        _later(
+            "stderr",
+            checks.file_path(),
+            Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
+            _LOG_FILE % "stderr",
+        ),
+        _key("colors", checks.boolean(), nothing("on a terminal"), "colour what is printed"),
+        _later(
+            "maxBytes",
+            checks.whole(0, 2**40),
+            50 * 1024 * 1024,
+            "size at which a log file is rotated; 0 is never",
+        )._replace(unit="bytes"),
+        _later("backups", checks.whole(0, 1000), 10, "rotated log files that are kept"),
+    ),
+)
+
+
+def _inherited(key: Key) -> Key:
+    def find(own: Fields, top: Fields) -> Any:
+        if key.name == "stderr" and own["stdout"] != top["logger"]["stdout"]:
+            return own["stdout"]
+        return top["logger"][key.field]
+
+    return key._replace(default=Derived("the top level's", find))
+
+
+PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))
+
+CONTROL = Table(
+    "control",
+    (
+        _key(
+            "socket",
+            checks.file_path(checks.SOCKET_PATH_LIMIT),
+            nothing("named after the file's path"),
+            "path of the control socket, by which the other commands reach this supervisor",
+        ),
+    ),
+)
+
+DASHBOARD = Table(
+    "dashboard",
+    (
+        _key("port", checks.port(), REQUIRED, "port of the page and of the metrics"),
+        _key("host", checks.host(), "127.0.0.1", "address to listen on"),
+        _key(
+            "token",
+            checks.text("a string of printable ASCII without spaces", "[!-~]{1,512}"),
+            nothing(),
+            "what a client has to show; required where `host` is not a loopback address",
+            secret=True,
+        ),
+    ),
+)
+
+HEALTH = Table(
+    "processes.cluster.health",
+    (
+        _key(
+            "path",
+            checks.text("a path that starts with /", "/[!-~]*"),
+            nothing(),
+            "HTTP GET of it, 2xx or 3xx passes; without it a TCP connect does",
+        ),
+        _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
+        _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
+        _key("rise", checks.whole(1, 1000), 2, "passes in a row that bring an instance up"),
+        _key("fall", checks.whole(1, 1000), 3, "failures in a row that take it down"),
+        _key(
+            "restart",
+            checks.boolean(),
+            False,
+            "restart an instance that is down; else it is only out of rotation",
+        ),
+    ),
+)
+
+TLS = Table(
+    "processes.cluster.tls",
+    (
+        _key("cert", checks.existing_file(), REQUIRED, "certificate and its chain, PEM"),
+        _key("key", checks.existing_file(), REQUIRED, "private key, PEM", secret=True),
+        _key(
+            "minVersion",
+            checks.choice("TLS version", TLS_VERSIONS),
+            "TLSv1.2",
+            "oldest protocol that is spoken",
+        ),
+    ),
+)
+
+CLUSTER = Table(
+    "processes.cluster",
+    (
+        _key("instances", checks.instances(MOST_INSTANCES), 1, 'how many; "auto": one per CPU'),
+        _key(
+            "startPort",
+            checks.port(),
+            nothing(),
+            "instance n, from 0, gets `startPort` + n; required with `commonPort`",
+        ),
+        _key("commonPort", checks.port(), nothing("none: no balancer"), "where clients connect"),
+        _key("commonHost", checks.host(), "0.0.0.0", "address to listen on; `::` takes IPv4 too"),
+        _key("instanceHost", checks.host(), "127.0.0.1", "address where the instances listen"),
+        _key(
+            "strategy",
+            checks.choice("strategy", STRATEGIES),
+            "round-robin",
+            "which instance gets the next client",
+        ),
+        _ms(
+            "readyTimeoutMs",
+            30000,
+            "an instance whose port does not accept by then is killed: a failed start",
+            above_zero=True,
+        ),
+        _ms("connectTimeoutMs", 2000, "for one attempt to reach an instance", above_zero=True),
+        _ms(
+            "queueTimeoutMs",
+            10000,
+            "how long a client waits when no instance can take it; then it is closed",
+        ),
+        _key("queueLimit", checks.whole(0, MANY), 1024, "how many clients wait"),
+        _key(
+            "maxConnections",
+            checks.whole(0, MANY),
+            0,
+            "per instance, beyond it clients queue; 0 is no limit",
+        ),
+        _ms(
+            "idleTimeoutMs",
+            3600000,
+            "a connection without a byte either way for so long is closed; 0 is never",
+        ),
+        _ms("halfCloseTimeoutMs", 60000, "the same once one side has finished; 0 is never"),
+        _later("health", HEALTH, nothing(), "active checks, below"),
+        _later(
+            "proxyProtocol",
+            checks.choice("PROXY protocol", PROXY_PROTOCOLS),
+            nothing(),
+            "announce the client's address to the instances",
+        ),
+        _later(
+            "acceptProxyFrom",
+            checks.networks(),
+            nothing(),
+            "whose PROXY header is believed; `ip-hash` then uses the real client",
+        ),
+        _later("tls", TLS, nothing(), "TLS ends at the common port, below"),
+    ),
+)
+
+
+def _max_delay(own: Fields, top: Fields) -> float:
+    return max(30.0, float(own["restart_delay"]))
+
+
+def _grace_period(own: Fields, top: Fields) -> float:
+    if top["terminate_grace_period"] is not None:
+        return float(top["terminate_grace_period"])
+    return 10.0 if own["cluster"] and own["cluster"]["common_port"] else 0.0
+
+
+PROCESS = Table(
+    "processes",
+    (
+        _key("id", _NAME, REQUIRED, "unique, also against the ids of instances; never `all`"),
+        _key(
+            "cmd",
+            childchecks.command(),
+            REQUIRED,
+            "a string for `/bin/sh -c`, or an array of strings that is run as it is",
+        ),
+        _key(
+            "autostart",
+            checks.boolean(),
+            False,
+            "start with pupgevent; without it only `pupgevent start` starts it",
+        ),
+        _key(
+            "cwd",
+            checks.folder_path(),
+            Derived("the file's folder", lambda own, top: top["folder"]),
+            "folder it starts in",
+        ),
+        _key("env", childchecks.environment(), {}, "extra variables", secret=True),
+        _key("path", childchecks.search_path(), nothing(), "appended to its `PATH`"),
+        _key(
+            "pidFile",
+            checks.file_path(),
+            nothing(),
+            "written at start, removed at exit; of several instances each has its own, with"
+            " its number before the suffix: `app.pid` becomes `app-1.pid`",
+        ),
+        _key("user", childchecks.user(), nothing(), "run as this user (root only)"),
+        _key("group", childchecks.group(), nothing(), "run as this group (root only)"),
+        _key(
+            "restart",
+            checks.choice("restart policy", RESTARTS),
+            Derived(
+                "`always` with autostart, else `never`",
+                lambda own, top: "always" if own["autostart"] else "never",
+            ),
+            "after which exit it starts again; `error`: a code other than 0, or a signal",
+        ),
+        _ms(
+            "restartDelayMs",
+            500,
+            "before the first restart; doubles for each failure in a row, with up to 10 %"
+            " jitter; back to the start after 10 s of running",
+        ),
+        _ms(
+            "restartMaxDelayMs",
+            Derived("30000, or `restartDelayMs` where that is more", _max_delay),
+            "as far as the delay doubles",
+        ),
+        _key(
+            "restartLimit",
+            checks.whole(0, MANY),
+            nothing(),
+            "failures in a row before it is given up: state `exhausted`",
+        ),
+        _seconds("timeout", nothing(), "one run is stopped after that time", above_zero=True),
+        _key("cluster", CLUSTER, nothing(), "several instances, below"),
+        _seconds(
+            "terminateGracePeriod",
+            Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),
+            "time between taking an instance out of rotation and its stop signal; ends as"
+            " soon as its last connection does",
+        ),
+        _seconds(
+            "terminateTimeout",
+            Derived("the top level's", lambda own, top: top["terminate_timeout"]),
+            "time from the stop signal to SIGKILL",
+        ),
+        _key("stopSignal", childchecks.stop_signal(), "SIGTERM", "what asks it to stop"),
+        _key(
+            "essential",
+            checks.boolean(),
+            False,
+            "when it is given up for good, pupgevent stops everything and exits 1",
+        ),
+        _key("logger", PROCESS_LOGGER, {}, "the keys of `[logger]`, for this process"),
+    ),
+    many=True,
+)
+
+TOP = Table(
+    "",
+    (
+        _key(
+            "name",
+            _NAME,
+            Derived("the file's name without its suffix", lambda own, top: own["stem"]),
+            "this supervisor's name in status, logs, metrics",
+        ),
+        _key("logger", LOGGER, {}, "where log lines go, below"),
+        _seconds(
+            "terminateGracePeriod",
+            nothing("0, or 10 with `commonPort`"),
+            "the default of every process",
+        ),
+        _seconds("terminateTimeout", 30, "the default of every process"),
+        _key("control", CONTROL, {}, "how the other commands reach this one, below"),
+        _later("dashboard", DASHBOARD, nothing("off"), "metrics and a page for people, below"),
+        _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
+    ),
+)
+
+#: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
+TABLES: Tuple[Table, ...] = (TOP, PROCESS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL, DASHBOARD)
+
+
+def reference() -> str:
+    """The reference of all keys, in Markdown, as the README has it."""
+    return records.reference(TABLES)

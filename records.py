@@ -1,0 +1,113 @@
+"""What is told of a key of the configuration file, and the reference made from it."""
+
+import json
+import re
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+
+from checks import Check
+
+#: The values of a table's fields, as they come out of its checks.
+Fields = Dict[str, Any]
+
+
+class Required(NamedTuple):
+    """In place of a default: the file has to say it."""
+
+    text: str = "required"
+
+
+class Derived(NamedTuple):
+    """A default that follows from other keys: its words, and how it is found.
+
+    `find(own, top)` gets the fields of the key's own table as far as they are
+    read (they are read in the order of the records) and those of the top level.
+    """
+
+    text: str
+    find: Callable[[Fields, Fields], Any]
+
+
+REQUIRED = Required()
+
+
+def nothing(text: str = "none") -> Derived:
+    """The default of a key that may simply be absent."""
+    return Derived(text, lambda own, top: None)
+
+
+class Key(NamedTuple):
+    """One key of the file."""
+
+    #: As the file spells it.
+    name: str
+    check: Union[Check, "Table"]
+    #: As the file would spell it, or Required or Derived.
+    default: Any
+    meaning: str
+    #: Of the value in the file.
+    unit: str = ""
+    #: False: parsed and checked, then refused, because nothing acts on it yet.
+    supported: bool = True
+    #: The value is never part of a message.
+    secret: bool = False
+
+    @property
+    def field(self) -> str:
+        """As the named tuple spells it: `restartDelayMs` is `restart_delay`, in seconds."""
+        name = self.name[:-2] if self.name.endswith("Ms") else self.name
+        return re.sub("[A-Z]", lambda found: "_" + found.group().lower(), name)
+
+    @property
+    def takes(self) -> str:
+        """Its type in words."""
+        return self.check.allowed
+
+    @property
+    def default_text(self) -> str:
+        """Its default in words, with its unit."""
+        if isinstance(self.default, (Required, Derived)):
+            return self.default.text
+        if self.default == {}:
+            return "empty"
+        return ("`%s` %s" % (json.dumps(self.default), self.unit)).rstrip()
+
+
+class Table(NamedTuple):
+    """The keys of one table of the file."""
+
+    #: As a header spells it, without brackets; the top level's is empty.
+    title: str
+    keys: Tuple[Key, ...]
+    #: An array of such tables.
+    many: bool = False
+
+    @property
+    def names(self) -> List[str]:
+        return [key.name for key in self.keys]
+
+    @property
+    def allowed(self) -> str:
+        return "an array of tables" if self.many else "a table"
+
+    @property
+    def header(self) -> str:
+        """As messages and the reference call it."""
+        brackets = "[[%s]]" if self.many else "[%s]"
+        return brackets % self.title if self.title else "the top level"
+
+
+def reference(tables: Sequence[Table]) -> str:
+    """All keys in Markdown, a section for each table of the file."""
+    return "\n".join(_section(table) for table in tables)
+
+
+def _section(table: Table) -> str:
+    title = "`%s`" % table.header if table.title else "Top level"
+    rows = ["| %s |" % " | ".join(_cells(key)) for key in table.keys]
+    head = ["### " + title, "", "| key | takes | default | meaning |", "|---|---|---|---|"]
+    return "\n".join(head + rows) + "\n"
+
+
+def _cells(key: Key) -> Tuple[str, str, str, str]:
+    name = "`%s`" % key.name + ("" if key.supported else " (not yet supported)")
+    return name, key.takes, key.default_text, key.meaning

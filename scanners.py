@@ -1,0 +1,332 @@
+"""Where each value of a text stands: TOML that another has parsed, and JSON with comments.
+
+For TOML, `check_depth` comes before the parsers and bounds what they may meet, and
+`scan_toml` comes after a parser has accepted the text, so it checks nothing again.
+JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, since no
+parser at hand gives lines. No message repeats what stands in the text, keys aside.
+"""
+
+import bisect
+import json
+import re
+import sys
+from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern
+
+from wording import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib as _toml
+else:
+    import tomli as _toml
+
+#: Tables and arrays in each other. Real files have six; parsers need several frames of
+#: the stack for each level, and for a long dotted key time beyond reason.
+DEPTH_LIMIT = 50
+#: Longest number or bare word: from a few thousand digits on `int` refuses, or takes minutes.
+WORD_LIMIT = 400
+#: Longest TOML statement: `toml` needs quadratic time for some, and no argument of a command
+#: may be twice as long (execve(2): 128 KiB).
+STATEMENT_LIMIT = 64 * 1024
+
+_TOO_DEEP = "nested deeper than %d levels" % DEPTH_LIMIT
+_TOO_LONG = "this number or word is longer than %d characters" % WORD_LIMIT
+
+
+class ScanError(Exception):
+    """The text cannot be used, from this line on."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.reason = reason
+
+
+class Statement(NamedTuple):
+    """A table header, or a key with its value: text[start:end] of a TOML text."""
+
+    start: int
+    end: int
+    line: int
+    #: What it opens or sets.
+    path: Path
+
+
+class TomlScan(NamedTuple):
+    lines: Dict[Path, int]
+    statements: List[Statement]
+
+
+class JsonScan(NamedTuple):
+    values: Dict[str, Any]
+    lines: Dict[Path, int]
+
+
+def referee(text: str) -> Dict[str, Any]:
+    """What a TOML text says; raises ValueError, at times RecursionError."""
+    values: Dict[str, Any] = _toml.loads(text)
+    return values
+
+
+def scan_toml(text: str) -> TomlScan:
+    """The lines of all values in a valid text; raises ScanError where it nests too deeply."""
+    return _TomlScanner(text).scan()
+
+
+def scan_json(text: str) -> JsonScan:
+    """The object in a text, and the line of everything in it; raises ScanError."""
+    return _JsonScanner(text).scan()
+
+
+class _Scanner:
+    """A place in a text, and the lines of what has been passed."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._ends = [found.start() for found in re.finditer("\n", text)]
+        self._lines: Dict[Path, int] = {}
+
+    def _line(self) -> int:
+        return bisect.bisect_left(self._ends, self._at) + 1
+
+    def _fail(self, reason: str) -> NoReturn:
+        raise ScanError(self._line(), reason)
+
+    def _peek(self) -> str:
+        """The next character, or "" at the end."""
+        return self._text[self._at : self._at + 1]
+
+    def _take(self, pattern: Pattern[str], missing: str) -> str:
+        found = pattern.match(self._text, self._at)
+        if found is None:
+            self._fail(missing)
+        self._at = found.end()
+        return found.group()
+
+    def _note(self, path: Path, line: int) -> None:
+        if len(path) > DEPTH_LIMIT:
+            raise ScanError(line, _TOO_DEEP)
+        self._lines.setdefault(path, line)
+
+
+_QUOTED = (
+    r'"""(?:[^"\\]|\\.|"(?!""))*(?:"{3,5}|\Z)'
+    r"|'''(?:[^']|'(?!''))*(?:'{3,5}|\Z)"
+    r'|"(?:[^"\\\n]|\\.)*"?'
+    r"|'[^'\n]*'?"
+)
+_TOML_STRING = re.compile(_QUOTED, re.DOTALL)
+_TOML_SHAPE = re.compile(
+    r"%s|#[^\n]*|[][{}.,=\n]|[\w+-]{%d,}" % (_QUOTED, WORD_LIMIT + 1), re.DOTALL
+)
+_TOML_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
+_TOML_KEY = re.compile(r"[^\s.=\]]+")
+_TOML_VALUE = re.compile(r"[^],}#\n]+")
+_REST_OF_LINE = re.compile(r"[^\n]*")
+_ACCEPTED = "this is TOML of a newer kind than pupgevent knows"
+
+
+def check_depth(text: str) -> None:
+    """Raise ScanError for nesting, dotted keys and words that would harm a TOML parser."""
+    depth = dots = 0
+    for found in _TOML_SHAPE.finditer(text):
+        token = found.group()
+        if token[0] in "\"'#":
+            continue
+        depth += (token in "[{") - (token in "]}")
+        dots = dots + 1 if token == "." else 0
+        if depth > DEPTH_LIMIT or dots > DEPTH_LIMIT or len(token) > WORD_LIMIT:
+            reason = _TOO_LONG if len(token) > WORD_LIMIT else _TOO_DEEP
+            raise ScanError(text.count("\n", 0, found.start()) + 1, reason)
+
+
+class _TomlScanner(_Scanner):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        #: The table that the last header opened.
+        self._table: Path = ()
+        #: How many elements each array of tables has by now.
+        self._counts: Dict[Path, int] = {}
+
+    def scan(self) -> TomlScan:
+        statements = []
+        self._blank()
+        while self._peek():
+            start, line = self._at, self._line()
+            path = self._header() if self._peek() == "[" else self._pair(self._table)
+            self._take(_REST_OF_LINE, _ACCEPTED)
+            if self._at - start > STATEMENT_LIMIT:
+                raise ScanError(line, "this value is longer than %d characters" % STATEMENT_LIMIT)
+            statements.append(Statement(start, self._at, line, path))
+            self._blank()
+        return TomlScan(self._lines, statements)
+
+    def _blank(self) -> None:
+        self._take(_TOML_BLANK, _ACCEPTED)
+
+    def _header(self) -> Path:
+        line = self._line()
+        of_array = self._text.startswith("[[", self._at)
+        self._at += 2 if of_array else 1
+        *outer, last = self._key()
+        path: Path = ()
+        for part in outer:
+            path += (part,)
+            self._note(path, line)
+            path += self._last_element(path)
+        path += (last,)
+        self._note(path, line)
+        if of_array:
+            self._counts[path] = self._counts.get(path, 0) + 1
+            path += self._last_element(path)
+        self._note(path, line)
+        # The header of a table tells more than the first table inside it.
+        self._lines[path] = line
+        self._table = path
+        return path
+
+    def _last_element(self, path: Path) -> Path:
+        return (self._counts[path] - 1,) if path in self._counts else ()
+
+    def _pair(self, table: Path) -> Path:
+        line = self._line()
+        path = table
+        for part in self._key():
+            path += (part,)
+            self._note(path, line)
+        self._at += 1
+        self._value(path)
+        return path
+
+    def _key(self) -> List[str]:
+        """The parts of a key, up to the = or ] that follows it."""
+        parts = [self._key_part()]
+        while self._peek() == ".":
+            self._at += 1
+            parts.append(self._key_part())
+        return parts
+
+    def _key_part(self) -> str:
+        self._blank()
+        quoted = self._peek() in ('"', "'")
+        word = self._take(_TOML_STRING if quoted else _TOML_KEY, _ACCEPTED)
+        self._blank()
+        return str(referee("k = " + word)["k"]) if quoted else word
+
+    def _value(self, path: Path) -> None:
+        self._blank()
+        first = self._peek()
+        if first == "[":
+            self._array(path)
+        elif first == "{":
+            self._inline_table(path)
+        else:
+            self._take(_TOML_STRING if first in ('"', "'") else _TOML_VALUE, _ACCEPTED)
+
+    def _array(self, path: Path) -> None:
+        self._past_bracket_or_comma()
+        index = 0
+        while self._peek() != "]":
+            element = path + (index,)
+            self._note(element, self._line())
+            self._value(element)
+            self._past_bracket_or_comma(",")
+            index += 1
+        self._at += 1
+
+    def _inline_table(self, path: Path) -> None:
+        self._past_bracket_or_comma()
+        while self._peek() != "}":
+            self._pair(path)
+            self._past_bracket_or_comma(",")
+        self._at += 1
+
+    def _past_bracket_or_comma(self, kind: str = "[{") -> None:
+        self._blank()
+        if self._peek() in kind:
+            self._at += 1
+            self._blank()
+
+
+_JSON_BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_JSON_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
+_JSON_LITERAL = re.compile(
+    r"(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![\w.+-])",
+    re.ASCII,
+)
+
+
+class _JsonScanner(_Scanner):
+    def scan(self) -> JsonScan:
+        if self._next() != "{":
+            self._fail("the file does not hold an object: { is missing")
+        values = self._object(())
+        if self._next():
+            self._fail("something follows the end of the object")
+        return JsonScan(values, self._lines)
+
+    def _next(self) -> str:
+        """Skip blanks and comments; the character that comes then, or "" at the end."""
+        self._take(_JSON_BLANK, "")
+        if self._text.startswith("/*", self._at):
+            self._fail("this comment does not end")
+        return self._peek()
+
+    def _value(self, path: Path) -> Any:
+        first = self._next()
+        self._note(path, self._line())
+        if first == "{":
+            return self._object(path)
+        if first == "[":
+            return self._array(path)
+        return self._string("") if first == '"' else self._literal()
+
+    def _object(self, path: Path) -> Dict[str, Any]:
+        values: Dict[str, Any] = {}
+        self._at += 1
+        while self._next() != "}":
+            line = self._line()
+            name = self._string("a key in double quotes is missing")
+            if name in values:
+                raise ScanError(line, "the same key stands twice in this object")
+            if self._next() != ":":
+                self._fail("a : is missing after the key")
+            self._at += 1
+            self._note(path + (name,), line)
+            values[name] = self._value(path + (name,))
+            self._comma("}")
+        self._at += 1
+        return values
+
+    def _array(self, path: Path) -> List[Any]:
+        values: List[Any] = []
+        self._at += 1
+        while self._next() != "]":
+            values.append(self._value(path + (len(values),)))
+            self._comma("]")
+        self._at += 1
+        return values
+
+    def _comma(self, closing: str) -> None:
+        following = self._next()
+        if following == ",":
+            self._at += 1
+        elif following != closing:
+            self._fail("a comma or %s is missing" % closing)
+
+    def _string(self, missing: str) -> str:
+        if self._peek() != '"':
+            self._fail(missing)
+        line = self._line()
+        unended = "this string does not end on its line, or has a wrong escape in it"
+        value = str(json.loads(self._take(_JSON_STRING, unended)))
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise ScanError(line, "half of a surrogate pair stands in this string")
+        return value
+
+    def _literal(self) -> Any:
+        line = self._line()
+        word = self._take(_JSON_LITERAL, "a value is missing, or is not valid JSON")
+        if len(word) > WORD_LIMIT:
+            raise ScanError(line, _TOO_LONG)
+        return json.loads(word)

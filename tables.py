@@ -1,0 +1,131 @@
+"""The status of a running pupgevent as people read it: one screen wide, one line per instance.
+
+    ID            STATE     PID  PORT UPTIME RST OPEN TOTAL   IN  OUT CPU MEM
+    my-app        running, 4/4 up, 12 open, 0 queued; :3000 round-robin
+    my-app-1      running  4711  8000  3h12m   0    3 18.2k 1.2M  34M  2% 18M
+
+IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
+"""
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+Plain = Mapping[str, Any]
+
+_HEADS = (
+    "ID", "STATE", "PID", "PORT", "UPTIME", "RST", "OPEN", "TOTAL", "IN", "OUT", "CPU", "MEM",
+)  # fmt: skip
+
+#: An id is not made shorter than this.
+_SHORTEST_ID = 8
+
+_NOTHING = "-"
+
+
+def table(status: Plain, width: "Optional[int]" = None) -> "List[str]":
+    """The lines; where a `width` is given, long ids are shortened to fit it."""
+    lines: List[Tuple[str, Sequence[str], str]] = []
+    for process in status["processes"]:
+        if [member["id"] for member in process["members"]] != [process["id"]]:
+            lines.append((process["id"], (), cluster_line(process)))
+        lines.extend((member["id"], _cells(member), "") for member in process["members"])
+    rows = [_HEADS[1:], *(cells for _, cells, _ in lines if cells)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS) - 1)]
+    room = max(len(name) for name in ["ID", *(name for name, _, _ in lines)])
+    if width is not None:
+        room = min(room, max(_SHORTEST_ID, width - sum(widths) - len(widths)))
+    text = [_line("ID", _HEADS[1:], widths, room)]
+    for name, cells, free in lines:
+        text.append(_line(name, cells, widths, room) if cells else _free(name, free, room))
+    return text if width is None else [line[:width] for line in text]
+
+
+def title(status: Plain) -> str:
+    """One line about the whole."""
+    fields = (status["name"], status["state"], status["pid"], duration(status["uptime"]))
+    return "%s: %s, pid %d, up %s" % fields
+
+
+def cluster_line(process: Plain) -> str:
+    """State, instances that serve, clients connected and waiting."""
+    parts = ["%s, %d/%d up" % (process["state"], process["up"], process["instances"])]
+    balancer = process["balancer"]
+    if balancer is None:
+        return parts[0]
+    parts.append("%s open, %s queued" % (count(balancer["open"]), count(balancer["queue"])))
+    return "%s; :%d %s" % (", ".join(parts), balancer["port"], balancer["strategy"])
+
+
+def _cells(member: Plain) -> "Sequence[str]":
+    backend: Dict[str, Any] = member["backend"] or {}
+    state = member["state"]
+    if state == "running" and backend.get("state") == "down":
+        state = "down"
+    return (
+        state,
+        _or_nothing(str, member["pid"]),
+        _or_nothing(str, member["port"]),
+        _or_nothing(duration, member["uptime"]),
+        count(member["restarts"]),
+        _or_nothing(count, backend.get("open")),
+        _or_nothing(count, backend.get("total")),
+        _or_nothing(size, backend.get("bytesIn")),
+        _or_nothing(size, backend.get("bytesOut")),
+        _or_nothing(percent, member["cpu"]),
+        _or_nothing(size, member["memory"]),
+    )
+
+
+def _or_nothing(spell: Any, value: Any) -> str:
+    return _NOTHING if value is None else str(spell(value))
+
+
+def _line(name: str, cells: "Sequence[str]", widths: "Sequence[int]", room: int) -> str:
+    parts = [shortened(name, room).ljust(room), cells[0].ljust(widths[0])]
+    parts.extend(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
+    return " ".join(parts).rstrip()
+
+
+def _free(name: str, text: str, room: int) -> str:
+    return shortened(name, room).ljust(room) + " " + text
+
+
+def shortened(name: str, room: int) -> str:
+    """The end of a name is what tells instances apart: the middle goes."""
+    if len(name) <= room:
+        return name
+    tail = (room - 1) // 2
+    return name[: room - 1 - tail] + "~" + name[len(name) - tail :]
+
+
+def count(value: int) -> str:
+    """Four digits, and in thousands beyond."""
+    return str(value) if value < 10000 else _scaled(value, 1000, "kMGT")
+
+
+def size(value: int) -> str:
+    """Bytes, in units of 1024."""
+    return str(value) if value < 1024 else _scaled(value, 1024, "KMGTP")
+
+
+def _scaled(value: float, base: int, units: str) -> str:
+    unit = 0
+    value /= base
+    while value >= base - 0.5 and unit + 1 < len(units):
+        value /= base
+        unit += 1
+    return "%.*f%s" % (value < 9.95, value, units[unit])
+
+
+def duration(seconds: float) -> str:
+    """The two largest units that there are."""
+    whole = int(seconds)
+    for unit, name, smaller, small_name in (
+        (86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"),
+    ):  # fmt: skip
+        if whole >= unit:
+            return "%d%s%02d%s" % (whole // unit, name, whole % unit // smaller, small_name)
+    return "%ds" % whole
+
+
+def percent(share: float) -> str:
+    return "%.0f%%" % (share * 100)
