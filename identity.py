@@ -1,0 +1,55 @@
+"""Whom a child runs as: looked up before the fork, since the child may not look anything up."""
+
+import grp
+import os
+import pwd
+from typing import List, NamedTuple, Optional
+
+from errors import PupgeventError
+
+
+class IdentityError(PupgeventError):
+    """There is no such user, or no such group, or no right to become it."""
+
+
+class Identity(NamedTuple):
+    """What the kernel knows of a user."""
+
+    uid: int
+    gid: int
+    #: All of its groups.
+    groups: List[int]
+
+
+def find_identity(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
+    """By their names; None: pupgevent's own. The user database may block. IdentityError."""
+    entry = None if user is None else _entry(user)
+    gid = None if group is None else _gid(group)
+    if entry is None and gid is None:
+        return None
+    return _checked(entry, gid)
+
+
+def _entry(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise IdentityError('cannot start: there is no user "%s"' % user) from None
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise IdentityError('cannot start: there is no group "%s"' % group) from None
+
+
+def _checked(entry: Optional[pwd.struct_passwd], gid: Optional[int]) -> Optional[Identity]:
+    uid = os.geteuid() if entry is None else entry.pw_uid
+    if gid is None:
+        gid = os.getegid() if entry is None else entry.pw_gid
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return None
+    if os.geteuid() != 0:
+        raise IdentityError("cannot start: only root can run it as another user or group")
+    return Identity(uid, gid, [gid] if entry is None else os.getgrouplist(entry.pw_name, gid))

@@ -1,0 +1,249 @@
+"""One instance: what is asked of it, its runs one after the other, and what comes of each."""
+
+import traceback
+from typing import Any, Callable, Optional
+
+import gevent
+from gevent.event import Event
+
+import lifecycle
+from lifecycle import Lifecycle
+from restarts import Streak
+from run import Run
+from spawning import describe_exit
+from world import Bell, Process, Rotation, Seat, World, same_child
+
+
+class Instance:
+    """Lives in a greenlet of its own, from its first start on."""
+
+    def __init__(
+        self, process: Process, seat: Seat, world: World, rotation: Rotation,
+        on_change: Callable[["Instance"], None],
+    ) -> None:
+        self._process = process
+        self._seat = seat
+        self._next = (process, seat)
+        self._world = world
+        self._rotation = rotation
+        self._on_change = on_change
+        self._life = Lifecycle()
+        self._bell = Bell(world.clock)
+        self._changed = Event()
+        self._run: Optional[Run] = None
+        self._greenlet: Any = None
+        self._wanted = False
+        self._hurried = False
+        self._streak = Streak()
+        #: When it came into its state, by the supervisor's clock.
+        self.since = world.clock()
+        #: When it will be started again, by that clock; None outside of `backoff`.
+        self.due_at: Optional[float] = None
+        #: How often it was started, and how often of these after a run that had ended.
+        self.attempts = 0
+        self.restarts = 0
+        #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
+        self.last_exit: Optional[str] = None
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        return self._seat.name
+
+    @property
+    def process(self) -> Process:
+        return self._process
+
+    @property
+    def process_id(self) -> str:
+        return str(self._process.id)
+
+    @property
+    def index(self) -> int:
+        """From 0."""
+        return self._seat.number
+
+    @property
+    def host(self) -> str:
+        return self._seat.host
+
+    @property
+    def port(self) -> Optional[int]:
+        return self._seat.port
+
+    @property
+    def state(self) -> str:
+        return self._life.state
+
+    @property
+    def wanted(self) -> bool:
+        """Should it run, be it now or after a delay?"""
+        return self._wanted
+
+    @property
+    def pid(self) -> Optional[int]:
+        return None if self._run is None else self._run.pid
+
+    @property
+    def started_at(self) -> Optional[float]:
+        """When its child was started, by the supervisor's clock; None while there is none."""
+        return None if self._run is None else self._run.started_at
+
+    @property
+    def uptime(self) -> Optional[float]:
+        """Seconds since then."""
+        return None if self.started_at is None else self._world.clock() - self.started_at
+
+    # What is asked of it; these return at once
+
+    def start(self) -> int:
+        """Order it to run; the number of the attempt that this brings about, for `came_up`."""
+        if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
+            return self.attempts
+        self._wanted = self._hurried = True
+        self._streak.forget()
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._live)
+        self._tell()
+        return self.attempts + 1
+
+    def stop(self) -> None:
+        """Order it to stop; whatever its child does meanwhile, it ends in `stopped`."""
+        self._wanted = False
+        if self._run is not None:
+            self._run.end()
+        elif self.state in lifecycle.SETTLED and self.state != lifecycle.STOPPED:
+            self._move(lifecycle.OVER)
+        self._tell()
+
+    def kill(self) -> None:
+        """The same by SIGKILL, at once."""
+        self.stop()
+        if self._run is not None:
+            self._run.kill()
+
+    def replace(self, process: Process, seat: Seat) -> None:
+        """Other values: for its next start where its child depends on them, else from now on."""
+        self._next = (process, seat)
+        if self._run is None:
+            self._process, self._seat = process, seat
+        elif same_child((self._process, self._seat), self._next):
+            self._process = self._run.process = process
+
+    def close(self) -> None:
+        """It has settled, and will not be needed again."""
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
+
+    # Waiting for it; these block the calling greenlet
+
+    def wait_settled(self) -> None:
+        """Until nothing of it lives, or until somebody else wants it to run again."""
+        self._wait(lambda: self.state in lifecycle.SETTLED or self._wanted)
+
+    def came_up(self, attempt: int) -> bool:
+        """Wait for what that attempt comes to; True: it runs, or has done what it had to do."""
+        self._wait(lambda: self._is_decided(attempt))
+        return self.state in (lifecycle.RUNNING, lifecycle.FINISHED)
+
+    def _is_decided(self, attempt: int) -> bool:
+        if self.attempts < attempt:
+            return not self._wanted and self.state in lifecycle.SETTLED
+        return self.attempts > attempt or self.state not in (lifecycle.STARTING, lifecycle.STOPPING)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.wait()
+
+    # Its life
+
+    def _live(self) -> None:
+        try:
+            while True:
+                self._bell.wait(lambda: self._wanted)
+                while self._wanted:
+                    self._conclude(self._play(self._begin()))
+        except Exception:
+            self._break_down()
+
+    def _begin(self) -> Run:
+        self._process, self._seat = self._next
+        self._hurried = False
+        self.attempts += 1
+        run = Run(self._process, self._seat, self._world, self._rotation, self._bell)
+        self._run = run
+        self._move(lifecycle.START)
+        return run
+
+    def _play(self, run: Run) -> Run:
+        try:
+            run.live(self._move)
+        finally:
+            self._run = None
+        self.last_exit = run.failure or describe_exit(run.returncode or 0)
+        return run
+
+    def _conclude(self, run: Run) -> None:
+        if run.ending:
+            if self.state != lifecycle.STOPPING:
+                self._move(lifecycle.STOP)
+            self._say("info", "stopped, %s" % self.last_exit)
+            self._move(lifecycle.OVER)
+            return
+        verdict = self._streak.verdict(self._process, run.returncode, run.lasted)
+        if verdict == lifecycle.RETRY:
+            self._back_off()
+        else:
+            self._settle(verdict)
+
+    def _settle(self, verdict: str) -> None:
+        if verdict == lifecycle.EXHAUST:
+            self._say("error", "%s, given up after %d failures in a row" % (
+                self.last_exit, self._streak.failures))
+        elif verdict == lifecycle.FAIL:
+            self._say("error", "%s, and it is not to be restarted" % self.last_exit)
+        else:
+            self._say("info", "finished")
+        self._wanted = False
+        self._move(verdict)
+
+    def _back_off(self) -> None:
+        delay = self._streak.delay(self._process)
+        self.due_at = self._world.clock() + delay
+        self._say("warning", "%s, restart in %.1f s" % (self.last_exit, delay))
+        self._move(lifecycle.RETRY)
+        self._bell.wait(lambda: self._hurried or not self._wanted, self.due_at)
+        self.due_at = None
+        if self._wanted:
+            self.restarts += 1
+        else:
+            self._move(lifecycle.OVER)
+
+    def _break_down(self) -> None:
+        """A bug of pupgevent has ended its greenlet: told in full, and it counts as given up."""
+        for line in traceback.format_exc().splitlines():
+            self._say("error", line)
+        self._wanted = False
+        self._greenlet = None
+        self._life.break_down()
+        self._arrive()
+
+    def _move(self, event: str) -> None:
+        self._life.move(event)
+        self._arrive()
+
+    def _arrive(self) -> None:
+        self.since = self._world.clock()
+        self._tell()
+        self._on_change(self)
+
+    def _tell(self) -> None:
+        """Wake whoever waits for it, and itself."""
+        changed, self._changed = self._changed, Event()
+        changed.set()
+        self._bell.ring()
+
+    def _say(self, level: str, text: str) -> None:
+        getattr(self._world.log, level)("core", text, who=self.name)
+

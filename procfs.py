@@ -1,0 +1,127 @@
+"""CPU and memory of the instances, from /proc (proc(5)).
+
+An instance is more than its first process: what it forks counts for it, as long as it stays in
+the session that each instance leads, or descends from it.
+"""
+
+import os
+import time
+from typing import Dict, Iterable, NamedTuple, Optional
+
+import gevent
+
+#: Seconds between the two samples of a rate: shorter is noise, the kernel counts in hundredths.
+#: A sample from longer ago than the second is no "now" any more.
+_SHORTEST, _LONGEST = 0.25, 5.0
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Usage(NamedTuple):
+    """Of one instance, with all that it has started."""
+
+    #: 1.0 is one core; None where nothing is known yet.
+    cpu: "Optional[float]"
+    #: Resident bytes; what processes share counts for each of them.
+    memory: int
+
+
+class _Process(NamedTuple):
+    parent: int
+    session: int
+    #: Seconds of CPU so far.
+    cpu: float
+    memory: int
+    #: With the pid it tells a process from a later one of the same number.
+    started: bytes
+
+
+class _Sample(NamedTuple):
+    taken_at: float
+    processes: "Dict[int, _Process]"
+
+
+_NOTHING = _Sample(float("-inf"), {})
+
+
+class Meter:
+    """Remembers the last sample, since a rate needs two."""
+
+    def __init__(self) -> None:
+        self._last = _NOTHING
+
+    def measure(self, pids: "Iterable[int]") -> "Dict[int, Usage]":
+        """By the pid of each instance. Blocks the calling greenlet, a quarter second at most."""
+        before = self._last
+        if time.monotonic() - before.taken_at > _LONGEST:
+            before = self._sample()
+        wait = _SHORTEST - (time.monotonic() - before.taken_at)
+        if wait > 0:
+            gevent.sleep(wait)
+        now = self._last = self._sample()
+        return usage(before, now, set(pids))
+
+    @staticmethod
+    def _sample() -> _Sample:
+        taken = gevent.get_hub().threadpool.apply(read_processes)
+        return _Sample(time.monotonic(), taken)
+
+
+def usage(before: _Sample, now: _Sample, pids: "set[int]") -> "Dict[int, Usage]":
+    """What each instance used between two samples."""
+    elapsed = now.taken_at - before.taken_at
+    spent = dict.fromkeys(pids, 0.0)
+    memory = dict.fromkeys(pids, 0)
+    for pid, process in now.processes.items():
+        owner = _owner(pid, now.processes, pids)
+        if owner is not None:
+            spent[owner] += process.cpu - _cpu_before(pid, process, before.processes)
+            memory[owner] += process.memory
+    return {
+        pid: Usage(max(0.0, spent[pid]) / elapsed if elapsed > 0 else None, memory[pid])
+        for pid in pids
+        if pid in now.processes
+    }
+
+
+def _owner(pid: int, processes: "Dict[int, _Process]", pids: "set[int]") -> "Optional[int]":
+    """The instance that a process belongs to; None: to no instance."""
+    seen: set[int] = set()
+    while pid not in pids:
+        process = processes.get(pid)
+        if process is None or pid in seen:
+            return None
+        if process.session in pids:
+            return process.session
+        seen.add(pid)
+        pid = process.parent
+    return pid
+
+
+def _cpu_before(pid: int, process: _Process, earlier: "Dict[int, _Process]") -> float:
+    old = earlier.get(pid)
+    return old.cpu if old is not None and old.started == process.started else 0.0
+
+
+def read_processes() -> "Dict[int, _Process]":
+    """All that run on this machine; for a thread, a large machine takes some 10 ms."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                found[int(name)] = _read(name)
+            except (OSError, ValueError, IndexError):
+                continue  # it has just ended
+    return found
+
+
+def _read(name: str) -> _Process:
+    with open("/proc/%s/stat" % name, "rb") as file:
+        data = file.read()
+    # The second field is the program's name between parentheses, which may hold anything.
+    fields = data[data.rindex(b")") + 2 :].split()
+    cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+    return _Process(int(fields[1]), int(fields[3]), cpu, int(fields[21]) * _PAGE, fields[19])
+
+

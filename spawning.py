@@ -1,0 +1,285 @@
+"""One child process: fork, group, user, death with its parent."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import gevent
+from gevent.subprocess import Popen, SubprocessError
+
+from errors import PupgeventError
+from guardian import Guardian, registration
+from identity import Identity
+
+#: prctl(2): the signal that a process gets when its parent dies; and: who is orphaned below this
+#: process becomes its child, not init's.
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+#: Loaded long before any fork: the child of a threaded process must not load libraries.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: What is reset in a child. Python ignores SIGPIPE and SIGXFSZ; nohup and the background jobs of
+#: a shell ignore SIGHUP, SIGINT and SIGQUIT. 32 and 33 belong to the C library.
+_SIGNALS = tuple(
+    number for number in range(1, signal.NSIG)
+    if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33)
+)
+
+#: Descriptors that a child may have. pupgevent raises its own soft limit, and whoever calls
+#: select(2) below it would pay for that.
+_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+#: Seconds that an instance waits for its killed group to be empty before it goes on without.
+_BURIAL_TIMEOUT = 2.0
+
+#: Seconds between two looks at a group: the first, and the longest.
+_FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.5
+
+
+class StartError(PupgeventError):
+    """A child could not be started."""
+
+
+class Order(NamedTuple):
+    """What to start, where, and as whom."""
+
+    argv: List[str]
+    cwd: str
+    #: All of its environment.
+    env: Mapping[str, str]
+    #: None: as pupgevent itself.
+    identity: Optional[Identity] = None
+
+
+class Child:
+    """A child that was started: the leader of a process group of its own."""
+
+    def __init__(self, popen: Any, stdout: int, stderr: int) -> None:
+        self._popen = popen
+        self.pid: int = popen.pid
+        #: The descriptors of what it prints; whoever reads them closes them.
+        self.stdout = stdout
+        self.stderr = stderr
+        self._group_gone = False
+
+    @property
+    def returncode(self) -> Optional[int]:
+        """Exit code, or minus the signal's number, or None while it lives."""
+        code: Optional[int] = self._popen.returncode
+        return code
+
+    @property
+    def exited(self) -> bool:
+        return self.returncode is not None
+
+    def is_dead(self) -> bool:
+        """Also in the moment before it is reaped; waitid(2)."""
+        try:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return self.exited or os.waitid(os.P_PID, self.pid, options) is not None
+        except ChildProcessError:
+            return True
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call back once, in the hub, when it has been reaped."""
+        self._popen.rawlink(lambda _: callback())
+
+    def signal(self, number: int) -> bool:
+        """Signal its whole group; False if nothing of that is left, now and from now on."""
+        if self._group_gone:
+            return False
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            # The kernel may give the number to somebody else.
+            self._group_gone = True
+            return False
+        except PermissionError:
+            # Something is left of it, and that has changed its user.
+            return True
+        return True
+
+    def group_lives(self) -> bool:
+        """Is there anyone in its group, be it a zombie?"""
+        return self.signal(0)
+
+
+class Spawner:
+    """Starts children; the guardian knows each before its program runs."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self._guardian = guardian
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def spawn(self, order: Order) -> Child:
+        """Fork and exec; blocks the calling greenlet until the program runs. StartError."""
+        # Made in two steps: when the exec fails, this is the only way to the pid.
+        popen = Popen.__new__(Popen)
+        try:
+            stdout, stderr = self._fork(popen, order)
+        except (OSError, ValueError, SubprocessError) as error:
+            if getattr(popen, "pid", None):
+                self._guardian.forget(popen.pid)
+            raise StartError(_reason(error, order)) from None
+        # Once more, for a guardian that was started meanwhile.
+        self._guardian.watch(popen.pid)
+        return Child(popen, stdout, stderr)
+
+    def bury(self, child: Child) -> None:
+        """Kill what is left of its group; blocks until it is empty, or for two seconds."""
+        deadline = time.monotonic() + _BURIAL_TIMEOUT
+        pause = _FIRST_LOOK
+        while child.signal(signal.SIGKILL):
+            if time.monotonic() >= deadline:
+                gevent.spawn(self._outlive, child)
+                return
+            gevent.sleep(pause)
+            pause = min(pause * 2, _LONGEST_LOOK)
+        self._guardian.forget(child.pid)
+
+    def _fork(self, popen: Any, order: Order) -> Tuple[int, int]:
+        """The ends to read from of the two pipes to the new child."""
+        ours: List[int] = []
+        theirs: List[int] = []
+        try:
+            for _ in range(2):
+                reader, writer = os.pipe()
+                ours.append(reader)
+                theirs.append(writer)
+            popen.__init__(
+                [_encode(word) for word in order.argv],
+                stdin=self._null, stdout=theirs[0], stderr=theirs[1],
+                cwd=_encode(order.cwd), env=_encode_all(order.env),
+                # All that pupgevent opens is closed by the exec: see close_on_exec.
+                close_fds=False,
+                preexec_fn=_Threshold(self._guardian.pipe, order.identity),
+            )
+        except BaseException:
+            _close(ours)
+            raise
+        finally:
+            _close(theirs)
+        return ours[0], ours[1]
+
+    def _outlive(self, child: Child) -> None:
+        """The kernel holds one of its group: as long as it does, the group's number is taken."""
+        while child.signal(signal.SIGKILL):
+            gevent.sleep(_LONGEST_LOOK)
+        self._guardian.forget(child.pid)
+
+
+class _Threshold:
+    """What a child does between fork and exec: system calls only, and none that waits.
+
+    It has a copy of each lock that a thread of its parent held, and nobody who will release it.
+    """
+
+    def __init__(self, guardian: int, identity: Optional[Identity]) -> None:
+        self._parent = os.getpid()
+        self._guardian = guardian
+        self._identity = identity
+
+    def __call__(self) -> None:
+        os.setsid()
+        self._register()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._restore_limit()
+        if self._identity is not None:
+            os.setgroups(self._identity.groups)
+            os.setgid(self._identity.gid)
+            os.setuid(self._identity.uid)
+        # Another user is another start for the kernel: it forgets this at setuid(2).
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != self._parent:
+            os._exit(1)
+
+    def _restore_limit(self) -> None:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+        except (OSError, ValueError):
+            pass  # somebody has lowered the hard limit since
+
+    def _register(self) -> None:
+        """After setsid, so that the group is there to be killed; before its program runs."""
+        if self._guardian != -1:
+            try:
+                os.write(self._guardian, registration("+", os.getpid()))
+            except OSError:
+                pass  # no guardian just now: the parent tells the next one
+
+
+def close_on_exec() -> None:
+    """Keep what pupgevent inherited from whoever started it to itself; once, at the start.
+
+    Python marks what it opens itself (PEP 446). Then a child need not look for what to close,
+    which costs the more the more connections are open, and as another user it could not look.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the descriptor of the listing itself
+
+
+def adopt_orphans() -> None:
+    """Become the parent of grandchildren whose parent dies, as init would; prctl(2).
+
+    So they are reaped here, and a group is known to be empty even in a container whose
+    first process reaps nobody.
+    """
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def command(cmd: Union[str, Tuple[str, ...]]) -> List[str]:
+    """A string is for the shell, an array is run as it is."""
+    return ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
+
+
+def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[str, str]:
+    """pupgevent's own environment, then `extra`, then `path` behind PATH."""
+    env = dict(os.environ)
+    env.update(extra)
+    if path:
+        env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH", os.defpath), path)))
+    return env
+
+
+def describe_exit(returncode: int) -> str:
+    """'exit code 3', 'SIGKILL'."""
+    return "exit code %d" % returncode if returncode >= 0 else signal_name(-returncode)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "signal %d" % number
+
+
+def _reason(error: Exception, order: Order) -> str:
+    if not isinstance(error, OSError):
+        return "cannot start %s: %s" % (order.argv[0], error)
+    reason = error.strerror or str(error)
+    if error.filename is not None and os.fsencode(error.filename) == _encode(order.cwd):
+        return "cannot start in the folder %s: %s" % (order.cwd, reason)
+    return "cannot start %s: %s" % (order.argv[0], reason)
+
+
+def _encode(text: str) -> bytes:
+    """As UTF-8, also where the locale would have it otherwise (Python 3.6 and LANG=C)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _encode_all(env: Mapping[str, str]) -> Dict[bytes, bytes]:
+    return {_encode(name): _encode(value) for name, value in env.items()}
+
+
+def _close(descriptors: List[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,177 @@
+"""The set of all instances: found by name, started and stopped side by side."""
+
+import time
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from errors import PupgeventError
+from guardian import Guardian
+from instance import Instance
+from lifecycle import GIVEN_UP
+from logs import Heads, LineWriter, Log
+from pumps import Pace
+from sinks import Sink
+from spawning import Spawner, adopt_orphans, close_on_exec
+from threads import Threads
+from world import Outputs, Process, Rotation, Seat, World, seats
+
+RotationFor = Callable[[Process], Rotation]
+OnInstance = Callable[[Instance], None]
+
+
+class Failure(NamedTuple):
+    """An instance that did not come up."""
+
+    name: str
+    state: str
+    reason: str
+
+    def __str__(self) -> str:
+        return "%s is %s: %s" % (self.name, self.state, self.reason)
+
+
+class Supervisor:
+    """Holds the instances of all processes, in the order of the configuration.
+
+    `rotation_for` gives the seam to the balancer of a process; it is asked once per process and
+    again when that is replaced. `outputs` says where children print, by default to where `log`
+    goes. `on_change` is told of each change of state, `on_essential` of an instance of an
+    essential process that is given up for good: both are called in the greenlet of the instance
+    and must not block.
+    """
+
+    def __init__(
+        self, processes: Iterable[Process], log: Log, *,
+        rotation_for: Optional[RotationFor] = None, outputs: Optional[Outputs] = None,
+        on_change: Optional[OnInstance] = None, on_essential: Optional[OnInstance] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.guardian = Guardian(log)
+        self._log = log
+        self._rotation_for = rotation_for or (lambda process: Rotation())
+        self._on_change = on_change
+        self._on_essential = on_essential
+        self._world = World(
+            log, Spawner(self.guardian), outputs or console_outputs(log), Threads(4), Pace(),
+            clock,
+        )
+        self._closing = False
+        self._rotations: Dict[str, Rotation] = {}
+        #: By id.
+        self.processes: Dict[str, Process] = {}
+        #: By name.
+        self.instances: Dict[str, Instance] = {}
+        for process in processes:
+            self.add_process(process)
+
+    # All of them
+
+    def begin(self) -> None:
+        """Start the guardian, then all that has `autostart`; does not wait for these."""
+        close_on_exec()
+        adopt_orphans()
+        self.guardian.begin()
+        for instance in self.instances.values():
+            if instance.process.autostart and not self._closing:
+                instance.start()
+
+    def shutdown(self) -> None:
+        """Stop all side by side, and the guardian; blocks until nothing lives."""
+        self._closing = True
+        self.stop(list(self.instances))
+        self.guardian.close()
+
+    def kill(self) -> None:
+        """SIGKILL to all groups at once, and no start any more; `shutdown` waits for the rest."""
+        self._closing = True
+        for instance in self.instances.values():
+            instance.kill()
+
+    # Some of them, by the names of instances; PupgeventError where there is none
+
+    def start(self, names: Iterable[str]) -> List[Failure]:
+        """Side by side; blocks until each runs or has failed, and returns those that have."""
+        chosen = self._find(names)
+        self._refuse_when_closing()
+        attempts = [(instance, instance.start()) for instance in chosen]
+        return [_failure(instance) for instance, attempt in attempts
+                if not instance.came_up(attempt)]
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Side by side; blocks until all have stopped."""
+        chosen = self._find(names)
+        for instance in chosen:
+            instance.stop()
+        for instance in chosen:
+            instance.wait_settled()
+
+    def instances_of(self, process_id: str) -> List[Instance]:
+        """In the order of their index."""
+        return [each for each in self.instances.values() if each.process_id == process_id]
+
+    def _find(self, names: Iterable[str]) -> List[Instance]:
+        try:
+            return [self.instances[name] for name in names]
+        except KeyError as error:
+            raise PupgeventError('there is no instance "%s"' % error.args[0]) from None
+
+    # The set itself; see rollout.py for changing it while it serves
+
+    def add_process(self, process: Process) -> List[Instance]:
+        """Make its instances, and start none."""
+        self.processes[process.id] = process
+        rotation = self._rotations[process.id] = self._rotation_for(process)
+        return [self._add(process, seat, rotation) for seat in seats(process)]
+
+    def remove_process(self, process_id: str) -> None:
+        """Stop its instances side by side, and forget them; blocks until that is done."""
+        self._remove(self.instances_of(process_id))
+        del self.processes[process_id], self._rotations[process_id]
+
+    def add(self, process: Process, seat: Seat) -> Instance:
+        """One more instance of a process that is there; it is not started."""
+        return self._add(process, seat, self._rotations[process.id])
+
+    def remove(self, instances: Iterable[Instance]) -> None:
+        """Stop these side by side, and forget them; blocks until that is done."""
+        self._remove(list(instances))
+
+    def _add(self, process: Process, seat: Seat, rotation: Rotation) -> Instance:
+        instance = Instance(process, seat, self._world, rotation, self._changed)
+        self.instances[seat.name] = instance
+        return instance
+
+    def _remove(self, instances: List[Instance]) -> None:
+        self.stop([each.name for each in instances])
+        for instance in instances:
+            instance.close()
+            self._rotations[instance.process_id].remove(instance.name)
+            del self.instances[instance.name]
+
+    def _changed(self, instance: Instance) -> None:
+        self._log.debug("core", instance.state, who=instance.name)
+        if self._on_change is not None:
+            self._on_change(instance)
+        if instance.state in GIVEN_UP and instance.process.essential and self._on_essential:
+            self._on_essential(instance)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise PupgeventError("pupgevent is stopping")
+
+
+def console_outputs(log: Log) -> Outputs:
+    """What children print goes where the log goes, unless their logger has `console` off."""
+    def outputs(process: Process, seat: Seat) -> Tuple[LineWriter, LineWriter]:
+        logger: Any = process.logger
+        sink = log.sink if logger is None or logger.console else Sink()
+        colors = log.colors if logger is None or logger.colors is None else logger.colors
+        heads = Heads(colors)
+        return (
+            LineWriter(sink, heads, seat.name, "stdout"),
+            LineWriter(sink, heads, seat.name, "stderr"),
+        )
+    return outputs
+
+
+def _failure(instance: Instance) -> Failure:
+    return Failure(instance.name, instance.state, instance.last_exit or "it was not started")
