@@ -1,0 +1,159 @@
+"""Which backend takes the next client: pure choices, and the registry that names them.
+
+A strategy sees no socket and no clock. `choose(backends, client)` gets the backends that can take
+a connection now (at least one, always in the same order) and the client's address, and returns one
+of them. What it may read of a backend:
+
+    name         str, its identity: stays when the instance is restarted
+    open         int, connections assigned to it and not yet ended
+    first_byte   float, smoothed seconds from a request's first byte to its answer's, or None
+
+A new strategy is a class with `choose` and a line in STRATEGIES.
+"""
+
+import ipaddress
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Dict, Sequence, Type
+
+#: Addresses whose hash is remembered: a hash costs about as much as the rest of the choice.
+_REMEMBERED = 65536
+
+_64_BITS = (1 << 64) - 1
+
+
+class Strategy:
+    """What all of them are. One object serves one cluster and may remember its own turn."""
+
+    def choose(self, backends: Sequence[Any], client: str) -> Any:
+        raise NotImplementedError
+
+
+class RoundRobin(Strategy):
+    """By turns, connection by connection: whoever was chosen longest ago.
+
+    So the share of one that is down is spread over all the others and does not fall to its
+    neighbour, and nobody is passed over because the set changes, however often it does (one that
+    is full comes and goes with every connection). A counter over the set would do both.
+    """
+
+    def __init__(self) -> None:
+        #: The set of the last choice, and the order of turns in it.
+        self._backends: Sequence[Any] = ()
+        self._order: Sequence[Any] = ()
+        #: Choices since it is that set, and before.
+        self._turn = 0
+        self._past = 0
+        #: The number of each one's last choice, as far as it was in other sets.
+        self._last: Dict[str, int] = {}
+
+    def choose(self, backends: Sequence[Any], client: str) -> Any:
+        if backends is not self._backends:
+            self._rearrange(backends)
+        turn = self._turn
+        self._turn = turn + 1
+        return self._order[turn % len(self._order)]
+
+    def _rearrange(self, backends: Sequence[Any]) -> None:
+        order, turns = self._order, self._turn
+        for turn in range(max(0, turns - len(order)), turns):
+            self._last[order[turn % len(order)].name] = self._past + turn
+        self._past += turns
+        self._turn = 0
+        self._backends = backends
+        self._order = sorted(backends, key=lambda each: self._last.get(each.name, -1))
+
+
+class _Least(Strategy):
+    """The smallest `load`; among equals whoever was chosen longest ago, so that an idle cluster is
+    used evenly, also where some of it is busy."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._last: Dict[str, int] = {}
+
+    def load(self, backend: Any, usual: float) -> float:
+        raise NotImplementedError
+
+    def usual(self, backends: Sequence[Any]) -> float:
+        """What one choice has to know about all of them."""
+        return 0.0
+
+    def choose(self, backends: Sequence[Any], client: str) -> Any:
+        usual, last = self.usual(backends), self._last
+        chosen = min(
+            backends, key=lambda each: (self.load(each, usual), last.get(each.name, 0))
+        )
+        self._turn = last[chosen.name] = self._turn + 1
+        return chosen
+
+
+class LeastConnections(_Least):
+    """The fewest open connections."""
+
+    def load(self, backend: Any, usual: float) -> float:
+        return backend.open  # type: ignore[no-any-return]
+
+
+class LeastTime(_Least):
+    """The shortest expected wait: smoothed time to first byte x (open connections + 1).
+
+    One that has not answered yet counts as fast as the others are on average: it gets its share,
+    and not everything at once.
+    """
+
+    def usual(self, backends: Sequence[Any]) -> float:
+        known = [each.first_byte for each in backends if each.first_byte is not None]
+        return sum(known) / len(known) if known else 1.0
+
+    def load(self, backend: Any, usual: float) -> float:
+        time = usual if backend.first_byte is None else backend.first_byte
+        return time * (backend.open + 1)  # type: ignore[no-any-return]
+
+
+class IpHash(Strategy):
+    """The same client to the same backend: rendezvous hashing (Thaler and Ravishankar, 1998).
+
+    Each backend draws a number with the client, and the highest takes it. So one that goes down
+    moves only its own clients, one that is added takes only its share, and both are undone when it
+    changes back. The name is hashed, not the address: a restart moves nobody.
+    """
+
+    def choose(self, backends: Sequence[Any], client: str) -> Any:
+        mark = _client_hash(client)
+        return max(backends, key=lambda backend: _mix(mark ^ _name_hash(backend.name)))
+
+
+def _hash(text: bytes) -> int:
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _client_hash(client: str) -> int:
+    """Of the address itself: IPv4-mapped IPv6 is the IPv4 address, a zone does not count."""
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return _hash(client.encode("utf-8", "replace"))
+    return _hash((getattr(address, "ipv4_mapped", None) or address).packed)
+
+
+@lru_cache(maxsize=1024)
+def _name_hash(name: str) -> int:
+    return _hash(name.encode("utf-8"))
+
+
+def _mix(number: int) -> int:
+    """Spread every bit over all 64: the finishing step of the splitmix64 generator."""
+    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _64_BITS
+    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _64_BITS
+    return number ^ (number >> 31)
+
+
+#: What `strategy = "..."` may say.
+STRATEGIES: Dict[str, Type[Strategy]] = {
+    "round-robin": RoundRobin,
+    "least-connections": LeastConnections,
+    "ip-hash": IpHash,
+    "least-time": LeastTime,
+}
