@@ -1,0 +1,338 @@
+"""Each client's way from the listener to a relay.
+
+    admit --> choose --> connect ----------------------------------> relay
+                ^          |  \\-- under way: wait for the socket --/
+                |          |
+                +----------+  refused or timed out: that backend is down, choose again
+                |
+              queue           none can take it: wait in line until one can, or time is over
+
+Runs in the hub, for every client, and never blocks. On a local network the whole way is one call
+of `admit`: a non-blocking connect there has succeeded or failed by the time it returns.
+"""
+
+import _socket
+import errno
+import os
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+from gevent import get_hub
+
+from backends import Backend
+from connections import Connections
+from descriptors import SHORTAGES
+from poller import Poller
+from pool import Pool
+from reaching import met_itself
+from relay import STREAM, End
+from strategies import Strategy
+from waiting import Attempt, Line, Visitor
+
+#: Seconds between two looks at those who wait; runs only while someone does.
+_LOOK_EVERY = 0.05
+
+#: Seconds between two warnings of the same shortage.
+_WARN_EVERY = 60.0
+
+#: One that is reset already was connected: the instance took it. The relay finds out.
+_CONNECTED = (0, errno.EISCONN, errno.ECONNRESET)
+_UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
+
+#: Ours, not the backend's: the client waits in line and is tried again. EADDRNOTAVAIL is a lack
+#: of local ports (connect(2)).
+_OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
+
+
+class Patience(NamedTuple):
+    """How long, in seconds, and how many may wait."""
+
+    connect_timeout: float
+    queue_timeout: float
+    queue_limit: int
+
+
+class Admission:
+    """See the module. `clock` is monotonic seconds, `log(text)` takes a line for people."""
+
+    def __init__(
+        self,
+        poller: Poller,
+        connections: Connections,
+        strategy: Strategy,
+        patience: Patience,
+        log: "Callable[[str], Any]",
+        clock: "Callable[[], float]",
+    ) -> None:
+        self.strategy = strategy
+        self.patience = patience
+        self.accepted = 0
+        self.turned_away = 0
+        self.queue = Line()
+        self._attempts = Line()
+        self._poller = poller
+        self._connections = connections
+        self._log = log
+        self._clock = clock
+        self._warned: Dict[int, float] = {}
+        self._loop = get_hub().loop
+        self._looker = self._loop.timer(_LOOK_EVERY, _LOOK_EVERY)
+        self._serving = False
+
+    def begin(self, pool: Pool) -> None:
+        """Meet the pool; the two know each other, so one is told after both are made."""
+        self._pool = pool
+
+    def admit(self, fileno: int, key: str) -> None:
+        """Take an accepted connection, known by its client's address, to a backend."""
+        self.accepted += 1
+        client = End(_socket.AF_INET6 if ":" in key else _socket.AF_INET, STREAM, 0, fileno)
+        try:
+            client.setblocking(False)
+            if self.queue or not self._place(client, key, None):
+                self._enqueue(client, key)
+        except OSError as error:
+            # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
+            self._drop(client)
+            self._warn(error.errno or 0)
+        except Exception:
+            self._drop(client)
+            raise
+
+    def serve_queue(self) -> None:
+        """Someone can take clients: bring them those who wait, once the loop comes round."""
+        if self.queue and not self._serving:
+            self._serving = True
+            self._loop.run_callback(self._serve)
+
+    def readmit(self, client: End) -> None:
+        """Take a client on whose instance has gone before either had said a word."""
+        visitor = Visitor(client, _address_of(client), self, self._clock())
+        self._poller.hand_over(client.fileno(), visitor)
+        if visitor.has_left():
+            self.left(visitor)
+        else:
+            self._go_on(visitor)
+
+    def left(self, visitor: Visitor) -> None:
+        """A client has gone, or its time is over, before it got through: leave nothing of it."""
+        self.queue.remove(visitor)
+        if visitor.attempt is not None:
+            self._end(visitor.attempt).close()
+        self._poller.forget(visitor.client.fileno())
+        visitor.client.close()
+
+    def progressed(self, attempt: Attempt) -> None:
+        """Something happened to a connect under way."""
+        code = self._ask(attempt.upstream, attempt.backend)
+        if code in _CONNECTED:
+            self._attempts.remove(attempt)
+            visitor = attempt.visitor
+            self._relay(visitor.client, attempt.upstream, attempt.backend, visitor, attempt.since)
+        elif code not in _UNDER_WAY:
+            self._failed(attempt, code)
+
+    def close(self) -> None:
+        """Send everyone away who waits; idempotent."""
+        self._looker.stop()
+        self._looker.close()
+        for attempt in list(self._attempts):
+            self.left(attempt.visitor)
+        for visitor in list(self.queue):
+            self.left(visitor)
+
+    # The straight way
+
+    def _place(self, client: End, key: str, visitor: "Optional[Visitor]") -> bool:
+        """Connect the client to a backend, or begin to; false when none can take it now."""
+        pool = self._pool
+        while pool.available:
+            backend = self.strategy.choose(pool.available, key)
+            try:
+                upstream = End(backend.family, STREAM, 0)
+            except OSError as error:
+                self._warn(error.errno or 0)
+                return False
+            pool.take(backend)
+            began = self._clock()
+            code = self._connect(upstream, backend)
+            if code in _CONNECTED:
+                self._relay(client, upstream, backend, visitor, began)
+                return True
+            if code in _UNDER_WAY:
+                try:
+                    self._await(visitor or self._visit(client, key), upstream, backend, began)
+                except OSError:
+                    upstream.close()
+                    pool.release(backend)
+                    raise
+                return True
+            upstream.close()
+            pool.release(backend)
+            if not self._blame(backend, code):
+                return False
+        return False
+
+    def _connect(self, upstream: End, backend: Backend) -> int:
+        """Begin to connect; returns an errno value, 0 when it is done already."""
+        code = upstream.connect_ex(backend.address)
+        return self._ask(upstream, backend) if code == errno.EINPROGRESS else code
+
+    @staticmethod
+    def _ask(upstream: End, backend: Backend) -> int:
+        """How a connect stands: calling connect again tells (connect(2), EALREADY, EISCONN)."""
+        code = upstream.connect_ex(backend.address)
+        if backend.meets_itself and code in _CONNECTED and met_itself(upstream):
+            return errno.ECONNREFUSED
+        return code
+
+    def _relay(
+        self,
+        client: End,
+        upstream: End,
+        backend: Backend,
+        visitor: "Optional[Visitor]",
+        began: float,
+    ) -> None:
+        backend.total += 1
+        poller = self._poller
+        tells_room = visitor is not None and visitor.attempt is not None
+        connection = self._connections.begin(client, upstream, backend, tells_room)
+        backend.connected_after(connection.began - began)
+        try:
+            if visitor is None:
+                poller.watch(client.fileno(), client)
+                poller.watch(upstream.fileno(), upstream)
+                return
+            # Who was watched before has had its edges already: read what they told of.
+            poller.hand_over(client.fileno(), client)
+            if visitor.attempt is None:
+                poller.watch(upstream.fileno(), upstream)
+            else:
+                poller.hand_over(upstream.fileno(), upstream)
+                poller.owe(upstream)
+            poller.owe(client)
+        except OSError as error:
+            # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
+            connection.close()
+            self._warn(error.errno or 0)
+
+    # The other ways
+
+    def _visit(self, client: End, key: str) -> Visitor:
+        visitor = Visitor(client, key, self, self._clock())
+        self._poller.watch(client.fileno(), visitor)
+        return visitor
+
+    def _enqueue(self, client: End, key: str) -> None:
+        if len(self.queue) >= self.patience.queue_limit:
+            self.turned_away += 1
+            client.close()
+        else:
+            self.queue.add(self._visit(client, key))
+            self._look_out()
+
+    def _serve(self) -> None:
+        """First come, first served, as long as someone can take them."""
+        self._serving = False
+        try:
+            while self.queue and self._pool.available:
+                visitor = self.queue.first()
+                self.queue.remove(visitor)
+                if not self._place_again(visitor):
+                    self.queue.put_back(visitor)
+                    return
+        except Exception as error:
+            self._log("the queue met a bug: %r" % error)
+
+    def _await(self, visitor: Visitor, upstream: End, backend: Backend, began: float) -> None:
+        attempt = Attempt(visitor, upstream, backend, began)
+        self._poller.watch_both_ways(upstream.fileno(), attempt)
+        visitor.attempt = attempt
+        self._attempts.add(attempt)
+        self._look_out()
+
+    def _end(self, attempt: Attempt) -> End:
+        """Take an attempt out of everything; its socket is left to close."""
+        self._attempts.remove(attempt)
+        attempt.visitor.attempt = None
+        self._pool.release(attempt.backend)
+        self._poller.forget(attempt.upstream.fileno())
+        return attempt.upstream
+
+    def _failed(self, attempt: Attempt, code: int) -> None:
+        self._end(attempt).close()
+        self._blame(attempt.backend, code)
+        self._go_on(attempt.visitor)
+
+    def _go_on(self, visitor: Visitor) -> None:
+        """To the next backend, or into the line."""
+        if self.queue or not self._place_again(visitor):
+            self._wait_on(visitor)
+            self._look_out()
+
+    def _place_again(self, visitor: Visitor) -> bool:
+        try:
+            return self._place(visitor.client, visitor.key, visitor)
+        except OSError as error:
+            self.left(visitor)
+            self._warn(error.errno or 0)
+            return True
+
+    def _drop(self, client: End) -> None:
+        """Turn away who was never admitted, or only half."""
+        self.turned_away += 1
+        self._poller.forget(client.fileno())
+        client.close()
+
+    def _wait_on(self, visitor: Visitor) -> None:
+        """At its place in the line; where that gets too long, the last one has to go."""
+        self.queue.put_back(visitor)
+        if len(self.queue) > self.patience.queue_limit:
+            self.turned_away += 1
+            self.left(self.queue.last())
+
+    def _blame(self, backend: Backend, code: int) -> bool:
+        """Say whose fault a failed connect is; true when another backend can be tried."""
+        if code in _OUR_SHORTAGES:
+            self._warn(code)
+            return False
+        backend.retries += 1
+        self._pool.failed(backend, os.strerror(code).lower())
+        return True
+
+    def _warn(self, code: int) -> None:
+        """One line for a shortage, however many clients it meets."""
+        now = self._clock()
+        if now - self._warned.get(code, -_WARN_EVERY) >= _WARN_EVERY:
+            self._warned[code] = now
+            self._log("clients have to wait: %s" % os.strerror(code).lower())
+
+    # Time
+
+    def _look_out(self) -> None:
+        if not self._looker.active:
+            self._looker.start(self._look)
+
+    def _look(self) -> None:
+        """Whose time is over? Runs while anyone waits."""
+        try:
+            now = self._clock()
+            for visitor in self.queue.since(now - self.patience.queue_timeout):
+                self.turned_away += 1
+                self.left(visitor)
+            for attempt in self._attempts.since(now - self.patience.connect_timeout):
+                self._failed(attempt, errno.ETIMEDOUT)
+            # A shortage of ours ends without anybody telling.
+            self._serve()
+        except Exception as error:
+            self._log("waiting met a bug: %r" % error)
+        if not self.queue and not self._attempts:
+            self._looker.stop()
+
+
+def _address_of(client: End) -> str:
+    """What the listener told, where it was not kept."""
+    try:
+        return str(client.getpeername()[0])
+    except OSError:
+        return ""

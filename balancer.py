@@ -1,0 +1,177 @@
+"""The balancer of one cluster: put together, and spoken to, from here.
+
+It is told of instances in plain data (`up`, `down`, `drain`, `remove`) and knows no process. Its
+parts, in the order a client meets them:
+
+    listener.py     the common port
+    admission.py    choose, connect, wait in line      strategies.py, pool.py, backends.py
+    relay.py        bytes                              connections.py
+
+All of it runs in the hub and never blocks, except `drain`, which its caller waits for.
+"""
+
+import sys
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from gevent import get_hub
+
+from admission import Admission, Patience
+from connections import SWEEP_SECONDS, Connections, IdleLimits
+from listener import Listener
+from poller import Poller
+from pool import Pool
+from splicing import Pipes
+from strategies import STRATEGIES
+
+
+class Settings(NamedTuple):
+    """What of a cluster's configuration a balancer acts on, named as there; times in seconds."""
+
+    strategy: str
+    connect_timeout: float
+    queue_timeout: float
+    queue_limit: int
+    #: Per backend; 0 is no limit.
+    max_connections: int
+    idle_timeout: float
+    half_close_timeout: float
+
+
+class Engine:
+    """What all balancers of a process share: one poller, one set of pipes."""
+
+    def __init__(self, log: "Callable[[str], Any]") -> None:
+        self.pipes = Pipes()
+        self.poller = Poller(self._failed)
+        self._log = log
+
+    def _failed(self, handler: Any) -> None:
+        """A handler raised, which is a bug: end its connection, keep everyone else's."""
+        self._log("a connection met a bug and is ended: %r" % sys.exc_info()[1])
+        connection = getattr(handler, "connection", None)
+        if connection is not None:
+            connection.reset()
+
+    def close(self) -> None:
+        self.poller.close()
+        self.pipes.close()
+
+
+class Balancer:
+    """`log(text)` takes a line for people; `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        engine: Engine,
+        log: "Callable[[str], Any]",
+        clock: "Callable[[], float]" = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._log = log
+        self._clock = clock
+        self._listener: Optional[Listener] = None
+        self._connections = Connections(engine.poller, engine.pipes, _limits(settings))
+        strategy = STRATEGIES[settings.strategy]()
+        self._admission = Admission(
+            engine.poller, self._connections, strategy, _patience(settings), log, clock
+        )
+        self._pool = Pool(settings.max_connections, self._admission.serve_queue, log)
+        self._admission.begin(self._pool)
+        self._connections.report_to(self._pool.release, self._admission.readmit)
+        self._sweeper = get_hub().loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
+        self._sweeper.start(self._sweep)
+        self.up = self._pool.up
+        self.down = self._pool.down
+        self.drain = self._pool.drain
+        self.remove = self._pool.remove
+
+    @property
+    def listener(self) -> Optional[Listener]:
+        """Whose turn it is to accept for it; None while its port is closed."""
+        return self._listener
+
+    @property
+    def address(self) -> "Optional[Tuple[Any, ...]]":
+        """Where it listens: (host, port, ...), or None."""
+        return None if self._listener is None else self._listener.address
+
+    def listen(self, host: str, port: int) -> None:
+        """Open the common port; one that was open is closed only after that.
+
+        Raises PupgeventError when it cannot be had; the old one stays open then.
+        """
+        self.take_over(Listener(host, port, self._admission.admit, self._log, self._clock))
+
+    def take_over(self, listener: Listener) -> None:
+        """Accept from that listener from now on; one that there was is closed only after that."""
+        old, self._listener = self._listener, listener
+        listener.admit = self._admission.admit
+        if not listener.started:
+            listener.start()
+        if old is not None:
+            old.drain()
+
+    def hand_over(self) -> Listener:
+        """Give the listener away, open as it is, to `take_over`; there has to be one."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            raise ValueError("%s has no listener" % self.name)
+        return listener
+
+    def stop_listening(self) -> None:
+        """Close the common port; who has got through to it is still served. Idempotent."""
+        if self._listener is not None:
+            self.hand_over().drain()
+
+    def apply(self, settings: Settings) -> None:
+        """Other settings for what runs; nobody's connection is touched."""
+        if settings.strategy != self._settings.strategy:
+            self._admission.strategy = STRATEGIES[settings.strategy]()
+        self._settings = settings
+        self._connections.limits = _limits(settings)
+        self._admission.patience = _patience(settings)
+        self._pool.limit(settings.max_connections)
+
+    def close(self) -> None:
+        """Close everything that is open, connections too; idempotent."""
+        self.stop_listening()
+        self._pool.close()
+        self._admission.close()
+        self._sweeper.stop()
+        self._sweeper.close()
+        self._connections.close()
+
+    def status(self) -> "Dict[str, Any]":
+        """Counters as plain data; times in seconds."""
+        admission = self._admission
+        return {
+            "name": self.name,
+            "address": self.address,
+            "strategy": self._settings.strategy,
+            "accepted": admission.accepted,
+            "open": len(self._connections),
+            "queue": len(admission.queue),
+            "queue_most": admission.queue.most,
+            "turned_away": admission.turned_away,
+            "backends": [backend.status() for backend in self._pool],
+        }
+
+    def _sweep(self) -> None:
+        try:
+            self._connections.sweep()
+            for backend in self._pool:
+                backend.fade()
+        except Exception as error:
+            self._log("the sweep met a bug: %r" % error)
+
+
+def _limits(settings: Settings) -> IdleLimits:
+    return IdleLimits(settings.idle_timeout, settings.half_close_timeout)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(settings.connect_timeout, settings.queue_timeout, settings.queue_limit)

@@ -1,0 +1,317 @@
+"""The open connections of one cluster: their two ends, how idle they are, what they moved.
+
+Time-outs are not timers. Once a second `sweep` looks at every connection: one whose byte counts
+stand still has grown a second older, and at its limit it is closed. The same look folds the bytes
+into the backend's counters, so the hot path counts on the socket alone.
+"""
+
+import _socket
+import struct
+from time import monotonic
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Set
+
+from gevent import get_hub
+
+from poller import Poller
+from relay import End
+from sockets import keep_alive, unread, unsent
+from splicing import Pipes
+
+#: Seconds from one sweep to the next: time-outs are as fine as this.
+SWEEP_SECONDS = 1.0
+
+#: Sweeps without a byte after which a connection of a draining backend counts as idle and is
+#: closed, if it was the instance that spoke last: a keep-alive connection between two requests.
+IDLE_SWEEPS_OF_DRAIN = 1
+
+#: struct linger: on, no seconds: close with a reset.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+#: Seconds that the news of an instance's end may take from the kernel to here.
+_DOUBT_SECONDS = 0.1
+
+
+class Connection:
+    """A client and the instance it was given to, until both directions have ended.
+
+    `home` is the `Connections` that keeps it, `backend` is whom to credit.
+    """
+
+    __slots__ = (
+        "backend", "began", "client", "home", "idle", "queued", "seen", "speaker", "torn",
+        "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self, client: End, upstream: End, backend: Any, home: "Connections", tells_room: bool
+    ) -> None:
+        self.client = client
+        self.upstream = upstream
+        self.backend = backend
+        self.home = home
+        #: When the client was last waiting for a first byte; monotonic seconds.
+        self.began = monotonic()
+        #: One side's socket died: the other gets a reset, after the bytes that are left.
+        self.torn = False
+        #: Byte counts and ends of stream, sweeps without a change (the first may come at once and
+        #: does not count), and unsent bytes, as the last sweep saw them.
+        self.seen = (0, 0, False, False)
+        self.idle = -1
+        self.queued = 0
+        #: Whose bytes came last.
+        self.speaker = upstream
+        client.join(upstream, self, False)
+        upstream.join(client, self, tells_room)
+
+    @property
+    def blocked(self) -> bool:
+        """Bytes are held here because one side does not take them."""
+        return self.client.blocked or self.upstream.blocked
+
+    @property
+    def awaits_answer(self) -> bool:
+        """The client spoke last: as quiet as it may be, an instance is at work for it."""
+        return self.speaker is self.client
+
+    @property
+    def half_closed(self) -> bool:
+        return self.client.finished or self.upstream.finished
+
+    @property
+    def unused(self) -> bool:
+        """Not a byte was read from either side: another instance would do as well."""
+        return not (self.client.moved or self.upstream.moved or self.client.finished)
+
+    def hold(self) -> None:
+        """Leave unread what the client says, so that another instance can still have it."""
+        self.client.blocked = True
+
+    def go_on(self) -> None:
+        """After `hold`: the instance stays what it is, and ended its side because it meant to."""
+        self.client.blocked = False
+        self.upstream.pass_end_on()
+        self.client.on_turn()
+
+    def hear(self, end: End) -> None:
+        """Called for the first two reads of an end.
+
+        The first is for the clock of a request: it starts with the client's first byte (or, where
+        the server speaks first, with the connection) and stops with the instance's. The second
+        switches Nagle's delay off upstream, where it would hold a second small segment back until
+        the first is acknowledged. Most connections of one request never have a second.
+        """
+        end.news -= 1
+        if end is self.upstream:
+            if end.news:
+                self.backend.first_byte_after(monotonic() - self.began)
+        elif not end.news:
+            self.upstream.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        elif not self.upstream.moved:
+            self.began = monotonic()
+
+    def reset(self) -> None:
+        """End both sides abruptly, as one of them did."""
+        for end in (self.client, self.upstream):
+            try:
+                end.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET_ON_CLOSE)
+            except OSError:
+                pass
+        self.close()
+
+    def cut(self) -> None:
+        """End it by our own decision. Where bytes are held that nobody takes, a reset says so: a
+        clean end would make what has arrived look whole."""
+        if self.blocked:
+            self.reset()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End both sides; what the kernel has taken is still delivered. Idempotent."""
+        home = self.home
+        if home is None:
+            return
+        client, upstream = self.client, self.upstream
+        client.part(home.poller)
+        self._end(client, upstream, home)
+
+    def let_client_go(self) -> End:
+        """End the instance's side only. The client is as it was when it came, and still watched."""
+        client = self.client
+        self._end(client, self.upstream, self.home)
+        return client
+
+    def _end(self, client: End, upstream: End, home: "Connections") -> None:
+        upstream.part(home.poller)
+        home.ended(self)
+        # Without its cycles a connection is gone at once and the collector finds nothing.
+        self.home = None  # type: ignore[assignment]
+        del client.other, upstream.other, client.connection, upstream.connection
+
+
+class IdleLimits(NamedTuple):
+    """Seconds without a byte either way; 0 is never."""
+
+    open: float
+    half_closed: float
+
+
+class Connections:
+    """The set of them. Backends carry `bytes_in`, `bytes_out`, `draining`, `takes_clients`."""
+
+    def __init__(self, poller: Poller, pipes: Pipes, limits: IdleLimits) -> None:
+        self.poller = poller
+        self.pipes = pipes
+        self.limits = limits
+        #: And until when they are.
+        self._doubtful: Dict[Connection, float] = {}
+        self._doubt_timer = get_hub().loop.timer(_DOUBT_SECONDS / 4, _DOUBT_SECONDS / 4)
+        self._open: Set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open))
+
+    def report_to(
+        self, on_ended: "Callable[[Any], Any]", on_stranded: "Callable[[End], Any]"
+    ) -> None:
+        """`on_ended(backend)` is called once for each connection that ends, however it does;
+        `on_stranded(client)` gets a client back whose instance has gone before it was used."""
+        self._on_ended = on_ended
+        self._on_stranded = on_stranded
+
+    def begin(self, client: End, upstream: End, backend: Any, tells_room: bool) -> Connection:
+        """Relay between two connected sockets. The poller has still to watch or hand them over;
+        `tells_room`: it tells of room to send upstream already."""
+        connection = Connection(client, upstream, backend, self, tells_room)
+        self._open.add(connection)
+        return connection
+
+    def ended(self, connection: Connection) -> None:
+        """A connection's own word that it has closed."""
+        self._open.discard(connection)
+        self._doubtful.pop(connection, None)
+        _fold(connection)
+        self._on_ended(connection.backend)
+
+    def doubt(self, connection: Connection) -> None:
+        """An instance ended a connection before a byte was said. Is it about to go?
+
+        Then its client is taken to another one and notices nothing. The word of its death comes
+        a moment after the end of the stream, so that moment is waited for. An instance that is
+        still there then has meant it: the end is passed on.
+        """
+        connection.hold()
+        if connection.backend.takes_clients:
+            self._doubtful[connection] = monotonic() + _DOUBT_SECONDS
+            if not self._doubt_timer.active:
+                self._doubt_timer.start(self._decide)
+        else:
+            self._strand(connection)
+
+    def _decide(self) -> None:
+        """As soon as it is known that the instance has gone, or when the moment is over."""
+        now = monotonic()
+        for connection, until in list(self._doubtful.items()):
+            if now < until and connection.backend.takes_clients:
+                continue
+            self._doubtful.pop(connection, None)
+            # A bug that one connection meets is not the end of everyone else's turn.
+            try:
+                self._settle(connection)
+            except Exception:
+                self.poller.failed(connection.client)
+        if not self._doubtful:
+            self._doubt_timer.stop()
+
+    def _settle(self, connection: Connection) -> None:
+        if connection.unused and not connection.backend.takes_clients:
+            self._strand(connection)
+        else:
+            connection.go_on()
+
+    def _strand(self, connection: Connection) -> None:
+        client = connection.let_client_go()
+        self._on_stranded(client)
+
+    def close(self) -> None:
+        """Close all of them; idempotent."""
+        self._doubt_timer.stop()
+        self._doubt_timer.close()
+        for connection in self:
+            connection.cut()
+
+    def sweep(self) -> None:
+        """Once in SWEEP_SECONDS: count, and close what was idle for too long."""
+        for connection in self:
+            try:
+                self._look_at(connection)
+            except Exception:
+                self.poller.failed(connection.client)
+
+    def _look_at(self, connection: Connection) -> None:
+        if _fold(connection):
+            connection.idle = 0
+            return
+        connection.idle += 1
+        if connection.idle == 1:
+            _rest(connection)
+        if self._is_over(connection) and not _is_draining_out(connection):
+            if connection.backend.draining and connection.unused:
+                self._strand(connection)
+            else:
+                connection.cut()
+
+    def _is_over(self, connection: Connection) -> bool:
+        is_quiet = connection.idle >= IDLE_SWEEPS_OF_DRAIN and not connection.blocked
+        if is_quiet and connection.backend.draining and not connection.awaits_answer:
+            return not _has_unread(connection)
+        limits = self.limits
+        limit = limits.half_closed if connection.half_closed else limits.open
+        return bool(limit) and connection.idle * SWEEP_SECONDS >= limit
+
+
+def _fold(connection: Connection) -> bool:
+    """Credit the backend with the bytes since the last time; false when nothing has come since,
+    not even an end of stream."""
+    client, upstream = connection.client, connection.upstream
+    now = (client.moved, upstream.moved, client.finished, upstream.finished)
+    before = connection.seen
+    if now == before:
+        return False
+    connection.seen = now
+    backend = connection.backend
+    backend.bytes_in += now[0] - before[0]
+    backend.bytes_out += now[1] - before[1]
+    return True
+
+
+def _rest(connection: Connection) -> None:
+    """A connection at rest keeps no pipe, and learns to find out when its instance is gone."""
+    keep_alive(connection.upstream)
+    connection.queued = _queued(connection)
+    for end in (connection.client, connection.upstream):
+        if not end.blocked:
+            end.return_pipe()
+
+
+def _is_draining_out(connection: Connection) -> bool:
+    """Nothing was read for long, yet the kernel still delivers what was: a slow reader, not an
+    idle one. Its time begins again."""
+    queued = _queued(connection)
+    if queued == connection.queued:
+        return False
+    connection.queued = queued
+    connection.idle = 0
+    return True
+
+
+def _queued(connection: Connection) -> int:
+    return unsent(connection.client.fileno()) + unsent(connection.upstream.fileno())
+
+
+def _has_unread(connection: Connection) -> bool:
+    """A request came between the last turn and this sweep: closing now would lose it."""
+    return bool(unread(connection.client.fileno()) or unread(connection.upstream.fileno()))

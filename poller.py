@@ -1,0 +1,145 @@
+"""An edge-triggered epoll set of our own, served through one watcher of gevent's loop.
+
+Why not a loop watcher per socket: libev re-arms lazily and spends an `epoll_ctl` on each change of
+mind, and a level-triggered end of stream wakes it again and again. Registered once, for both
+directions, edge-triggered, a relayed socket costs one `epoll_ctl` in its whole life (closing it
+takes it out of the set). See epoll(7), "Level-triggered and edge-triggered".
+
+The price is a rule for every handler: an edge is told once. Who stops reading before EAGAIN must
+remember to go on by itself, or ask for another turn with `owe`.
+"""
+
+import select
+import sys
+from typing import Any, Callable, List
+
+from gevent import get_hub
+
+#: Something arrived, or the other side's end of stream, or an error: time to read.
+#: EPOLLPRI is there because a read stops short at an urgent byte without being at the end.
+READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
+
+#: There is room again, or the socket is dead and the next send will say so.
+WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+
+#: The socket died.
+ERROR = select.EPOLLERR
+
+#: A short read is not the last one when one of these was told with it.
+MORE_THAN_DATA = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
+
+#: All that is told besides data is that the other side has finished sending.
+ENDING = select.EPOLLRDHUP
+
+#: What a socket is registered for; HUP and ERR are always told.
+_ARRIVALS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
+
+#: The same for one that had no room once. Most never do, and are spared the event that says they
+#: have: it would come with each registration.
+_BOTH_WAYS = _ARRIVALS | select.EPOLLOUT
+
+#: Events taken from the kernel in one turn; what is left comes in the next, after gevent's own
+#: watchers had theirs.
+EVENTS_A_TURN = 512
+
+_READ = 1
+
+
+class Poller:
+    """The set. A handler is any object with `on_event(mask)`; it runs in the hub: no blocking.
+
+    Events may be stale: one handler of a turn can close a socket that a later event of the same
+    turn was meant for, and its number may be in use again. So a handler believes what its own
+    system calls say and takes the mask as a hint.
+    """
+
+    def __init__(self, on_error: "Callable[[Any], None]") -> None:
+        """`on_error(handler)` is told, inside the `except`, of a handler that raised: a bug."""
+        self._on_error = on_error
+        #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
+        self._handlers: List[Any] = [None] * 64
+        self._owed: List[Any] = []
+        self._epoll = select.epoll()
+        self._loop = get_hub().loop
+        self._watcher = self._loop.io(self._epoll.fileno(), _READ)
+        self._watcher.start(self._turn)
+
+    def __len__(self) -> int:
+        """How many sockets are watched."""
+        return sum(handler is not None for handler in self._handlers)
+
+    def watch(self, fileno: int, handler: Any) -> None:
+        """Tell `handler` of what arrives at this socket, beginning with what has already.
+
+        Raises OSError when the kernel has no room for one more (ENOSPC, epoll_ctl(2)).
+        """
+        self._epoll.register(fileno, _ARRIVALS)
+        try:
+            self._handlers[fileno] = handler
+        except IndexError:
+            self._make_room(fileno)
+            self._handlers[fileno] = handler
+
+    def watch_both_ways(self, fileno: int, handler: Any) -> None:
+        """As `watch`, and of room to send; a connect under way ends with that."""
+        self._epoll.register(fileno, _BOTH_WAYS)
+        self._make_room(fileno)
+        self._handlers[fileno] = handler
+
+    def want_room(self, fileno: int) -> None:
+        """Tell of room from now on, beginning with any that is there already."""
+        self._epoll.modify(fileno, _BOTH_WAYS)
+
+    def hand_over(self, fileno: int, handler: Any) -> None:
+        """Give a watched socket a new handler. Edges told to the old one do not come again."""
+        self._handlers[fileno] = handler
+
+    def forget(self, fileno: int) -> None:
+        """Call before closing: the kernel drops a closed socket from the set by itself."""
+        if 0 <= fileno < len(self._handlers):
+            self._handlers[fileno] = None
+
+    def owe(self, handler: Any) -> None:
+        """Call `handler.on_turn()` once more, after everyone else had a turn."""
+        if not self._owed:
+            self._loop.run_callback(self._pay)
+        self._owed.append(handler)
+
+    def close(self) -> None:
+        """Stop serving; idempotent. The sockets stay as they are."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+        self._handlers.clear()
+
+    def _make_room(self, fileno: int) -> None:
+        handlers = self._handlers
+        while fileno >= len(handlers):
+            handlers.extend([None] * len(handlers))
+
+    def _turn(self) -> None:
+        handlers = self._handlers
+        for fileno, mask in self._epoll.poll(0, EVENTS_A_TURN):
+            handler = handlers[fileno]
+            if handler is not None:
+                # An exception that left this callback would stop the watcher for ever.
+                try:
+                    handler.on_event(mask)
+                except Exception:
+                    self.failed(handler)
+
+    def _pay(self) -> None:
+        owed, self._owed = self._owed, []
+        for handler in owed:
+            try:
+                handler.on_turn()
+            except Exception:
+                self.failed(handler)
+
+    def failed(self, handler: Any) -> None:
+        """To be called inside an `except`: that handler has a bug."""
+        try:
+            self._on_error(handler)
+        except Exception:
+            # Nobody is left to tell but gevent, whose hub prints it.
+            self._loop.handle_error(handler, *sys.exc_info())

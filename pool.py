@@ -1,0 +1,139 @@
+"""The backends of one cluster, and which of them can take a client now.
+
+Two parties change that: the supervisor, which knows processes (`up`, `down`, `drain`, `remove`),
+and connecting, which may find that a living process does not answer (`failed`). A backend that
+failed is probed, and is up again at the first success.
+"""
+
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import gevent
+
+from backends import ABSENT, DOWN, DRAINING, UP, Backend
+from reaching import accepts
+
+#: Seconds between two probes of a backend that is down though its process lives.
+PROBE_EVERY = 0.5
+
+#: Seconds that a probe may take.
+PROBE_TIMEOUT = 2.0
+
+
+class Pool:
+    """`on_available()` is called when there is someone who can take a client and was not before;
+    `log(text)` takes a line for people."""
+
+    def __init__(
+        self,
+        max_connections: int,
+        on_available: "Callable[[], Any]",
+        log: "Callable[[str], Any]",
+    ) -> None:
+        self._limit = max_connections
+        self._on_available = on_available
+        self._log = log
+        self._backends: Dict[str, Backend] = {}
+        #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
+        self.available: Tuple[Backend, ...] = ()
+
+    def __iter__(self) -> "Iterator[Backend]":
+        return iter(self._backends.values())
+
+    # Told of processes
+
+    def up(self, name: str, host: str, port: int) -> None:
+        """An instance accepts there: it gets clients from now on."""
+        backend = self._backends.get(name)
+        if backend is None:
+            backend = self._backends[name] = Backend(name)
+        backend.move_to(host, port)
+        self._bring_up(backend, "started")
+
+    def down(self, name: str) -> None:
+        """An instance is gone: it gets no client from now on. Unknown names are all right."""
+        backend = self._backends.get(name)
+        if backend is not None and backend.state != ABSENT:
+            backend.become(ABSENT, "stopped" if backend.state == DRAINING else "exited")
+            self._refresh()
+
+    def drain(self, name: str, seconds: float) -> None:
+        """No new clients; returns when the last connection has ended, or after `seconds`."""
+        backend = self._backends.get(name)
+        if backend is not None and backend.state != ABSENT:
+            backend.become(DRAINING, "stopping")
+            self._refresh()
+            backend.when_empty().wait(seconds)
+
+    def remove(self, name: str) -> None:
+        """An instance will not come back: forget it and its counters."""
+        backend = self._backends.pop(name, None)
+        if backend is not None:
+            backend.become(ABSENT, "removed")
+            self._refresh()
+
+    def limit(self, max_connections: int) -> None:
+        """Another number of connections per backend; 0 is no limit."""
+        self._limit = max_connections
+        self._refresh()
+
+    def close(self) -> None:
+        """Take all of them out; ends the probes."""
+        for backend in self:
+            backend.become(ABSENT, "closed")
+        self._refresh()
+
+    # Told of connections
+
+    def take(self, backend: Backend) -> None:
+        """A client is assigned: it counts from here, before the connect."""
+        backend.take()
+        if self._limit and backend.open == self._limit:
+            self._refresh()
+
+    def release(self, backend: Backend) -> None:
+        """An assigned client has gone, or is tried elsewhere."""
+        backend.release()
+        if self._limit and backend.open == self._limit - 1:
+            self._refresh()
+
+    def failed(self, backend: Backend, reason: str) -> None:
+        """It did not take a connection though it should: no clients until a probe succeeds."""
+        backend.connect_errors += 1
+        if backend.state == UP:
+            backend.become(DOWN, reason)
+            self._refresh()
+            gevent.spawn(self._probe, backend, backend.changed_at)
+            self._log("%s is down: %s" % (backend.name, reason))
+
+    def _probe(self, backend: Backend, since: float) -> None:
+        while True:
+            gevent.sleep(PROBE_EVERY)
+            if backend.state != DOWN or backend.changed_at != since:
+                return
+            if self._answers(backend) and backend.changed_at == since:
+                self._bring_up(backend, "answers again")
+                self._log("%s is up again" % backend.name)
+                return
+
+    @staticmethod
+    def _answers(backend: Backend) -> bool:
+        host, port = backend.address
+        try:
+            return accepts(host, port, PROBE_TIMEOUT)
+        except OSError:
+            return False
+
+    def _bring_up(self, backend: Backend, reason: str) -> None:
+        backend.start_anew()
+        backend.become(UP, reason)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        limit = self._limit
+        self.available = tuple(
+            backend
+            for backend in self
+            if backend.state == UP and (not limit or backend.open < limit)
+        )
+        if self.available:
+            self._on_available()
