@@ -1,0 +1,156 @@
+"""`pupgevent CONFIG`: everything that one running pupgevent has, and what it does with orders.
+
+Orders come from signals, from the control socket and from essential processes that are given up;
+they wait in line for the main greenlet, which acts on one after the other and is never busy for
+long. What they start goes on beside it.
+"""
+
+import os
+from typing import Any, Dict
+
+import gevent
+from gevent.queue import Queue
+
+import endpoint
+import logs
+from configuration import Configuration
+from control import Control
+from errors import PupgeventError
+from notify import Herald, Notifier
+from operations import Operations
+from recent import Recent
+from rollout import Busy
+from runtime import Runtime, process_of
+from service import Service
+from sinks import DescriptorSink
+
+#: Seconds for the last lines to get out, to a console that may not take them.
+_LAST_LINES = 2.0
+
+#: The order to stop that comes from the control socket.
+SHUTDOWN = "shutdown"
+
+
+class Foreground:
+    """`fd` is the console. Takes the place of its configuration file at once, or raises that it is
+    taken; opens and starts nothing before `begin`."""
+
+    def __init__(
+        self, configuration: Configuration, fd: int, verbose: bool, version: str
+    ) -> None:
+        self._configuration = configuration
+        self._version = version
+        #: Names of signals, SHUTDOWN, "essential NAME", "stopped", "reloaded".
+        self.orders: Any = Queue()
+        self._sink = DescriptorSink(fd)
+        recent = Recent(lambda name: process_of(self.runtime, name))
+        colors = logs.wants_colors(fd, configuration.logger.colors)
+        self.log = logs.Log(recent.sink(self._sink), colors, verbose)
+        self._sink.on_loss = self.log.sink.on_loss
+        self._place = self._take_place()
+        self.runtime = Runtime(
+            configuration, self.log, recent, self._sink, self._on_essential, fd)
+        self._herald = Herald(Notifier(os.environ), self.runtime.instances)
+        self.runtime.watchers.add(self._herald.changed)
+        self._operations = Operations(self.runtime, self._herald.reload)
+        about: Dict[str, Any] = {"version": version, "pid": os.getpid()}
+        self._service = Service(
+            self.runtime, self._operations, lambda: self.orders.put(SHUTDOWN), about)
+        self._control = self._place.socket and Control(
+            self._place, self._service.requests(), self.log, configuration.path)
+        self._exit_code = 0
+        self._stopping: Any = None
+        self._reloading: Any = None
+        self._reload_again = False
+
+    def _take_place(self) -> endpoint.Endpoint:
+        place = endpoint.take(self._configuration.path, self._configuration.control.socket)
+        if place.path is None:
+            self.log.warning("control", "no control socket, so no commands: " + place.trouble)
+        elif place.trouble:
+            self.log.warning("control", "the control socket is %s (%s)" % (
+                place.path, place.trouble))
+        return place
+
+    def _on_essential(self, name: str) -> None:
+        self.orders.put("essential " + name)
+
+    def begin(self) -> None:
+        """Open the ports and start what starts by itself; raises PupgeventError."""
+        self.runtime.listen()
+        self.log.info("core", "pupgevent %s runs %s, pid %d" % (
+            self._version, self._configuration.path, os.getpid()))
+        self.runtime.begin()
+        self._herald.begin()
+        if self._control:
+            self._control.begin()
+
+    def serve(self) -> int:
+        """Act on orders until everything has stopped; returns the exit code."""
+        while True:
+            order = self.orders.get()
+            if order == "stopped":
+                self.log.info("core", "stopped")
+                self._service.stopped.set()
+                return self._exit_code
+            self._act(order)
+
+    def _act(self, order: str) -> None:
+        if order in ("SIGHUP", "reloaded"):
+            self._reload(order)
+            return
+        essential = order.startswith("essential ")
+        if essential:
+            self._exit_code = 1
+            self.log.error("core", "%s is essential and was given up" % order.split(" ", 1)[1])
+        if self._stopping is None:
+            self.log.info("core", "stopping (%s)" % order.split(" ", 1)[0])
+            self._herald.stopping()
+            self._stopping = gevent.spawn(self._stop)
+        elif not essential and order != SHUTDOWN:
+            self.log.warning("core", "%s again: killing what is left" % order)
+            self.runtime.kill()
+
+    def _stop(self) -> None:
+        try:
+            self.runtime.shutdown()
+        finally:
+            self.orders.put("stopped")
+
+    def _reload(self, order: str) -> None:
+        """One at a time; what was asked for meanwhile is done once more at the end."""
+        if order == "SIGHUP" and self._reloading is not None:
+            self._reload_again = True
+            return
+        self._reloading = None
+        if order == "SIGHUP" or self._reload_again:
+            self._reload_again = False
+            self._reloading = gevent.spawn(self._reload_now)
+
+    def _reload_now(self) -> None:
+        try:
+            self.log.info("core", self._reload_when_free())
+        except PupgeventError as error:
+            self.log.error("core", "reload: %s" % error)
+        except Exception as error:
+            self.log.error("core", "reload: this met a bug: %r" % error)
+        finally:
+            self.orders.put("reloaded")
+
+    def _reload_when_free(self) -> str:
+        """Nobody is there to ask again: a signal is remembered while something is under way."""
+        while True:
+            try:
+                return self._operations.reload(lambda text: None)
+            except Busy as error:
+                self.log.info("core", "the reload waits: %s" % str(error).partition(":")[0])
+                self._operations.wait_free()
+
+    def close(self) -> None:
+        """Close what is open; idempotent."""
+        if self._control:
+            self._control.close()
+        self._place.release()
+        self.runtime.close()
+        self._herald.close()
+        self._sink.flush(_LAST_LINES)

@@ -1,0 +1,155 @@
+"""Reads what children print: a watcher of the loop for each pipe, and no greenlet."""
+
+import fcntl
+import os
+import sys
+import time
+from typing import Any, Optional
+
+import gevent
+from gevent.event import Event
+
+from logs import LineWriter
+
+#: One read, and what a pipe of the kernel holds. Bytes.
+CHUNK = 65536
+
+#: The part of the hub's time that the lines of all children together may have for long, and the
+#: seconds of it that they may have at once.
+SHARE, BURST = 0.2, 0.02
+
+#: What a read costs besides itself: the loop's round, and the thread that writes out. Seconds.
+_OVERHEAD = 0.00005
+
+#: The shortest rest. Meanwhile more comes together, and one read for it is cheaper. Seconds.
+_SHORTEST_REST = 0.002
+
+_READABLE = 1
+
+#: fcntl(2) of Linux; Python has a name for it from 3.10 on.
+_F_GETPIPE_SZ = 1032
+
+
+class Pace:
+    """An account of the hub's time, common to all pipes: it fills slowly, and each read draws."""
+
+    def __init__(self) -> None:
+        self._credit = BURST
+        self._counted_until = 0.0
+
+    def rest(self, began: float, ended: float) -> float:
+        """Seconds to wait after a read that took from `began` to `ended`; 0 for most."""
+        earned = (ended - self._counted_until) * SHARE
+        self._counted_until = ended
+        self._credit = min(BURST, self._credit + earned) - (ended - began + _OVERHEAD)
+        return 0.0 if self._credit >= 0 else max(-self._credit / SHARE, _SHORTEST_REST)
+
+
+class Pump:
+    """Carries one pipe of one child to its lines, and closes its descriptor.
+
+    It reads while the sink of the lines has room. While that has none, the pipe fills, and then
+    the child waits.
+    """
+
+    def __init__(self, fd: int, lines: LineWriter, pace: Pace) -> None:
+        self._fd = fd
+        self._lines = lines
+        self._pace = pace
+        self._closed = Event()
+        #: Bytes that are still to be carried, once the child is gone.
+        self._left: Optional[int] = None
+        self._loop = gevent.get_hub().loop
+        self._timer: Any = None
+        os.set_blocking(fd, False)
+        self._watcher: Any = self._loop.io(fd, _READABLE)
+        self._watcher.start(self._on_readable)
+
+    def finish(self, timeout: float) -> bool:
+        """The child is gone: carry what it left in the pipe, then close it.
+
+        Somebody else may hold the other end, and even write to it, so an empty pipe is an end
+        as well, and so is all that the pipe can have held. Blocks the calling greenlet while
+        the sink is full; False if that took longer than `timeout` seconds and bytes are lost.
+        """
+        if not self._closed.is_set():
+            self._left = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
+            self._on_readable()
+        finished = bool(self._closed.wait(timeout))
+        self.close()
+        return finished
+
+    def close(self) -> None:
+        """Stop reading, whatever is left. Idempotent."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._watcher.stop()
+        self._watcher.close()
+        self._drop_timer()
+        os.close(self._fd)
+        self._lines.close()
+
+    def _on_readable(self) -> None:
+        # An exception out of a callback would stop the watcher and nobody would know.
+        try:
+            while self._carry() and self._left is not None:
+                pass
+        except Exception:
+            gevent.get_hub().handle_error(self, *sys.exc_info())
+            self.close()
+
+    def _carry(self) -> bool:
+        """One read, if there is room for it; True: there may be more at once."""
+        if self._lines.sink.full:
+            self._pause()
+            return False
+        began = time.monotonic()
+        data = self._receive()
+        if data:
+            self._lines.feed(data)
+            self._account(len(data), began)
+        elif data is not None or self._left is not None:
+            self.close()
+        return bool(data) and not self._closed.is_set()
+
+    def _account(self, size: int, began: float) -> None:
+        if self._left is not None:
+            self._left -= size
+            if self._left <= 0:
+                self.close()
+            return
+        rest = self._pace.rest(began, time.monotonic())
+        if rest:
+            self._rest(rest)
+
+    def _receive(self) -> Optional[bytes]:
+        """Bytes, nothing at the end of the pipe, None while it is only empty."""
+        try:
+            return os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return None
+
+    def _pause(self) -> None:
+        self._watcher.stop()
+        self._lines.sink.when_room(self._resume)
+
+    def _rest(self, seconds: float) -> None:
+        self._watcher.stop()
+        self._drop_timer()
+        self._timer = self._loop.timer(seconds)
+        self._timer.start(self._resume)
+
+    def _drop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+    def _resume(self) -> None:
+        if self._closed.is_set():
+            return
+        if self._left is None:
+            self._watcher.start(self._on_readable)
+        else:
+            self._on_readable()

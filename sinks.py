@@ -1,0 +1,199 @@
+"""Where lines go, without ever making the hub wait.
+
+A terminal may be stopped, a pipe may have no reader, a disk may be full. `write` returns at
+once whatever happens. Who produces more than the other side takes is asked to wait instead:
+a source looks at `full` before it reads from its child, and is called when there is room
+again. So a child that floods is slowed by its own full pipe, and nobody else is.
+"""
+
+import collections
+import errno
+import os
+import select
+import time
+from typing import Any, Callable, Deque, Optional
+
+import gevent
+from gevent.event import Event
+
+from threads import Threads
+
+#: From here on sources are asked to wait; below the second they are called again. Bytes.
+HIGH_WATER, LOW_WATER = 256 * 1024, 64 * 1024
+
+#: From here on bytes are dropped and counted. Sources never come near it by themselves: what
+#: does is our own lines, while the other side takes nothing. Bytes.
+LIMIT = 4 * 1024 * 1024
+
+#: One write. Bytes.
+_PIECE = 256 * 1024
+
+_NEWLINE = 10
+
+#: Seconds for which everything is dropped once a disk is full, until it is tried again.
+_SHORTAGE_DELAY = 1.0
+
+#: The disk is full, which passes. Any other error of a write does not: the reader has left
+#: (EPIPE), the terminal is gone (EIO), there is no such descriptor (EBADF).
+_SHORTAGES = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Sink:
+    """Takes lines. This one takes them nowhere, and is the interface of the others."""
+
+    #: Called with a sentence when something was lost, once there is room for it.
+    on_loss: Optional[Callable[[str], None]] = None
+
+    @property
+    def full(self) -> bool:
+        """True: who can wait should, and be called by `when_room`."""
+        return False
+
+    def write(self, data: bytes) -> None:
+        """Take whole lines; never blocks, never raises."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when it is no longer full."""
+        callback()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is out; False if that takes longer than `timeout` seconds."""
+        return True
+
+
+class DescriptorSink(Sink):
+    """A descriptor whose writes may block; a thread of its own does them.
+
+    One greenlet hands the thread a piece at a time. It is started by the first write and
+    lives as long as the program; a thread that hangs in a write does not keep the program
+    from ending.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._pieces: Deque[bytes] = collections.deque()
+        self._size = 0
+        self._waiting: Deque[Callable[[], None]] = collections.deque()
+        self._thread = Threads(1)
+        self._greenlet: Any = None
+        self._work = Event()
+        self._idle = Event()
+        self._idle.set()
+        self._lost = Losses()
+        self._gone = False
+        #: True: what stands last on the other side is the beginning of a line.
+        self._torn = False
+        self._closed_until = 0.0
+
+    @property
+    def full(self) -> bool:
+        return self._size >= HIGH_WATER
+
+    def write(self, data: bytes) -> None:
+        if self._gone:
+            return
+        if self._size >= LIMIT or time.monotonic() < self._closed_until:
+            self._lost.count(len(data))
+            return
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._idle.is_set():
+            self._begin_work()
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        if self.full:
+            self._waiting.append(callback)
+        else:
+            callback()
+
+    def flush(self, timeout: float) -> bool:
+        return bool(self._idle.wait(timeout))
+
+    def _begin_work(self) -> None:
+        self._idle.clear()
+        self._work.set()
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._live)
+
+    def _live(self) -> None:
+        while True:
+            self._work.wait()
+            while self._pieces:
+                self._put_out(self._take())
+                self._report_loss()
+            self._work.clear()
+            self._idle.set()
+
+    def _take(self) -> memoryview:
+        if self._torn:
+            self._torn = False
+            self._size += 1
+            self._pieces.appendleft(b"\n")
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return memoryview(data)
+
+    def _put_out(self, data: memoryview) -> None:
+        while data:
+            try:
+                written = self._thread.call(write_some, self._fd, data[:_PIECE])
+            except OSError as error:
+                self._failed(error, data)
+                return
+            self._torn = data[written - 1] != _NEWLINE
+            data = data[written:]
+            self._size -= written
+            self._let_in()
+
+    def _failed(self, error: OSError, data: memoryview) -> None:
+        self._size -= len(data)
+        if error.errno in _SHORTAGES:
+            self._lost.count(len(data), error.strerror or str(error))
+            self._closed_until = time.monotonic() + _SHORTAGE_DELAY
+        else:
+            self._gone = True
+            self._pieces.clear()
+            self._size = 0
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._size < LOW_WATER:
+            self._waiting.popleft()()
+
+    def _report_loss(self) -> None:
+        """As a line of its own, as soon as there is a way for it."""
+        if self._lost and self.on_loss is not None and time.monotonic() >= self._closed_until:
+            self.on_loss(self._lost.take())
+
+
+class Losses:
+    """How much was dropped, and why, until somebody asks."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._reason = ""
+
+    def __bool__(self) -> bool:
+        return self._bytes > 0
+
+    def count(self, size: int, reason: str = "") -> None:
+        self._bytes += size
+        self._reason = reason or self._reason
+
+    def take(self) -> str:
+        """A sentence about it; counts from nothing again."""
+        text = "%d bytes of log were lost: %s" % (self._bytes, self._reason or "nobody took them")
+        self._bytes, self._reason = 0, ""
+        return text
+
+
+def write_some(fd: int, data: memoryview) -> int:
+    """Write as much as goes in one call, however long that takes; for a thread. OSError."""
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            # Whoever shares this descriptor with us has made it non-blocking.
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
