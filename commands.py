@@ -1,0 +1,215 @@
+"""The commands that talk to a running pupgevent, from the side of the terminal.
+
+Plain blocking sockets, no loop: a command is there at once. Results go to stdout, progress and
+errors to stderr, and progress only where that is a terminal. control.py tells what is said.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any, Callable, Dict, Iterator, Optional
+
+import configuration
+import documents
+import endpoint
+import tables
+from arguments import Arguments
+from errors import ConfigurationError, NotRunningError, PupgeventError
+
+#: Seconds to be heard: by a pupgevent that is busy with something, or by a stopped one.
+PATIENCE = 10.0
+
+#: Seconds until a request is made again that was turned away since too many were connected.
+_BUSY_PAUSE = 0.1
+
+#: Seconds for a process to be gone after it has said that it goes.
+_EXIT_TIMEOUT = 10.0
+
+#: Exit code of `status` when something that should run does not.
+UNHEALTHY = 3
+
+Plain = Dict[str, Any]
+Handler = Callable[[Plain], Any]
+
+
+class Failed(PupgeventError):
+    """The answer of the one that runs, with the exit code that it gave."""
+
+    def __init__(self, text: str, exit_status: int) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
+
+
+class Line:
+    """A connection to the pupgevent that runs a configuration file."""
+
+    def __init__(self, config: str) -> None:
+        """Raises NotRunningError, or what is wrong with the file if that is why."""
+        found = endpoint.reach(config, _named_socket(config), PATIENCE)
+        if found is None:
+            configuration.load(config)
+            raise NotRunningError("no pupgevent runs for %s" % config)
+        self._socket = found
+        self._file = found.makefile("rb")
+        self._config = endpoint.names_of(config)
+
+    def ask(self, request: Plain, patience: "Optional[float]") -> "Iterator[Plain]":
+        """Everything that is answered, the last line included; raises PupgeventError.
+
+        `patience` is seconds between two lines, None waits for as long as it takes.
+        """
+        self._socket.settimeout(patience)
+        try:
+            told = dict(request, config=self._config)
+            self._socket.sendall(json.dumps(told).encode() + b"\n")
+        except OSError:
+            pass  # it has closed already: why is in what it has sent
+        try:
+            for line in self._file:
+                yield json.loads(line.decode())
+        except socket.timeout:
+            raise PupgeventError("pupgevent does not answer") from None
+        except (OSError, ValueError):
+            return
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+def call(
+    config: str, request: Plain, handle: Handler, patience: "Optional[float]" = PATIENCE
+) -> Plain:
+    """The last line of the answer; `handle` gets those before. Raises PupgeventError."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        final = _call_once(config, request, handle, patience)
+        if not final.get("busy") or time.monotonic() > deadline:
+            break
+        time.sleep(_BUSY_PAUSE)
+    if not final["ok"]:
+        raise Failed(final["error"], final["status"])
+    return final
+
+
+def _call_once(
+    config: str, request: Plain, handle: Handler, patience: "Optional[float]"
+) -> Plain:
+    line = Line(config)
+    try:
+        for answer in line.ask(request, patience):
+            if "ok" in answer:
+                return answer
+            handle(answer)
+    finally:
+        line.close()
+    raise PupgeventError("pupgevent ended before it answered")
+
+
+def _named_socket(config: str) -> "Optional[str]":
+    """`control.socket` of the file, as far as the file can be read: a command has to reach what
+    runs also while somebody works on the file."""
+    try:
+        values = documents.read(config).values
+    except ConfigurationError:
+        return None
+    control = values.get("control") if isinstance(values, dict) else None
+    path = control.get("socket") if isinstance(control, dict) else None
+    if not isinstance(path, str) or not path:
+        return None
+    return os.path.join(os.path.dirname(os.path.abspath(config)), path)
+
+
+# The commands; each returns the exit code
+
+
+def status(told: Arguments) -> int:
+    found = call(told.config, {"command": "status"}, _ignore)["status"]
+    if told.json:
+        print(json.dumps(found, indent=2))
+    else:
+        width = os.get_terminal_size(1).columns if sys.stdout.isatty() else None
+        print("\n".join(tables.table(found, width or None)))
+    return 0 if found["healthy"] else UNHEALTHY
+
+
+def start(told: Arguments) -> int:
+    return _change(told, {"words": list(told.names)})
+
+
+def stop(told: Arguments) -> int:
+    return _change(told, {"words": list(told.names)})
+
+
+def restart(told: Arguments) -> int:
+    return _change(told, {"words": list(told.names)})
+
+
+def scale(told: Arguments) -> int:
+    return _change(told, {"id": told.id, "instances": told.instances})
+
+
+def reload(told: Arguments) -> int:
+    return _change(told, {})
+
+
+def shutdown(told: Arguments) -> int:
+    final = _ask(told, {})
+    deadline = time.monotonic() + _EXIT_TIMEOUT
+    while _lives(final["pid"]):
+        if time.monotonic() > deadline:
+            raise PupgeventError("pid %d has stopped everything, and is still there" % final["pid"])
+        time.sleep(0.01)
+    print(final["text"])
+    return 0
+
+
+def logs(told: Arguments) -> int:
+    request = {
+        "command": "logs", "words": list(told.names), "follow": told.follow,
+        "colors": _wants_colors(),
+    }  # fmt: skip
+    call(told.config, request, _print_lines, None if told.follow else PATIENCE)
+    return 0
+
+
+def _change(told: Arguments, fields: Plain) -> int:
+    print(_ask(told, fields)["text"])
+    return 0
+
+
+def _ask(told: Arguments, fields: Plain) -> Plain:
+    show = _print_progress if sys.stderr.isatty() else _ignore
+    try:
+        return call(told.config, dict({"command": told.command}, **fields), show, None)
+    except KeyboardInterrupt:
+        sys.stderr.write("\npupgevent: no longer waiting; the %s goes on\n" % told.command)
+        raise
+
+
+def _print_progress(answer: Plain) -> None:
+    sys.stderr.write("%s\n" % answer["progress"])
+
+
+def _print_lines(answer: Plain) -> None:
+    sys.stdout.buffer.write(answer["lines"].encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
+
+
+def _ignore(answer: Plain) -> None:
+    pass
+
+
+def _wants_colors() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _lives(pid: int) -> bool:
+    """A zombie has ended: it waits for its parent, and holds nothing."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False

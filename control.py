@@ -1,0 +1,218 @@
+"""The control socket: how the commands talk to a running pupgevent.
+
+A Unix stream socket that only its user, and root, can open (see endpoint.py for where it lies).
+Both sides speak JSON, one object a line, UTF-8, `\\n` at the end. A connection carries one request:
+
+    client   {"command": "restart", "words": ["my-app"]}
+    server   {"progress": "my-app-1: stopping"}              none, one, or many
+    server   {"progress": "my-app-1: stopped"}
+    server   {"ok": true, "text": "restarted: my-app-1"}     exactly one, the last line
+
+A request may say whom it means, since two files may name one socket: "config" has the paths of a
+configuration file, of which one has to be this pupgevent's. An answer that is not `ok` has
+`error`, one line for people, and `status`, the exit code of the command.
+
+The requests, and what they answer with besides `text`:
+
+    status                        "usage": with CPU and memory, true where it is left out;
+                                  answers with "status": see status.py
+    start, stop, restart          "words": ids, names of instances, "all"; none is all
+    scale                         "id", "instances"
+    reload
+    shutdown                      "pid"; the answer comes when all is stopped
+    logs                          "words", "follow": true or false, "colors": the same;
+                                  before the answer: {"lines": "..."}, bytes that are no UTF-8
+                                  as lone surrogates (PEP 383)
+
+What is not of this form gets one answer that says so, and harms nobody: a request may be so long
+and take so long and no more, so many may be connected and no more, and who does not read is
+waited for by a greenlet of its own, for a time. Where all places are taken, one who has been
+silent, or has not read, makes room. An operation goes on when the one who asked for it goes away.
+"""
+
+import sys
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+
+import gevent
+from gevent.server import StreamServer
+
+import endpoint
+from answering import Answer, Gone, Plain, Refused, check_fields, read_request, spelled
+from descriptors import SHORTAGES
+from errors import NotRunningError, PupgeventError
+from logs import Log
+
+#: How many may be connected at a time.
+MOST_CONNECTIONS = 64
+
+#: Seconds between two looks whether a client is still there.
+LOOK_EVERY = 1.0
+
+#: Seconds that accepting rests when descriptors have run out.
+_REST = 0.2
+
+#: Seconds for last answers when pupgevent ends.
+_PARTING = 1.0
+
+
+class Request(NamedTuple):
+    """What can be asked for.
+
+    `fields` has the type of each field and what stands for one that is left out. `act` is called
+    with the fields and an `Answer`; it may block, and returns what the last line is to hold.
+    """
+
+    fields: "Mapping[str, Any]"
+    act: "Callable[[Plain, Answer], Plain]"
+    #: It changes something: it is logged, and goes on without the client.
+    changes: bool = False
+
+
+class _Door(StreamServer):
+    """Accepts; what it has accepted belongs to whom it is handed to."""
+
+    max_accept = MOST_CONNECTIONS
+
+    def do_read(self) -> Any:
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            # No descriptor for a command now. The others wait to be accepted meanwhile.
+            self.stop_accepting()
+            self._timer = self.loop.timer(_REST)
+            self._timer.start(self._start_accepting_if_started)
+            return None
+
+    def do_close(self, *args: Any) -> None:
+        """Not ours to close any more."""
+
+
+class Control:
+    """Serves the socket of an endpoint; `requests` are those of who runs `config`."""
+
+    def __init__(
+        self, place: endpoint.Endpoint, requests: "Mapping[str, Request]", log: Log, config: str
+    ) -> None:
+        self._place = place
+        self._config = config
+        self._paths = endpoint.names_of(config)
+        self._requests = requests
+        self._log = log
+        self._answers: Dict[Answer, Any] = {}
+        self._server = _Door(place.socket, self._meet, spawn=None)
+
+    def begin(self) -> None:
+        self._server.start()
+
+    def close(self) -> None:
+        """Let the last answers out, for a second at most, and leave nothing behind. Idempotent."""
+        self._server.close()
+        gevent.joinall([each for each in self._answers.values() if each is not None], _PARTING)
+        for answer in list(self._answers):
+            answer.close()
+        self._place.release()
+
+    def _meet(self, connection: Any, _: Any) -> None:
+        """In the hub: somebody has connected."""
+        answer = Answer(connection)
+        if len(self._answers) >= MOST_CONNECTIONS and not self._make_room():
+            answer.turn_away()
+            return
+        self._answers[answer] = None
+        self._answers[answer] = gevent.spawn(self._serve, answer)
+
+    def _make_room(self) -> bool:
+        """At the cost of the oldest who holds things up, or else of the oldest who only watches."""
+        answers = list(self._answers)
+        for answer in [a for a in answers if a.holds_up] + [a for a in answers if a.only_watches]:
+            self._answers.pop(answer).kill(block=False)
+            answer.turn_away()
+            return True
+        return False
+
+    def _serve(self, answer: "Answer") -> None:
+        try:
+            self._converse(answer)
+        except Gone:
+            pass
+        except Exception as error:
+            self._log.error("control", "a request met a bug: %r" % error)
+        finally:
+            answer.close()
+            self._answers.pop(answer, None)
+
+    def _converse(self, answer: "Answer") -> None:
+        try:
+            line = answer.read_line()
+            pid, uid = endpoint.peer(answer.connection)
+            if uid not in (0, endpoint.own_uid()):
+                raise Refused("this is another user's pupgevent")
+            fields = read_request(line)
+            self._refuse_stranger(fields.pop("config", self._paths))
+            what = spelled(fields)
+            request = self._find(fields)
+            checked = check_fields(fields, request.fields)
+            if request.changes:
+                self._log.info("control", "%s, asked for by pid %d" % (what, pid))
+                result = self._detach(request, checked, answer, what)
+            else:
+                result = request.act(checked, answer)
+        except PupgeventError as error:
+            answer.send({"ok": False, "error": str(error), "status": error.exit_status})
+        else:
+            answer.send(dict({"ok": True}, **result))
+
+    def _refuse_stranger(self, paths: Any) -> None:
+        if not isinstance(paths, list):
+            raise Refused('"config" is not an array of strings')
+        if not any(path in self._paths for path in paths):
+            raise NotRunningError("no pupgevent runs for that file: at its socket is the one of %s"
+                                  % self._config)
+
+    def _find(self, fields: Plain) -> Request:
+        command = fields.pop("command", None)
+        request = self._requests.get(command) if isinstance(command, str) else None
+        if request is None:
+            raise Refused('"command" is none of ' + ", ".join(self._requests))
+        return request
+
+    def _detach(self, request: Request, fields: Plain, answer: "Answer", what: str) -> Plain:
+        """Run it in a greenlet of its own, and pass on its progress while the client is there."""
+        task = _Task(request, fields, answer)
+
+        def conclude(_: Any) -> None:
+            if task.error is None:
+                self._log.info("control", "%s: done" % what)
+            else:
+                self._log.warning("control", "%s: %s" % (what, task.error))
+
+        task.greenlet.rawlink(conclude)
+        while not task.greenlet.ready():
+            answer.flush_progress(LOOK_EVERY)
+        answer.flush_progress(0)
+        if task.error is not None:
+            raise task.error
+        return task.result
+
+
+class _Task:
+    """A change under way; it ends by itself, whoever waits for it."""
+
+    def __init__(self, request: Request, fields: Plain, answer: "Answer") -> None:
+        self.error: Optional[PupgeventError] = None
+        self.result: Plain = {}
+        self._work = (request, fields, answer)
+        self.greenlet = gevent.spawn(self._run)
+        self.greenlet.rawlink(lambda _: answer.wake())
+
+    def _run(self) -> None:
+        request, fields, answer = self._work
+        try:
+            self.result = request.act(fields, answer)
+        except PupgeventError as error:
+            self.error = error
+        except Exception as error:
+            self.error = PupgeventError("this met a bug: %r" % error)
+            gevent.get_hub().handle_error(self, *sys.exc_info())

@@ -1,0 +1,210 @@
+"""What an operator can ask of a running pupgevent, besides looking at it.
+
+Each operation blocks the calling greenlet until the thing is done, returns a sentence about what
+was done, and raises PupgeventError where it was not. While it lasts it tells each change of state
+of the instances that it is about.
+
+Who is asked what:
+
+    start     everyone named
+    stop      everyone named, side by side; it wins over a start or a restart under way
+    restart   everyone named, one after the other; of a process, and of `all`, those that should
+              run, since somebody has stopped the others on purpose. A process of which nothing
+              should run is started when it is named itself.
+    scale     the number of instances of a cluster, until the file is read again
+    reload    see reload.py
+"""
+
+import contextlib
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
+
+import configuration
+import keys
+import reload
+from errors import PupgeventError
+from instance import Instance
+from lifecycle import RUNNING
+from rollout import Claim, Claims, as_it_is, roll, seat_of, should_run
+from runtime import Runtime
+from wording import nearest
+from world import seats
+
+Say = Callable[[str], Any]
+
+ALL = "all"
+
+
+class Chosen(NamedTuple):
+    """What the words of a command mean."""
+
+    instances: List[Instance]
+    #: The ids of the processes that these belong to.
+    processes: Set[str]
+
+
+class Operations:
+    """On one runtime; two at the same time on one process are refused, but for a stop."""
+
+    def __init__(self, runtime: Runtime, around_reload: "Callable[[], Any]") -> None:
+        """`around_reload()` is a context that each reload is done in."""
+        self._runtime = runtime
+        self._around_reload = around_reload
+        self._claims = Claims()
+
+    def start(self, words: Sequence[str], say: Say) -> str:
+        chosen = choose(self._runtime, words)
+        with self._alone(chosen.processes, "a start", say, yields=True) as claim:
+            failures = self._runtime.supervisor.start(_names(chosen.instances))
+            claim.check()
+            _raise_for(map(str, failures))
+        return _about("running", chosen.instances)
+
+    def stop(self, words: Sequence[str], say: Say) -> str:
+        chosen = choose(self._runtime, words)
+        with self._alone(chosen.processes, "a stop", say, takes=True):
+            self._runtime.supervisor.stop(_names(chosen.instances))
+        return _about("stopped", chosen.instances)
+
+    def restart(self, words: Sequence[str], say: Say) -> str:
+        chosen = self._due(words)
+        ids = {each.process_id for each in chosen}
+        with self._alone(ids, "a restart", say, yields=True) as claim:
+            failures = roll(self._runtime.supervisor, list(map(as_it_is, chosen)), claim.keeps)
+            claim.check()
+            _raise_for(failures)
+        return _about("restarted", chosen)
+
+    def scale(self, process_id: str, instances: int, say: Say) -> str:
+        process = self._find_cluster(process_id)
+        with self._alone({process_id}, "a scaling", say):
+            scaled = process._replace(cluster=process.cluster._replace(instances=instances))
+            self._accept(scaled)
+            return self._scale(scaled)
+
+    def reload(self, say: Say) -> str:
+        ids = self._runtime.supervisor.processes
+        with self._alone(ids, "a reload", say) as claim, self._around_reload():
+            return reload.reload(self._runtime, say, lambda new: self._claims.add(claim, new))
+
+    def wait_free(self) -> None:
+        """Until no operation is under way."""
+        self._claims.wait_free()
+
+    # How
+
+    @contextlib.contextmanager
+    def _alone(self, ids: "Any", what: str, say: Say, **kind: bool) -> "Iterator[Claim]":
+        """Hold the processes, and tell what happens to their instances."""
+
+        def tell(instance: Instance) -> None:
+            if instance.process_id in watched or what == "a reload":
+                say(_news(instance))
+
+        watched = set(ids)
+        self._runtime.refuse_when_closing()
+        with self._claims.hold(watched, what, **kind) as claim:
+            self._runtime.watchers.add(tell)
+            try:
+                yield claim
+            finally:
+                self._runtime.watchers.discard(tell)
+
+    def _due(self, words: "Sequence[str]") -> "List[Instance]":
+        """Whom a restart is about."""
+        due: Dict[str, Instance] = {}
+        for word in words or [ALL]:
+            found = choose(self._runtime, [word]).instances
+            if word not in self._runtime.supervisor.instances or len(found) > 1:
+                named = word != ALL and not any(map(should_run, found))
+                found = [each for each in found if named or should_run(each)]
+            due.update((each.name, each) for each in found)
+        return list(due.values())
+
+    def _find_cluster(self, process_id: str) -> "Any":
+        processes = self._runtime.supervisor.processes
+        if process_id not in processes:
+            raise unknown("process", process_id, list(processes))
+        if processes[process_id].cluster is None:
+            raise PupgeventError(
+                "%s has no cluster: there is nothing to scale" % process_id)  # fmt: skip
+        return processes[process_id]
+
+    def _accept(self, scaled: "Any") -> None:
+        """Change the configuration; raises PupgeventError, and changes nothing, at a clash."""
+        if scaled.cluster.instances > keys.MOST_INSTANCES:
+            raise PupgeventError(
+                "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
+        old = self._runtime.configuration
+        processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
+        new = old._replace(processes=processes)
+        clash = configuration.conflict(new)
+        if clash is not None:
+            raise PupgeventError("%d instances of %s: %s" % (
+                scaled.cluster.instances, scaled.id, clash.reason))
+        self._runtime.configuration = new
+        self._runtime.supervisor.processes[scaled.id] = scaled
+
+    def _scale(self, scaled: "Any") -> str:
+        """Drain what is too much, add what is too little; the others keep their values."""
+        supervisor = self._runtime.supervisor
+        wanted = {seat.name: seat for seat in seats(scaled)}
+        present = supervisor.instances_of(scaled.id)
+        runs = any(map(should_run, present))
+        supervisor.remove([each for each in present if each.name not in wanted])
+        added = [seat for name, seat in wanted.items() if name not in supervisor.instances]
+        for each in supervisor.instances_of(scaled.id):
+            own = each.process
+            size = own.cluster._replace(instances=scaled.cluster.instances)
+            each.replace(own._replace(cluster=size), seat_of(each))
+        for seat in added:
+            supervisor.add(scaled, seat)
+        if runs:
+            _raise_for(map(str, supervisor.start([seat.name for seat in added])))
+        running = sum(each.state == RUNNING for each in supervisor.instances_of(scaled.id))
+        return "%s has %d instances, %d running" % (scaled.id, len(wanted), running)
+
+
+def choose(runtime: Runtime, words: "Sequence[str]") -> Chosen:
+    """The instances that the words mean, each once; raises PupgeventError for an unknown one."""
+    supervisor = runtime.supervisor
+    found: Dict[str, Instance] = {}
+    for word in words or [ALL]:
+        if word == ALL:
+            some = list(supervisor.instances.values())
+        elif word in supervisor.processes:
+            some = supervisor.instances_of(word)
+        elif word in supervisor.instances:
+            some = [supervisor.instances[word]]
+        else:
+            known = [*supervisor.processes, *supervisor.instances, ALL]
+            raise unknown("process or instance", word, known)
+        found.update((each.name, each) for each in some)
+    instances = list(found.values())
+    return Chosen(instances, {each.process_id for each in instances})
+
+
+def unknown(kind: str, word: str, known: "List[str]") -> PupgeventError:
+    meant = nearest(word, known)
+    hint = 'did you mean "%s"?' % meant if meant else "there is %s" % ", ".join(known[:10])
+    return PupgeventError('there is no %s "%s": %s' % (kind, word[:64], hint))
+
+
+def _names(instances: "List[Instance]") -> "List[str]":
+    return [each.name for each in instances]
+
+
+def _news(instance: Instance) -> str:
+    reason = " (%s)" % instance.last_exit if not instance.wanted or instance.due_at else ""
+    return "%s: %s%s" % (instance.name, instance.state, reason if instance.last_exit else "")
+
+
+def _about(state: str, instances: "List[Instance]") -> str:
+    if len(instances) > 3:
+        return "%s: %d instances" % (state, len(instances))
+    return "%s: %s" % (state, ", ".join(_names(instances)) or "nothing")
+
+
+def _raise_for(failures: "Any") -> None:
+    text = "; ".join(failures)
+    if text:
+        raise PupgeventError(text)

@@ -1,0 +1,179 @@
+"""pupgevent: run the instances of an application, keep them alive, balance TCP over them.
+
+This is the command. It reads the command line, wires the parts together, and is the only place
+that knows signals and exit codes; nobody imports it.
+"""
+
+import errno
+import os
+import signal
+import sys
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import arguments
+import streams
+from arguments import Arguments
+from errors import ConfigurationError, PupgeventError, UsageError
+
+__version__ = "0.1.0"
+
+#: errno values of an output that takes nothing: a full disk, a terminal that has gone.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def main(argv: "Optional[Sequence[str]]" = None) -> int:
+    """Run the command line `argv` (default: the process's own); returns the exit code."""
+    streams.prepare()
+    try:
+        told = arguments.parse(sys.argv[1:] if argv is None else argv)
+        exit_code = _COMMANDS[told.command](told)
+        sys.stdout.flush()
+        return exit_code
+    except UsageError as error:
+        sys.stderr.write("pupgevent: %s\n%s" % (error, arguments.usage()))
+        return error.exit_status
+    except ConfigurationError as error:
+        sys.stderr.write("%s\n" % error)
+        return error.exit_status
+    except PupgeventError as error:
+        sys.stderr.write("pupgevent: %s\n" % error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output has left, as `head` does; that is no failure worth a word.
+        _write_no_more()
+        return 1
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _write_no_more()
+        sys.stderr.write("pupgevent: cannot write: %s\n" % os.strerror(error.errno or 0).lower())
+        return 1
+
+
+def _write_no_more() -> None:
+    """What is left of the output goes nowhere, lest the interpreter tries again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(told: Arguments) -> int:
+    """`pupgevent CONFIG`: run in the foreground until a signal ends it."""
+    import configuration
+    import descriptors
+    from foreground import Foreground
+
+    config = configuration.load(told.config)
+    descriptors.raise_limit()
+    foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__)
+    inbox = _Inbox(foreground.orders)
+    try:
+        foreground.begin()
+        return foreground.serve()
+    finally:
+        foreground.close()
+        inbox.close()
+
+
+class _Inbox:
+    """Signal handlers only record; the main greenlet acts on it."""
+
+    def __init__(self, orders: Any) -> None:
+        import gevent
+
+        self._watchers: List[Any] = []
+        loop = gevent.get_hub().loop
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            watcher = loop.signal(number)
+            watcher.start(orders.put, signal.Signals(number).name)
+            self._watchers.append(watcher)
+
+    def close(self) -> None:
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
+
+
+def check(told: Arguments) -> int:
+    """`pupgevent check CONFIG`: say what would run."""
+    import configuration
+
+    for process in configuration.load(told.config).processes:
+        for line in _plan(process):
+            print(line)
+    return 0
+
+
+def _plan(process: Any) -> "List[str]":
+    import configuration
+
+    cluster = process.cluster
+    start = "" if process.autostart else ", not started by itself"
+    lines = []
+    if cluster is not None and cluster.common_port is not None:
+        place = "%s port %d" % (cluster.common_host, cluster.common_port)
+        lines.append("%s: %s on %s" % (process.id, cluster.strategy, place))
+    for index, name in enumerate(configuration.instance_names(process)):
+        port = configuration.instance_port(process, index)
+        place = "" if port is None else ", port %d" % port
+        lines.append("%s%s%s" % (name, place, start))
+    return lines
+
+
+def export(told: Arguments) -> int:
+    """`pupgevent export FORMAT CONFIG`: print what another program makes of the file."""
+    import configuration
+    import exports
+
+    text = exports.FORMATS[told.format](configuration.load(told.config))
+    # For a program, whatever the terminal's encoding is.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def show_help(told: Arguments) -> int:
+    sys.stdout.write(arguments.USAGE)
+    return 0
+
+
+def show_version(told: Arguments) -> int:
+    import platform
+
+    import gevent
+    import greenlet
+
+    print(
+        "pupgevent %s (Python %s, gevent %s, greenlet %s)"
+        % (__version__, platform.python_version(), gevent.__version__, greenlet.__version__)
+    )
+    return 0
+
+
+def talk(told: Arguments) -> int:
+    """A command for the pupgevent that runs the file."""
+    import commands
+
+    command: Callable[[Arguments], int] = getattr(commands, told.command)
+    return command(told)
+
+
+def watch(told: Arguments) -> int:
+    """`pupgevent top CONFIG`."""
+    import top
+
+    def leave(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # The terminal has to be put back, however this is ended.
+    signal.signal(signal.SIGTERM, leave)
+    return top.top(told)
+
+
+_COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(arguments.COMMANDS, talk)
+_COMMANDS.update(
+    run=run, check=check, top=watch, export=export, help=show_help, version=show_version)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Changes to instances while they serve: one after the other, and nobody notices.
+
+What is to be done is told as turns: this instance, from these values. An instance gets its new
+values when its turn comes and not before, so that a roll-out that ends at the first one that does
+not come up leaves the rest as they were, also for the restarts of their own.
+
+Two changes of the same process at the same time would undo each other's work: `Claims` refuses
+the second, unless that is a stop. A stop does not wait for a start or a restart, and takes the
+process from it.
+"""
+
+import contextlib
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from gevent.event import Event
+
+from errors import PupgeventError
+from instance import Instance
+from lifecycle import BACKOFF, ERRORED, EXHAUSTED
+from supervisor import Supervisor
+from world import Process, Seat
+
+#: It should run, and does not.
+FAILED = frozenset([BACKOFF, ERRORED, EXHAUSTED])
+
+
+class Turn(NamedTuple):
+    """What an instance is to be started from."""
+
+    process: Process
+    seat: Seat
+
+
+class Busy(PupgeventError):
+    """Somebody else is changing the process."""
+
+
+class Claim:
+    """What one change holds."""
+
+    def __init__(self, what: str, yields: bool) -> None:
+        self.what = what
+        #: A stop may take processes from it.
+        self.yields = yields
+        self.lost: Set[str] = set()
+
+    def keeps(self, process_id: str) -> bool:
+        return process_id not in self.lost
+
+    def check(self) -> None:
+        """Raises PupgeventError where a stop has come between."""
+        if self.lost:
+            raise PupgeventError("%s was stopped meanwhile" % ", ".join(sorted(self.lost)))
+
+
+class Claims:
+    """Who changes which process at the moment."""
+
+    def __init__(self) -> None:
+        self._held: Dict[str, Claim] = {}
+        self._free = Event()
+        self._free.set()
+
+    def wait_free(self) -> None:
+        """Until nobody changes anything."""
+        while self._held:
+            self._free.wait()
+
+    @contextlib.contextmanager
+    def hold(
+        self, ids: Iterable[str], what: str, *, yields: bool = False, takes: bool = False
+    ) -> Iterator[Claim]:
+        """Change these processes alone. Raises Busy where somebody else does.
+
+        One that `takes` gets them from those that `yields` all the same: they have lost them.
+        """
+        claim = Claim(what, yields)
+        self.add(claim, ids, takes)
+        try:
+            yield claim
+        finally:
+            self._held = {id_: held for id_, held in self._held.items() if held is not claim}
+            if not self._held:
+                self._free.set()
+
+    def add(self, claim: Claim, ids: Iterable[str], takes: bool = False) -> None:
+        """Hold these as well; raises Busy."""
+        wanted = sorted(set(ids))
+        others = [(each, self._held[each]) for each in wanted
+                  if self._held.get(each, claim) is not claim]
+        for process_id, other in others:
+            if not (takes and other.yields):
+                raise Busy("%s of %s is under way: try again when it is done" % (
+                    other.what, process_id))
+        for process_id, other in others:
+            other.lost.add(process_id)
+        self._held.update(dict.fromkeys(wanted, claim))
+        if self._held:
+            self._free.clear()
+
+
+def seat_of(instance: Instance) -> Seat:
+    """Where it sits now."""
+    return Seat(instance.name, instance.index, instance.host, instance.port)
+
+
+def as_it_is(instance: Instance) -> Turn:
+    """A turn that changes nothing: a restart."""
+    return Turn(instance.process, seat_of(instance))
+
+
+def should_run(instance: Instance) -> bool:
+    """Also one that was given up: nobody has asked it to stop."""
+    return instance.wanted or instance.state in FAILED
+
+
+def roll(
+    supervisor: Supervisor, turns: Iterable[Turn], keeps: Callable[[str], bool] = bool
+) -> List[str]:
+    """Take each turn when the one before runs; blocks until that is done.
+
+    Of a process one of whose instances does not come up the turns that are left are not taken,
+    nor are those of one that `keeps(id)` says is no longer ours. Returns a line for each that did
+    not come up.
+    """
+    pending = list(turns)
+    failed = []
+    while pending:
+        turn = _next(supervisor, pending)
+        pending.remove(turn)
+        failure = _take(supervisor, turn, keeps)
+        if failure is not None:
+            failed.append(failure)
+            pending = [each for each in pending if each.process.id != turn.process.id]
+    return failed
+
+
+def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Turn], List[str]]":
+    """Start side by side those of the turns that take nobody's place; blocks until each runs or
+    has failed. Returns the turns that are left, of those processes none of whose has failed, and
+    a line for each that did not come up.
+    """
+    left: List[Turn] = []
+    fresh: List[Turn] = []
+    for turn in turns:
+        instance = supervisor.instances.get(turn.seat.name)
+        replaces = instance is not None and should_run(instance)
+        (left if replaces or _holder(supervisor, turn) else fresh).append(turn)
+    for turn in fresh:
+        instance = supervisor.instances.get(turn.seat.name)
+        if instance is None:
+            supervisor.add(turn.process, turn.seat)
+        else:
+            instance.replace(turn.process, turn.seat)
+    failures = supervisor.start([turn.seat.name for turn in fresh])
+    failed = {supervisor.instances[each.name].process_id for each in failures}
+    return [turn for turn in left if turn.process.id not in failed], list(map(str, failures))
+
+
+def _next(supervisor: Supervisor, pending: List[Turn]) -> Turn:
+    """One whose port is free, so that of two instances no one waits for the other's."""
+    for turn in pending:
+        if _holder(supervisor, turn) is None:
+            return turn
+    # They wait for each other in a circle, or for somebody who stays. Where it is a circle, one
+    # that makes room beforehand breaks it.
+    turn = pending[0]
+    holder = _holder(supervisor, turn)
+    if holder is not None and holder.name in _names(pending):
+        supervisor.stop([holder.name])
+    return turn
+
+
+def _names(turns: Iterable[Turn]) -> Set[str]:
+    return {turn.seat.name for turn in turns}
+
+
+def _holder(supervisor: Supervisor, turn: Turn) -> Optional[Instance]:
+    """Another instance that lives on the port of this turn."""
+    for instance in supervisor.instances.values():
+        same_port = instance.port is not None and instance.port == turn.seat.port
+        if same_port and instance.name != turn.seat.name and instance.wanted:
+            return instance
+    return None
+
+
+def _take(supervisor: Supervisor, turn: Turn, keeps: Callable[[str], bool]) -> Optional[str]:
+    instance = supervisor.instances.get(turn.seat.name)
+    if instance is None:
+        supervisor.add(turn.process, turn.seat)
+    else:
+        if keeps(turn.process.id):
+            supervisor.stop([instance.name])
+        if not keeps(turn.process.id):
+            return "%s was stopped" % turn.seat.name
+        instance.replace(turn.process, turn.seat)
+    failures = supervisor.start([turn.seat.name])
+    return str(failures[0]) if failures else None

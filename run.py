@@ -1,0 +1,237 @@
+"""One run of one instance: from the look at its port to the burial of its group.
+
+A run takes place in the greenlet of its instance and reads from top to bottom: start, become
+ready, serve, stop, bury. Whatever may cut a step short (the child's death, an order to end, an
+order to kill) rings one bell, and each wait of a run is a wait for that bell.
+"""
+
+import signal
+from typing import Any, Callable, Optional
+
+import gevent
+
+import ports
+from belongings import Belongings
+from errors import PupgeventError
+from identity import find_identity
+from lifecycle import READY, STOP
+from spawning import Child, Order, StartError, command, environment, signal_name
+from world import Bell, Membership, Process, Rotation, Seat, World, variables_of
+
+#: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
+#: the first, and the longest.
+_FIRST_LOOK, _LONGEST_LOOK = 0.01, 0.1
+
+#: Seconds that a look-up in the user database or in /proc may take.
+_LOOK_UP = 10.0
+
+#: Seconds after which a child that outlives SIGKILL is worth a line.
+_UNKILLABLE = 10.0
+
+
+class Run:
+    """One child, or the failure to start one. `live` it once."""
+
+    def __init__(
+        self, process: Process, seat: Seat, world: World, rotation: Rotation, bell: Bell
+    ) -> None:
+        #: May be exchanged while it lives, for one that starts the same child.
+        self.process = process
+        self._seat = seat
+        self._world = world
+        self._bell = bell
+        self._membership = Membership(rotation, seat, bell)
+        self._belongings: Optional[Belongings] = None
+        self._child: Optional[Child] = None
+        self._killing = False
+        self.started_at: Optional[float] = None
+        self.ready_at: Optional[float] = None
+        self.ended_at: Optional[float] = None
+        #: True once it is to end, whatever its child makes of that.
+        self.ending = False
+        #: What its exit does not tell: "port 8000 does not accept after 30 s".
+        self.failure: Optional[str] = None
+
+    @property
+    def pid(self) -> Optional[int]:
+        """Of the living child."""
+        return None if self._child is None or self._child.exited else self._child.pid
+
+    @property
+    def returncode(self) -> Optional[int]:
+        """Of the child that has ended: exit code, or minus the signal's number."""
+        return None if self._child is None else self._child.returncode
+
+    @property
+    def lasted(self) -> float:
+        """Seconds between being ready and the end."""
+        if self.ready_at is None or self.ended_at is None:
+            return 0.0
+        return self.ended_at - self.ready_at
+
+    def end(self) -> None:
+        """Order it to stop: out of rotation, drain, stop signal, SIGKILL."""
+        self.ending = True
+        self._bell.ring()
+
+    def kill(self) -> None:
+        """SIGKILL to its group, now, whatever step it is at."""
+        self.ending = self._killing = True
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+        self._bell.ring()
+
+    def live(self, move: Callable[[str], None]) -> None:
+        """Blocks until nothing of it is left; tells READY and STOP as they happen."""
+        try:
+            try:
+                child = self._start()
+            except PupgeventError as error:
+                self.failure = str(error)
+                return
+            self._serve(child, move)
+        finally:
+            if self._child is not None:
+                self._bury(self._child)
+
+    def _serve(self, child: Child, move: Callable[[str], None]) -> None:
+        if self._becomes_ready(child):
+            self.ready_at = self._now()
+            self._membership.enter()
+            move(READY)
+            if self._seat.port is not None:
+                self._say("info", "accepts on port %d" % self._seat.port)
+            self._bell.wait(self._is_cut_short, self._overdue())
+        if child.exited and not self.ending:
+            return
+        if not self.ending:
+            self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
+        move(STOP)
+        self._stop(child)
+
+    # Start
+
+    def _start(self) -> Child:
+        process = self.process
+        self._check_port()
+        identity = None
+        if process.user is not None or process.group is not None:
+            identity = self._look_up(find_identity, process.user, process.group)
+        if self.ending:
+            raise StartError("stopped before it was started")
+        variables = environment(variables_of(process, self._seat), process.path)
+        order = Order(command(process.cmd), process.cwd, variables, identity)
+        child = self._child = self._world.spawner.spawn(order)
+        self.started_at = self._now()
+        child.on_exit(self._on_exit)
+        self._belongings = Belongings(process, self._seat, child, self._world)
+        self._say("info", "started, pid %d" % child.pid)
+        self._belongings.write_pid_file()
+        return child
+
+    def _check_port(self) -> None:
+        seat = self._seat
+        if seat.port is not None and ports.is_taken(seat.host, seat.port):
+            owner = self._look_up(ports.owner, seat.port)
+            raise StartError("port %d is taken by %s" % (seat.port, owner))
+
+    def _look_up(self, find: Callable[..., Any], *words: Any) -> Any:
+        """In a thread: the system's tables and databases may be slow."""
+        with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
+            return self._world.threads.call(find, *words)
+
+    # Readiness
+
+    def _becomes_ready(self, child: Child) -> bool:
+        """False: it was cut short, or it was not ready in time and is dead."""
+        port = self._seat.port
+        if port is None:
+            return not self._is_cut_short()
+        overdue = self._overdue()
+        deadline = self._now() + self.process.cluster.ready_timeout
+        if overdue is not None and overdue < deadline:
+            return self._accepts_before(overdue, port, child)
+        if self._accepts_before(deadline, port, child):
+            return True
+        if not self._is_cut_short():
+            self.failure = "port %d does not accept after %g s" % (
+                port, self.process.cluster.ready_timeout)
+            child.signal(signal.SIGKILL)
+            self._await_exit(child)
+        return False
+
+    def _accepts_before(self, deadline: float, port: int, child: Child) -> bool:
+        pause = _FIRST_LOOK
+        while not self._is_cut_short() and self._now() < deadline:
+            # Whoever accepts while the child is dead is not the child.
+            if ports.accepts(self._seat.host, port) and not child.is_dead():
+                return not self.ending
+            self._bell.wait(self._is_cut_short, self._now() + pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+        return False
+
+    def _is_cut_short(self) -> bool:
+        return self.ending or self._child is None or self._child.exited
+
+    def _overdue(self) -> Optional[float]:
+        if self.process.timeout is None or self.started_at is None:
+            return None
+        return self.started_at + float(self.process.timeout)
+
+    def _on_exit(self) -> None:
+        """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
+        self._membership.leave()
+        self._bell.ring()
+
+    # Stop
+
+    def _stop(self, child: Child) -> None:
+        grace = self.process.terminate_grace_period
+        self._membership.drain(grace, lambda: child.exited or self._killing)
+        if not child.exited and not self._killing:
+            self._ask_to_stop(child)
+        if not child.exited:
+            child.signal(signal.SIGKILL)
+            self._await_exit(child)
+
+    def _ask_to_stop(self, child: Child) -> None:
+        number, timeout = self.process.stop_signal, self.process.terminate_timeout
+        child.signal(number)
+        # A suspended program could not act on it; systemd.kill(5) does the same.
+        child.signal(signal.SIGCONT)
+        if not self._group_ends_before(self._now() + timeout, child):
+            self._say("warning", "still there %g s after %s, killing it" % (
+                timeout, signal_name(number)))
+
+    def _group_ends_before(self, deadline: float, child: Child) -> bool:
+        """A shell dies of the signal at once; the server behind it may still finish its work."""
+        if not self._bell.wait(lambda: child.exited or self._killing, deadline):
+            return False
+        pause = _FIRST_LOOK
+        while not self._killing and child.group_lives():
+            if self._now() >= deadline:
+                return False
+            self._bell.wait(lambda: self._killing, min(deadline, self._now() + pause))
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+        return True
+
+    def _await_exit(self, child: Child) -> None:
+        """After SIGKILL."""
+        if not self._bell.wait(lambda: child.exited, self._now() + _UNKILLABLE):
+            self._say("error", "pid %d survives SIGKILL: the kernel holds it" % child.pid)
+            self._bell.wait(lambda: child.exited)
+
+    # Burial
+
+    def _bury(self, child: Child) -> None:
+        self.ended_at = self._now()
+        self._membership.leave()
+        self._world.spawner.bury(child)
+        if self._belongings is not None:
+            self._belongings.clear()
+
+    def _now(self) -> float:
+        return self._world.clock()
+
+    def _say(self, level: str, text: str) -> None:
+        getattr(self._world.log, level)("core", text, who=self._seat.name)

@@ -1,0 +1,267 @@
+"""A running pupgevent: the supervisor and the balancers of one configuration, wired together.
+
+The two do not know each other. What joins them is here: each process has a `Seam`, to which its
+instances report, and behind it stands the balancer, where the process has one.
+"""
+
+import time
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+
+from balancer import Balancer, Engine, Settings
+from configuration import Configuration, Process
+from errors import PupgeventError
+from instance import Instance
+from listener import Listener
+from logs import Heads, LineWriter, Log, wants_colors
+from recent import Recent, Tee
+from sinks import Sink
+from supervisor import Supervisor
+from world import Rotation
+
+#: Address and port.
+Place = Tuple[str, int]
+
+
+class Seam(Rotation):
+    """What instances of one process report to, whether there is a balancer or not, or not yet."""
+
+    def __init__(self) -> None:
+        self._balancer: Optional[Balancer] = None
+        self._up: Dict[str, Any] = {}
+
+    def put_before(self, balancer: Balancer) -> None:
+        """Tell the balancer of those who are up, and from now on of everything."""
+        self._balancer = balancer
+        for name, (host, port) in self._up.items():
+            balancer.up(name, host, port)
+
+    def up(self, name: str, host: str, port: int) -> None:
+        self._up[name] = (host, port)
+        if self._balancer is not None:
+            self._balancer.up(name, host, port)
+
+    def down(self, name: str) -> None:
+        self._up.pop(name, None)
+        if self._balancer is not None:
+            self._balancer.down(name)
+
+    def drain(self, name: str, seconds: float) -> None:
+        if self._balancer is not None:
+            self._balancer.drain(name, seconds)
+
+    def remove(self, name: str) -> None:
+        """The instance will not come back."""
+        self._up.pop(name, None)
+        if self._balancer is not None:
+            self._balancer.remove(name)
+
+
+class Runtime:
+    """`on_essential(name)` is told of an essential instance that is given up.
+
+    `console` is the sink that stands for stdout, `fd` its descriptor.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        log: Log,
+        recent: Recent,
+        console: Sink,
+        on_essential: "Callable[[str], Any]",
+        fd: int = 1,
+    ) -> None:
+        self.configuration = configuration
+        self.began_at = time.monotonic()
+        self.closing = False
+        self.log = log
+        self.recent = recent
+        #: Called with each instance whose state has changed.
+        self.watchers: Set[Callable[[Instance], Any]] = set()
+        self.engine = Engine(self._say_balancer)
+        self.balancers: Dict[str, Balancer] = {}
+        self.seams: Dict[str, Seam] = {}
+        #: Where each balancer listens.
+        self._places: Dict[str, Place] = {}
+        self._outlets = _Outlets(recent, console, fd)
+        for process in configuration.processes:
+            self.prepare(process)
+        self.supervisor = Supervisor(
+            configuration.processes,
+            log,
+            rotation_for=lambda process: self.seams[process.id],
+            outputs=self._outlets.writers,
+            on_change=self._changed,
+            on_essential=lambda instance: on_essential(instance.name),
+        )
+
+    def listen(self) -> None:
+        """Open every common port, before anything is started; raises PupgeventError."""
+        self.move_ports(self.configuration.processes)
+
+    def begin(self) -> None:
+        """Start what has `autostart`; does not wait for it."""
+        self.supervisor.begin()
+
+    def shutdown(self) -> None:
+        """Stop accepting, stop all instances side by side; blocks until nothing lives."""
+        self.closing = True
+        for balancer in self.balancers.values():
+            balancer.stop_listening()
+        self.supervisor.shutdown()
+        self.close()
+
+    def refuse_when_closing(self) -> None:
+        """Raises PupgeventError once everything is to stop."""
+        if self.closing:
+            raise PupgeventError("pupgevent is stopping")
+
+    def kill(self) -> None:
+        """Do not wait for anyone; a `shutdown` under way then ends at once."""
+        self.closing = True
+        self.supervisor.kill()
+
+    def close(self) -> None:
+        """Close what is open; idempotent."""
+        for balancer in self.balancers.values():
+            balancer.close()
+        self.engine.close()
+
+    # One process; `operations` and `reload` call these while things run
+
+    def prepare(self, process: Process) -> None:
+        """Have what its instances need before there are any. Idempotent."""
+        self.seams.setdefault(process.id, Seam())
+        self._outlets.set(process)
+        if not places_of([process]) or process.id in self.balancers:
+            return
+        balancer = Balancer(process.id, settings_of(process), self.engine, self._say_balancer)
+        self.balancers[process.id] = balancer
+        self.seams[process.id].put_before(balancer)
+
+    def move_ports(self, processes: "Iterable[Process]") -> None:
+        """Listen at the common ports of these processes, and at no others.
+
+        Raises PupgeventError where one cannot be had, and has changed nothing then. Who has got
+        through to a port that closes is still served.
+        """
+        self.refuse_when_closing()
+        after = {process.id: process for process in processes}
+        wanted = places_of(after.values())
+        moved = {each: after[each] for each in wanted if wanted[each] != self._places.get(each)}
+        fresh = self._open(wanted[each] for each in moved)
+        free = {
+            self._places.pop(each): self.balancers[each].hand_over()
+            for each in list(self._places)
+            if each in moved or each not in wanted
+        }
+        free.update(fresh)
+        for each, process in moved.items():
+            self.prepare(process)
+            self._places[each] = wanted[each]
+            self.balancers[each].take_over(free.pop(wanted[each]))
+            self._tell_place(process)
+        for listener in free.values():
+            listener.drain()
+
+    def _open(self, places: "Iterable[Place]") -> "Dict[Place, Listener]":
+        """Those that nobody of us holds."""
+        held = set(self._places.values())
+        fresh: Dict[Place, Listener] = {}
+        try:
+            for place in places:
+                if place not in held:
+                    fresh[place] = self._open_one(place)
+        except PupgeventError:
+            for listener in fresh.values():
+                listener.close()
+            raise
+        return fresh
+
+    def _open_one(self, place: Place) -> Listener:
+        host, port = place
+        beside = [each for each, (_, other) in self._places.items() if other == port]
+        return Listener(
+            host, port, _turn_away, self._say_balancer, time.monotonic,
+            self.balancers[beside[0]].listener if beside else None,
+        )  # fmt: skip
+
+    def _tell_place(self, process: Process) -> None:
+        cluster = process.cluster
+        if cluster is not None:
+            text = "%s: listening on %s port %d, %s over %d instances"
+            self.log.info("balancer", text % (
+                process.id, cluster.common_host, cluster.common_port or 0, cluster.strategy,
+                cluster.instances))  # fmt: skip
+
+    def forget(self, process_id: str) -> None:
+        """The process is gone for good; its connections end here if they have not."""
+        self._places.pop(process_id, None)
+        balancer = self.balancers.pop(process_id, None)
+        if balancer is not None:
+            balancer.close()
+        del self.seams[process_id]
+        self._outlets.forget(process_id)
+        self.recent.forget(process_id)
+
+    def instances(self) -> "List[Instance]":
+        return list(self.supervisor.instances.values())
+
+    def _changed(self, instance: Instance) -> None:
+        for watcher in list(self.watchers):
+            watcher(instance)
+
+    def _say_balancer(self, text: str) -> None:
+        self.log.warning("balancer", text)
+
+
+class _Outlets:
+    """Where the output of each process goes: through its memory to the console, or only there."""
+
+    def __init__(self, recent: Recent, console: Sink, fd: int) -> None:
+        self._recent = recent
+        self._console = console
+        self._fd = fd
+        self._tees: Dict[str, Tee] = {}
+
+    def set(self, process: Process) -> None:
+        """As its logger says; what runs follows."""
+        onward = self._console if process.logger.console else Sink()
+        if process.id not in self._tees:
+            self._tees[process.id] = self._recent.sink(onward)
+        self._tees[process.id].onward = onward
+
+    def forget(self, process_id: str) -> None:
+        self._tees.pop(process_id, None)
+
+    def writers(self, process: Process, seat: Any) -> Any:
+        """One for stdout, one for stderr."""
+        tee = self._tees[process.id]
+        heads = Heads(wants_colors(self._fd, process.logger.colors))
+        return tuple(LineWriter(tee, heads, seat.name, name) for name in ("stdout", "stderr"))
+
+
+def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
+    """Where the balancer of each listens, of those that have one."""
+    return {
+        each.id: (each.cluster.common_host, each.cluster.common_port)
+        for each in processes
+        if each.cluster is not None and each.cluster.common_port is not None
+    }
+
+
+def settings_of(process: Process) -> Settings:
+    """What the balancer takes of a cluster: the names are the same on both sides."""
+    return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
+
+
+def _turn_away(fileno: int, key: str) -> None:
+    """Of a listener that has no balancer yet, and does not accept yet."""
+
+
+def process_of(runtime: Runtime, name: str) -> "Optional[str]":
+    """The id of the process that an instance, or an id, belongs to."""
+    instance = runtime.supervisor.instances.get(name)
+    if instance is not None:
+        return instance.process_id
+    return name if name in runtime.supervisor.processes else None

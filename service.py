@@ -1,0 +1,115 @@
+"""The requests that a running pupgevent takes at its control socket."""
+
+from typing import Any, Callable, Dict, List, Optional
+
+from gevent.event import Event
+
+import status
+from answering import FOLLOWER_TIMEOUT, Answer
+from control import LOOK_EVERY, Request
+from errors import PupgeventError
+from operations import ALL, Operations, choose
+from procfs import Meter
+from recent import Wanted, uncolored
+from runtime import Runtime
+
+Plain = Dict[str, Any]
+
+#: Lines that a follower gets of what was before.
+_LINES_BEFORE = 10
+
+#: Bytes of lines in one line of an answer.
+_PIECE = 32 * 1024
+
+
+class Service:
+    """`on_shutdown()` orders what SIGTERM orders; `about` is version and pid."""
+
+    def __init__(
+        self, runtime: Runtime, operations: Operations, on_shutdown: "Callable[[], Any]",
+        about: Plain,
+    ) -> None:  # fmt: skip
+        self._runtime = runtime
+        self._operations = operations
+        self._on_shutdown = on_shutdown
+        self._about = about
+        self._meter = Meter()
+        #: Set when all has stopped.
+        self.stopped = Event()
+
+    def requests(self) -> "Dict[str, Request]":
+        return {
+            "status": Request({"usage": True}, self._status),
+            "start": Request({"words": []}, self._start, changes=True),
+            "stop": Request({"words": []}, self._stop, changes=True),
+            "restart": Request({"words": []}, self._restart, changes=True),
+            "scale": Request({"id": str, "instances": int}, self._scale, changes=True),
+            "reload": Request({}, self._reload, changes=True),
+            "shutdown": Request({}, self._shutdown, changes=True),
+            "logs": Request({"words": [], "follow": False, "colors": False}, self._logs),
+        }
+
+    def _status(self, fields: Plain, answer: Answer) -> Plain:
+        pids = status.pids(self._runtime)
+        usages = self._meter.measure(pids) if fields["usage"] else {}
+        return {"status": status.snapshot(self._runtime, usages, self._about)}
+
+    def _start(self, fields: Plain, answer: Answer) -> Plain:
+        return {"text": self._operations.start(fields["words"], answer.say)}
+
+    def _stop(self, fields: Plain, answer: Answer) -> Plain:
+        return {"text": self._operations.stop(fields["words"], answer.say)}
+
+    def _restart(self, fields: Plain, answer: Answer) -> Plain:
+        return {"text": self._operations.restart(fields["words"], answer.say)}
+
+    def _scale(self, fields: Plain, answer: Answer) -> Plain:
+        if fields["instances"] < 1:
+            raise PupgeventError("%s: at least one instance is needed" % fields["id"][:64])
+        return {"text": self._operations.scale(fields["id"], fields["instances"], answer.say)}
+
+    def _reload(self, fields: Plain, answer: Answer) -> Plain:
+        return {"text": self._operations.reload(answer.say)}
+
+    def _shutdown(self, fields: Plain, answer: Answer) -> Plain:
+        def tell(instance: Any) -> None:
+            answer.say("%s: %s" % (instance.name, instance.state))
+
+        self._runtime.watchers.add(tell)
+        self._on_shutdown()
+        self.stopped.wait()
+        return {"text": "stopped", "pid": self._about["pid"]}
+
+    def _logs(self, fields: Plain, answer: Answer) -> Plain:
+        wanted = self._wanted(fields["words"])
+        recent, colors = self._runtime.recent, fields["colors"]
+        if not fields["follow"]:
+            _send_lines(answer, recent.last(wanted), colors)
+            return {}
+        follower = recent.follow(wanted)
+        try:
+            answer.patience = FOLLOWER_TIMEOUT
+            _send_lines(answer, recent.last(wanted, _LINES_BEFORE), colors)
+            while not self.stopped.is_set():
+                _send_lines(answer, follower.take(LOOK_EVERY), colors)
+                answer.look()
+        finally:
+            follower.close()
+        return {}
+
+    def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
+        """None is everything, also what is about no process."""
+        if not words or ALL in words:
+            return None
+        choose(self._runtime, words)
+        processes = set(words) & set(self._runtime.supervisor.processes)
+        return Wanted(processes, set(words) - processes)
+
+
+def _send_lines(answer: Answer, data: bytes, colors: bool) -> None:
+    if not colors:
+        data = uncolored(data)
+    while data:
+        end = data.rfind(b"\n", 0, _PIECE) + 1 or data.find(b"\n") + 1 or len(data)
+        answer.send({"lines": data[:end].decode("utf-8", "surrogateescape")})
+        data = data[end:]

@@ -1,0 +1,156 @@
+"""What runs, as plain data: the one source of `status`, `top` and whatever else shows it.
+
+`snapshot` gives what `pupgevent status --json` prints. Keys are named as in the configuration
+file; times are seconds, sizes are bytes, and what there is none of is null:
+
+    name, config, version, pid, uptime       of pupgevent; config is the file's real path
+    state         running; stopping once it is asked to
+    healthy       false: something that should run does not
+    processes     in the order of the file, each:
+      id, autostart
+      state       running; starting, while an instance is; degraded: some of those that should
+                  run do not; down: none of them does; stopping; stopped; finished
+      up, wanted, instances     how many serve, how many should, how many there are
+      balancer    null without a common port, else:
+        host, port, strategy
+        accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
+      members     its instances in the order of their index, each:
+        id, index, port, state, since (seconds in that state), wanted
+        pid, uptime      of the living child
+        restarts, lastExit, retryIn (seconds to the next start, in backoff)
+        cpu (1.0 is one core), memory      with all that it has started
+        backend   null without a balancer, else:
+          state (up, down, draining, absent), reason, since
+          open, total, bytesIn (from clients), bytesOut, connectErrors, retries
+          connectTime, firstByteTime       smoothed
+"""
+
+import re
+import time
+from typing import Any, Dict, List, Mapping, Optional
+
+from instance import Instance
+from lifecycle import FINISHED, RUNNING, STARTING, STOPPED, STOPPING
+from procfs import Usage
+from rollout import FAILED, should_run
+from runtime import Runtime
+
+#: Of a process, besides the states of instances.
+DEGRADED, DOWN = "degraded", "down"
+
+Plain = Dict[str, Any]
+
+
+def snapshot(runtime: Runtime, usages: "Mapping[int, Usage]", about: Plain) -> Plain:
+    """See the module; `about` has the fields that only the command knows: version, pid."""
+    processes = [_process(runtime, process) for process in runtime.supervisor.processes.values()]
+    for process in processes:
+        for member in process["members"]:
+            usage = usages.get(member["pid"])
+            member["cpu"] = None if usage is None or usage.cpu is None else round(usage.cpu, 4)
+            member["memory"] = None if usage is None else usage.memory
+    return dict(
+        about,
+        name=runtime.configuration.name,
+        config=runtime.configuration.real_path,
+        uptime=_seconds(time.monotonic() - runtime.began_at),
+        state="stopping" if runtime.closing else "running",
+        healthy=all(_is_healthy(process) for process in processes),
+        processes=processes,
+    )
+
+
+def pids(runtime: Runtime) -> "List[int]":
+    return [each.pid for each in runtime.instances() if each.pid is not None]
+
+
+def _process(runtime: Runtime, process: Any) -> Plain:
+    balancer = runtime.balancers.get(process.id)
+    counts = balancer.status() if balancer is not None else None
+    backends = {each["name"]: each for each in counts["backends"]} if counts else {}
+    instances = runtime.supervisor.instances_of(process.id)
+    members = [_member(instance, backends.get(instance.name)) for instance in instances]
+    return {
+        "id": process.id,
+        "autostart": process.autostart,
+        "state": state_of(members),
+        "up": sum(map(_serves, members)),
+        "wanted": sum(map(should_run, instances)),
+        "instances": len(members),
+        "balancer": _balancer(counts) if counts and counts["address"] else None,
+        "members": members,
+    }
+
+
+def _balancer(counts: Plain) -> Plain:
+    host, port = counts["address"][:2]
+    return dict(_chosen(counts, "strategy accepted open queue queue_most turned_away"),
+                host=host, port=port)  # fmt: skip
+
+
+def _member(instance: Instance, backend: "Optional[Plain]") -> Plain:
+    now = time.monotonic()
+    due = instance.due_at
+    return {
+        "id": instance.name,
+        "index": instance.index,
+        "port": instance.port,
+        "state": instance.state,
+        "since": _seconds(now - instance.since),
+        "wanted": instance.wanted,
+        "pid": instance.pid,
+        "uptime": _seconds(instance.uptime if instance.pid is not None else None),
+        "restarts": instance.restarts,
+        "lastExit": instance.last_exit,
+        "retryIn": None if due is None else _seconds(max(0.0, due - now)),
+        "backend": None if backend is None else _backend(backend),
+    }
+
+
+def _backend(counts: Plain) -> Plain:
+    chosen = _chosen(counts, "state reason open total bytes_in bytes_out connect_errors retries")
+    return dict(
+        chosen,
+        since=_seconds(counts["since"]),
+        connectTime=_seconds(counts["connect_time"]),
+        firstByteTime=_seconds(counts["first_byte"]),
+    )
+
+
+def _chosen(counts: Plain, names: str) -> Plain:
+    """Some of the counters, named as the configuration file would."""
+    return {re.sub("_(.)", lambda m: m.group(1).upper(), name): counts[name]
+            for name in names.split()}  # fmt: skip
+
+
+def _seconds(value: "Optional[float]") -> "Optional[float]":
+    return None if value is None else round(value, 6)
+
+
+def _serves(member: Plain) -> bool:
+    backend = member["backend"]
+    return member["state"] == RUNNING and (backend is None or backend["state"] == "up")
+
+
+def _is_healthy(process: Plain) -> bool:
+    """Everything that should run does, or is about to."""
+    return not any(_fails(member) for member in process["members"])
+
+
+def _fails(member: Plain) -> bool:
+    """Starting is on its way and no failure. One whose process lives is, if the balancer does not
+    reach it."""
+    backend = member["backend"]
+    unreached = backend is not None and backend["state"] == "down"
+    return member["state"] in FAILED or (member["state"] == RUNNING and unreached)
+
+
+def state_of(members: "List[Plain]") -> str:
+    """One word for all instances of a process."""
+    states = {member["state"] for member in members}
+    if any(map(_fails, members)):
+        return DEGRADED if any(map(_serves, members)) else DOWN
+    for state in (STARTING, STOPPING, RUNNING, FINISHED):
+        if state in states:
+            return state
+    return STOPPED
