@@ -1,0 +1,264 @@
+"""A balancer alone in a process, told what to do in lines of JSON.
+
+    balancing.py [--descriptors N] [--splice os|libc|none|broken] [--buffer BYTES]
+                 [--sockets BYTES] [--sweep SECONDS]
+
+Each line of standard input is {"id", "do", "with"}; it is answered on standard output by a line
+{"id", "is"} or {"id", "error"}. Lines need not be answered in the order in which they came: `drain`
+waits. The process ends with its standard input.
+"""
+
+import argparse
+import array
+import fcntl
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import termios
+import traceback
+from pathlib import Path
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SO_RCVBUF,
+    SO_SNDBUF,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
+from typing import Any, Dict, List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+import gevent
+from gevent.event import Event
+
+import balancer
+import connections
+import relay
+import splicing
+from balancer import Balancer, Engine, Settings
+
+
+class CountingPipes(splicing.Pipes):
+    """Knows how often a pipe was lent: whether a test has been on the splice path at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loans = 0
+
+    def borrow(self) -> "Optional[splicing.Pipe]":
+        pipe = super().borrow()
+        self.loans += pipe is not None
+        return pipe
+
+
+class Stage:
+    """One engine, and one balancer after the other on it."""
+
+    def __init__(self) -> None:
+        self.lines = []  # type: List[str]
+        self.engine = Engine(self.lines.append)
+        self.pipes = self.engine.pipes = CountingPipes()
+        self.balancer = None  # type: Optional[Balancer]
+        self.hoard = []  # type: List[int]
+
+    def begin(self, settings: "Dict[str, Any]") -> None:
+        """A new balancer."""
+        self.lines.clear()
+        self.balancer = Balancer("web", Settings(**settings), self.engine, self.lines.append)
+
+    def end(self) -> "Dict[str, Any]":
+        """Close it; what is left then, and what was logged?"""
+        assert self.balancer is not None
+        self.balancer.close()
+        left = self.figures()
+        self.balancer = None
+        return {"left": left, "log": self.lines}
+
+    def listen(self, host: str, port: int) -> Any:
+        assert self.balancer is not None
+        self.balancer.listen(host, port)
+        return self.balancer.address
+
+    def apply(self, settings: "Dict[str, Any]") -> None:
+        assert self.balancer is not None
+        self.balancer.apply(Settings(**settings))
+
+    def stopped(self, do: str, words: "List[Any]") -> Any:
+        """Stand still; once it goes on, do that before anything else."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return self.order(do)(*words)
+
+    def log(self) -> "List[str]":
+        return self.lines
+
+    def figures(self) -> "Dict[str, Any]":
+        """Everything that a connection takes and has to give back."""
+        balancer = self.balancer
+        assert balancer is not None
+        gc.collect()
+        return {
+            "descriptors": len(os.listdir("/proc/self/fd")) - 1,
+            "watched": len(self.engine.poller),
+            "pipes_lent": self.pipes.lent,
+            "connections": len(balancer._connections),
+            "attempts": len(balancer._admission._attempts),
+            "queue": len(balancer._admission.queue),
+            "assigned": sum(backend.open for backend in balancer._pool),
+            "ends": sum(type(thing) is relay.End for thing in gc.get_objects()),
+        }
+
+    def forgotten(self) -> int:
+        """Connections of backends that were removed."""
+        assert self.balancer is not None
+        known = list(self.balancer._pool)
+        return sum(each.backend not in known for each in self.balancer._connections)
+
+    def loans(self) -> int:
+        return self.pipes.loans
+
+    def spare_pipes(self) -> int:
+        return len(self.pipes._spare)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def held(self) -> int:
+        """Bytes of all connections that lie in this process, or in a pipe of it."""
+        return sum(
+            len(end.pending or b"") + (end.pipe.held if end.pipe is not None else 0)
+            for end in self._ends()
+        )
+
+    def options(self) -> "List[List[int]]":
+        """TCP_NODELAY and keep-alive of every socket that is relayed."""
+        return [
+            [end.getsockopt(IPPROTO_TCP, TCP_NODELAY), end.getsockopt(SOL_SOCKET, SO_KEEPALIVE)]
+            for end in self._ends()
+        ]
+
+    def unread(self) -> int:
+        """Bytes that lie in the receive queues of the relayed sockets."""
+        answer = array.array("i", [0])
+        total = 0
+        for end in self._ends():
+            fcntl.ioctl(end.fileno(), termios.FIONREAD, answer)
+            total += answer[0]
+        return total
+
+    def _ends(self) -> "List[relay.End]":
+        assert self.balancer is not None
+        pairs = [(each.client, each.upstream) for each in self.balancer._connections]
+        return [end for pair in pairs for end in pair]
+
+    def hoard_descriptors(self) -> int:
+        """Take all that are left."""
+        try:
+            while True:
+                self.hoard.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            return len(self.hoard)
+
+    def free_one_descriptor(self) -> None:
+        os.close(self.hoard.pop())
+
+    def free_descriptors(self) -> None:
+        while self.hoard:
+            os.close(self.hoard.pop())
+
+    def spare_descriptors(self) -> int:
+        """How many could still be opened."""
+        count = self.hoard_descriptors()
+        self.free_descriptors()
+        return count
+
+    def order(self, do: str) -> Any:
+        """What carries out an order: a method of this, or else of the balancer."""
+        return getattr(self, do, None) or getattr(self.balancer, do)
+
+
+class Orders:
+    """Standard input and output."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.ended = Event()
+        self.received = b""
+        os.set_blocking(0, False)
+        self.watcher = gevent.get_hub().loop.io(0, 1)
+        self.watcher.start(self.read)
+
+    def read(self) -> None:
+        data = os.read(0, 65536)
+        if not data:
+            self.watcher.stop()
+            self.ended.set()
+        *lines, self.received = (self.received + data).split(b"\n")
+        for line in lines:
+            gevent.spawn(self.obey, json.loads(line.decode()))
+
+    def obey(self, order: "Dict[str, Any]") -> None:
+        try:
+            answer = {"id": order["id"], "is": self.stage.order(order["do"])(*order["with"])}
+        except Exception:
+            answer = {"id": order["id"], "error": traceback.format_exc()}
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def shrink_buffer(size: int) -> None:
+    """A small buffer brings a test to its rims, and into bulk, with few bytes."""
+    assert len(relay._BUFFER) == relay.BUFFER_BYTES and relay.BULK_BYTES < relay.BUFFER_BYTES
+    relay.BUFFER_BYTES = size
+    relay._BUFFER = bytearray(size)
+    relay._VIEW = memoryview(relay._BUFFER)
+    relay.BULK_BYTES = size // 4
+    splicing.PIPE_BYTES = splicing._LEAST_BYTES = size
+
+
+def shrink_sockets(size: int) -> None:
+    """Small buffers in the kernel are full soon."""
+    join = relay.End.join
+
+    def join_narrowly(end: relay.End, *words: Any) -> None:
+        end.setsockopt(SOL_SOCKET, SO_SNDBUF, size)
+        end.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
+        join(end, *words)
+
+    relay.End.join = join_narrowly  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--descriptors", type=int)
+    parser.add_argument("--splice", choices=("os", "libc", "none", "broken"))
+    parser.add_argument("--buffer", type=int)
+    parser.add_argument("--sockets", type=int)
+    parser.add_argument("--sweep", type=float)
+    options = parser.parse_args()
+    if options.descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (options.descriptors,) * 2)
+    if options.buffer:
+        shrink_buffer(options.buffer)
+    if options.sweep:
+        assert balancer.SWEEP_SECONDS == connections.SWEEP_SECONDS
+        balancer.SWEEP_SECONDS = connections.SWEEP_SECONDS = options.sweep
+    if options.sockets:
+        shrink_sockets(options.sockets)
+    if options.splice in ("libc", "broken"):
+        move = splicing._from_libc() if options.splice == "libc" else splicing._nowhere
+        assert move is not None
+        relay.splice = splicing.splice = move
+    stage = Stage()
+    if options.splice == "none":
+        stage.pipes.refuse()
+    orders = Orders(stage)
+    orders.ended.wait()
+
+
+if __name__ == "__main__":
+    main()

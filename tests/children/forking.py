@@ -1,0 +1,21 @@
+"""Starts a grandchild that listens on PUP_CLUSTER_PORT, and tells its pid.
+
+    forking.py stay     waits for it, as a shell does
+    forking.py leave    exits with code 3 and leaves it behind
+    forking.py escape   leaves it behind in a session of its own
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+mode = sys.argv[1]
+listener = os.path.join(os.path.dirname(os.path.abspath(__file__)), "listener.py")
+grandchild = subprocess.Popen([sys.executable, listener], start_new_session=mode == "escape")
+print("grandchild %d" % grandchild.pid, flush=True)
+if mode == "stay":
+    grandchild.wait()
+else:
+    time.sleep(0.1)
+    os._exit(3)

@@ -1,0 +1,202 @@
+"""What all tests share: ports of their own, patience with a deadline, no child left behind."""
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, TypeVar
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Every process that a test starts inherits it, down to grandchildren of other groups and sessions.
+MARKER = "PUPGEVENT_TEST"
+#: Seconds for what a test has just killed or closed to be gone.
+PARTING = 3.0
+
+#: What takes long and depends little on the Python: with PUPGEVENT_TEST_QUICK set, only the oldest
+#: Python runs it. CI, which has ten minutes, tests the others like this.
+THOROUGH = {
+    "test_balancer_times", "test_control_hostile", "test_control_place", "test_documents_mutated",
+    "test_relay_random", "test_reload", "test_strategies",
+}  # fmt: skip
+OLDEST = (3, 6)
+
+T = TypeVar("T")
+
+# A shared machine pauses a test now and then: the time-out of each test is deadline enough.
+hypothesis.settings.register_profile("pupgevent", deadline=None)
+hypothesis.settings.load_profile("pupgevent")
+
+# Whoever starts the tests in the background of a shell hands them a SIGINT that is ignored, and so
+# would every child of theirs that is to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str = "") -> T:
+    """Ask until the answer is true and return it; after `timeout` seconds the test has failed.
+
+    An OSError or a failed assertion counts as "not yet" (a port that refuses, a file to come).
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        reason: Optional[Exception] = None
+        try:
+            answer = condition()
+            if answer:
+                return answer
+        except (OSError, AssertionError) as error:
+            reason = error
+        if time.monotonic() > deadline:
+            what = message or getattr(condition, "__doc__", None) or "the condition"
+            raise AssertionError("not within %g s: %s" % (timeout, what)) from reason
+        time.sleep(0.01)
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Callable[..., Any]:
+    return eventually
+
+
+def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
+    if os.environ.get("PUPGEVENT_TEST_QUICK") and sys.version_info[:2] > OLDEST:
+        left_out = [item for item in items if item.module.__name__ in THOROUGH]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.module.__name__ not in THOROUGH]
+
+
+class PortLocks:
+    """Ports of this machine that parallel test runs have divided among themselves.
+
+    They lie outside the range from which the kernel gives ports to clients, so that no connection
+    takes one in passing. A byte of one file is locked for each; the kernel unlocks what a killed
+    run has held.
+    """
+
+    def __init__(self) -> None:
+        name = "pupgevent-test-ports-%d" % os.getuid()
+        self.file = open(os.path.join(tempfile.gettempdir(), name), "ab")  # noqa: SIM115
+        self.held: Set[int] = set()
+        # The state of `random` belongs to Hypothesis, and is the same in each worker.
+        self.random = random.SystemRandom()
+        self.low, self.high = self.range_outside_ephemeral()
+
+    @staticmethod
+    def range_outside_ephemeral() -> "tuple[int, int]":
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+            first, last = map(int, file.read().split())
+        below, above = (10000, first - 1), (last + 1, 65535)
+        return max(below, above, key=lambda ends: ends[1] - ends[0])
+
+    def take(self, count: int) -> List[int]:
+        for _ in range(1000):
+            first = self.random.randint(self.low, self.high - count + 1)
+            ports = range(first, first + count)
+            if self.held.isdisjoint(ports) and self.lock(first, count):
+                if all(map(nobody_listens, ports)):
+                    self.held.update(ports)
+                    return list(ports)
+                self.unlock(first, count)
+        raise AssertionError("no %d free ports in a row" % count)
+
+    def lock(self, first: int, count: int) -> bool:
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+        except OSError:
+            return False
+        return True
+
+    def unlock(self, first: int, count: int) -> None:
+        fcntl.lockf(self.file, fcntl.LOCK_UN, count, first)
+
+    def release(self, ports: List[int]) -> None:
+        self.unlock(ports[0], len(ports))
+        self.held.difference_update(ports)
+
+
+def nobody_listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def port_locks() -> Iterator[PortLocks]:
+    locks = PortLocks()
+    yield locks
+    locks.file.close()
+
+
+@pytest.fixture
+def free_ports(port_locks: PortLocks) -> Iterator[Callable[[int], List[int]]]:
+    """`free_ports(n)`: n consecutive ports that are this test's alone."""
+    taken: List[List[int]] = []
+
+    def take(count: int) -> List[int]:
+        taken.append(port_locks.take(count))
+        return taken[-1]
+
+    yield take
+    for ports in taken:
+        port_locks.release(ports)
+
+
+@pytest.fixture
+def free_port(free_ports: Callable[[int], List[int]]) -> Callable[[], int]:
+    """`free_port()`: a port that is this test's alone."""
+    return lambda: free_ports(1)[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def marked_environment() -> Iterator[str]:
+    os.environ[MARKER] = mark = uuid.uuid4().hex
+    yield mark
+    del os.environ[MARKER]
+
+
+def marked_processes(mark: str) -> Dict[int, str]:
+    """Pid and command line of each living process that descends from this run."""
+    wanted = ("%s=%s" % (MARKER, mark)).encode()
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if wanted in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+                found[int(name)] = b" ".join(words).decode(errors="replace").strip()
+        except OSError:
+            continue  # it has just ended, or belongs to someone else
+    found.pop(os.getpid(), None)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(marked_environment: str) -> Iterator[None]:
+    """Fail the test that leaves a process behind, and end that process."""
+    before = set(marked_processes(marked_environment))
+    yield
+    deadline = time.monotonic() + PARTING
+    while True:
+        left = {pid: line for pid, line in marked_processes(marked_environment).items()
+                if pid not in before}
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    for pid in left:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    if left:
+        pytest.fail("left behind: %s" % left)

@@ -1,0 +1,190 @@
+"""The bench runs: every case, every way, for a moment each. Its figures are not judged here."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from bench.bars import BARS, Bar
+from bench.cases import CASES
+from bench.processes import Ports
+from bench.report import as_text, ratios_of, summary
+from bench.servers import WAYS
+from bench.tools import BenchError, find_tools
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Balancers that all cases know.
+BALANCERS = ["pupgevent", "nginx", "haproxy"]
+
+
+def tools_are_missing() -> str:
+    """Why the bench cannot run here; never on a build server, which has to have all of it."""
+    try:
+        find_tools([], list(WAYS))
+    except BenchError as error:
+        if os.environ.get("CI") != "true":
+            return str(error)
+    return ""
+
+
+needs_tools = pytest.mark.skipif(bool(tools_are_missing()), reason=tools_are_missing())
+
+
+def bench(*options: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *options], check=False, cwd=str(ROOT),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+        env=dict(os.environ, **env))
+
+
+@needs_tools
+@pytest.mark.timeout(180)
+def test_every_case_measures_every_way(tmp_path: Path) -> None:
+    results = tmp_path / "results" / "bench.json"
+    done = bench("--rounds", "1", "--seconds", "0.2", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(results.read_text(encoding="utf-8"))
+    assert [case["name"] for case in result["cases"]] == list(CASES)
+    for case in result["cases"]:
+        assert list(case["medians"]) == list(CASES[case["name"]].ways)
+        assert all(map(plausible, case["medians"].values())), case
+        assert set(BALANCERS) <= set(case["medians"])
+    assert sum(len(case["bars"]) for case in result["cases"]) == len(BARS)
+    assert as_text(result) in done.stdout
+
+
+def plausible(figures: Dict[str, float]) -> bool:
+    if "rate" in figures:
+        return figures["rate"] > 0 and 0 < figures["p50"] <= figures["p99"]
+    return any(figures.get(name, 0) > 0 for name in ("memory", "start"))
+
+
+@needs_tools
+def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
+    results = tmp_path / "bench.json"
+    done = bench("--rounds", "2", "--seconds", "0.1", "--cases", "close,keep-alive-1",
+                 "--only", "pupgevent,nginx", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    assert [case["name"] for case in cases] == ["keep-alive-1", "close"]
+    assert all(list(case["rounds"]) == ["pupgevent", "nginx"] for case in cases)
+    assert all(len(rounds) == 2 for case in cases for rounds in case["rounds"].values())
+    assert "HAProxy" not in done.stdout
+
+
+@needs_tools
+def test_interrupted_bench_ends_all_its_servers(tmp_path: Path) -> None:
+    """That none is left is seen by the fixture that looks for processes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "--seconds", "60", "--json", str(tmp_path / "b.json")],
+        cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    try:
+        assert process.stderr is not None
+        assert "round 1 of 5" in process.stderr.readline()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=45)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_missing_tool_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+    if any(Path(folder, "wrk").exists() for folder in ("/usr/sbin", "/usr/local/sbin")):
+        pytest.skip("wrk lies where the bench looks in any case")
+    done = bench("--json", str(tmp_path / "b.json"), PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "is not installed; on Debian: apt-get install" in done.stderr
+
+
+@needs_tools
+def test_pupgevent_that_ends_at_once_is_told_in_one_line(tmp_path: Path) -> None:
+    done = bench("--json", str(tmp_path / "b.json"), "--pupgevent", "/bin/sh -c 'echo oh; exit 3'")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "bench: /bin/sh has ended with 3: oh\n"
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--cases", "clsoe"], "'clsoe' is not one of keep-alive-1"),
+    (["--only", "traefik"], "'traefik' is not one of direct"),
+    (["--rounds", "0"], "0 is not between"),
+    (["--seconds", "soon"], "invalid number value: 'soon'"),
+])
+def test_wrong_option_names_what_is_allowed(options: List[str], message: str) -> None:
+    done = bench(*options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_ratio_is_the_median_of_the_ratios_within_each_round() -> None:
+    ours = [{"rate": 10.0}, {"rate": 30.0}, {"rate": 90.0}]
+    theirs = [{"rate": 10.0}, {"rate": 60.0}, {"rate": 30.0}]
+    assert ratios_of(ours, theirs) == {"rate": 1.0}
+
+
+def test_figure_that_one_of_both_lacks_has_no_ratio() -> None:
+    assert ratios_of([{"rate": 1.0, "cpu": 1.0}], [{"rate": 2.0}]) == {"rate": 0.5}
+
+
+@pytest.mark.parametrize("bar, met, missed", [
+    (Bar("10m", "rate", "nginx", at_least=1.7), 1.7, 1.69),
+    (Bar("10m", "cpu", "nginx", at_most=0.4), 0.4, 0.41),
+])
+def test_bar_is_met_from_its_limit_on(bar: Bar, met: float, missed: float) -> None:
+    assert bar.is_met(met)
+    assert not bar.is_met(missed)
+
+
+def test_every_bar_belongs_to_a_case_and_a_way() -> None:
+    for bar in BARS:
+        assert bar.to is None or bar.to in CASES[bar.case].ways
+
+
+def result_of(rate: float) -> Dict[str, Any]:
+    """As the bench writes it, of one case in which pupgevent has this rate and NGINX 100."""
+    sample = {"errors": 0, "p50": 0.001, "p99": 0.002, "cpu": 1e-5}
+    samples = {"pupgevent": [dict(sample, rate=rate)], "nginx": [dict(sample, rate=100.0)]}
+    return {"versions": {"python": "3.11.7", "nginx": "1.22.1"}, "cpus": 2, "kernel": "Linux 6.1",
+            "rounds": 1, "seconds": 1.0, "cases": summary({"keep-alive-64": samples})}
+
+
+def test_table_tells_which_bar_is_missed() -> None:
+    text = as_text(result_of(90.0))
+    assert "0.90 (≥ 1 missed)" in text
+    assert "0 of 1 bars are met" in text
+    assert "missed" not in as_text(result_of(110.0))
+
+
+@pytest.mark.parametrize("suffix, begin", [("svg", b"<?xml"), ("png", b"\x89PNG")])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_picture_is_drawn_from_a_result(tmp_path: Path, suffix: str, begin: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    results, picture = tmp_path / "bench.json", tmp_path / ("bench." + suffix)
+    results.write_text(json.dumps(result_of(110.0)), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "bench.picture", str(results), str(picture)],
+                          check=False, cwd=str(ROOT), stderr=subprocess.PIPE,
+                          universal_newlines=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert picture.read_bytes().startswith(begin)
+
+
+def test_ports_that_someone_has_are_not_taken() -> None:
+    ports = Ports()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        ports.low = ports.high = taken.getsockname()[1]
+        with pytest.raises(BenchError, match="no 1 free ports"):
+            ports.take(1)
+
+
+def test_no_port_is_given_twice() -> None:
+    ports = Ports()
+    ports.high = ports.low + 40
+    given = [ports.take(1)[0] for _ in range(10)]
+    assert len(set(given)) == 10

@@ -1,0 +1,581 @@
+"""What is wrong with a file, in one line that names the place, the value and what is allowed."""
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Tuple
+
+import pytest
+
+import checks
+import configuration
+import keys
+from errors import ConfigurationError
+from nobody import NUMBER, as_nobody
+from wording import show
+
+Refuse = Callable[..., ConfigurationError]
+
+MINIMAL = '[[processes]]\nid = "web"\ncmd = "serve"\n'  # three lines
+CLUSTER = MINIMAL + "[processes.cluster]\n"
+OTHER = '[[processes]]\nid = "api"\ncmd = "serve"\n'
+OTHER_CLUSTER = OTHER + "[processes.cluster]\n"
+
+
+@pytest.fixture
+def refuse(tmp_path: Path) -> Refuse:
+    """`refuse(text)`: the error that a file of that text ends in."""
+
+    def refuse_text(text: str, name: str = "app.toml", everything: bool = False) -> Any:
+        path = str(tmp_path / name)
+        Path(path).write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigurationError) as caught:
+            configuration.load(path, everything)
+        error = caught.value
+        assert str(error) == "%s:%d: %s" % (path, error.line or -1, error.message)
+        assert "\n" not in str(error) and str(error).isprintable()
+        assert error.exit_status == 2
+        return error
+
+    return refuse_text
+
+
+Case = Tuple[str, int, str]
+
+
+def prefixed(start: str, place: str, cases: List[Tuple[str, str]]) -> List[Case]:
+    """Cases of one line below a beginning that is right."""
+    line = start.count("\n") + 1
+    return [(start + text, line, place + message) for text, message in cases]
+
+
+TOP = [
+    ("", 1, '"processes" is missing: it is required'),
+    ("# nothing\n", 1, '"processes" is missing: it is required'),
+    ('name = "x"\n', 1, '"processes" is missing: it is required'),
+    ("processes = 1\n", 1, "processes: it is not an array of tables, [[processes]] in TOML"),
+    ("\nprocesses = []\n", 2, "processes: it is not an array of tables, [[processes]] in TOML"),
+    ("[processes]\n", 1, "processes: it is not an array of tables, [[processes]] in TOML"),
+    ("processes = [\n1\n]\n", 2, "processes[0]: it is not a table"),
+    ('logger = "hunter2"\n' + MINIMAL, 1, "logger: it is not a table"),
+    ("control = []\n" + MINIMAL, 1, "control: it is not a table"),
+    ('name = ""\n' + MINIMAL, 1, 'name: "" is not made of 1 to 64 of a-z A-Z 0-9 @ . _ -'),
+    ('name = "a b"\n' + MINIMAL, 1, 'name: "a b" is not made of 1 to 64 of a-z'),
+    ("terminateTimeout = -1\n" + MINIMAL, 1, "terminateTimeout: -1 is not a number of seconds"),
+    (MINIMAL + "[control]\nsocket = 5\n", 5, "control.socket: 5 is not a path of a file"),
+    (MINIMAL + '[control]\nsocket = "/"\n', 5, 'control.socket: "/" is a folder, not a file'),
+    (
+        MINIMAL + '[control]\nsocket = "/' + "x" * 107 + '"\n',
+        5,
+        'control.socket: "/' + "x" * 35 + '..." is longer than 107 bytes',
+    ),
+    (MINIMAL + "[logger]\ncolors = 0\n", 5, "logger.colors: 0 is not a boolean: true or false"),
+]
+
+IDS = [
+    ('[[processes]]\ncmd = "x"\n', 1, 'processes[0]: "id" is missing: it is required'),
+    (MINIMAL + '[[processes]]\nid = "x"\n', 4, 'processes[1]: "cmd" is missing: it is required'),
+    ('[[processes]]\nid = ""\n', 2, 'processes[0].id: "" is not made of 1 to 64 of a-z A-Z'),
+    ('[[processes]]\nid = "a/b"\n', 2, 'processes[0].id: "a/b" is not made of 1 to 64 of a-z'),
+    ('[[processes]]\nid = "a\\nb"\n', 2, 'processes[0].id: "a\\nb" is not made of 1 to 64 of a-z'),
+    ('[[processes]]\nid = "é"\n', 2, 'processes[0].id: "é" is not made of 1 to 64 of a-z'),
+    ('[[processes]]\nid = "%s"\n' % ("x" * 65), 2, 'processes[0].id: "xxxxxxxxxxxxxxxxxxxx'),
+    ("[[processes]]\nid = 7\n", 2, "processes[0].id: 7 is not made of 1 to 64 of a-z"),
+    (
+        '[[processes]]\nid = "all"\ncmd = "x"\n',
+        2,
+        'processes[0].id: "all" means every process in the commands, and no single one',
+    ),
+    (MINIMAL + MINIMAL, 5, 'processes[1].id: "web" is the id of processes[0] already'),
+    (
+        CLUSTER + 'instances = 3\n[[processes]]\nid = "web-2"\ncmd = "x"\n',
+        7,
+        'processes[1].id: "web-2" is the name of an instance of "web"',
+    ),
+    (
+        '[[processes]]\nid = "web-2"\ncmd = "x"\n' + CLUSTER + "instances = 3\n",
+        5,
+        'processes[1].id: its instance "web-2": "web-2" is the id of processes[0] already',
+    ),
+    (
+        CLUSTER + CLUSTER.replace('"web"', '"web-1"'),
+        6,
+        'processes[1].id: "web-1" is the name of an instance of "web"',
+    ),
+]
+
+COMMANDS = prefixed(
+    '[[processes]]\nid = "a"\n',
+    "processes[0].cmd",
+    [
+        ('cmd = ""\n', ': "" is not a command line, or an array of strings'),
+        ('cmd = " \\t"\n', ": it is empty"),
+        ("cmd = []\n", ": it is empty"),
+        ('cmd = ["", "x"]\n', ": it is empty"),
+        ("cmd = 5\n", ": 5 is not a command line, or an array of strings"),
+        ("cmd = true\n", ": true is not a command line, or an array of strings"),
+        ("cmd = { a = 1 }\n", ": a table is not a command line, or an array of strings"),
+        ("cmd = [1]\n", "[0]: 1 is not a string"),
+        ('cmd = [["x"]]\n', "[0]: an array is not a string"),
+        ('cmd = "a\\u0000b"\n', ": it has a NUL character in it"),
+        ('cmd = ["x", "a\\u0000b"]\n', "[1]: it has a NUL character in it"),
+    ],
+) + [('[[processes]]\nid = "a"\ncmd = [1,\n2,\n3]\n', 3, "processes[0].cmd[0]: 1 is not a string")]
+
+PROCESS = prefixed(
+    MINIMAL,
+    "processes[0].",
+    [
+        ('autostart = "true"\n', 'autostart: "true" is not a boolean: true or false'),
+        ("autostart = 1\n", "autostart: 1 is not a boolean: true or false"),
+        ("essential = 2026-01-01\n", "essential: a date or time is not a boolean: true or false"),
+        ("essential = [1]\n", "essential: an array is not a boolean: true or false"),
+        ('cwd = "nowhere"\n', 'cwd: "nowhere" is not an existing folder'),
+        ('cwd = "app.toml"\n', 'cwd: "app.toml" is not an existing folder'),
+        ('cwd = ""\n', 'cwd: "" is not a path of an existing folder'),
+        ('cwd = "a\\u0000"\n', "cwd: it has a NUL character in it"),
+        ("cwd = 5\n", "cwd: 5 is not a path of an existing folder"),
+        ('path = ""\n', 'path: "" is not a path, or paths with colons between'),
+        ('path = "a::b"\n', 'path: "a::b" has an empty folder between its colons'),
+        ('pidFile = "x/"\n', 'pidFile: "x/" is a folder, not a file'),
+        ('pidFile = ".."\n', 'pidFile: ".." is a folder, not a file'),
+        ('pidFile = "%s"\n' % ("x" * 5000), "pidFile: "),
+        ("pidFile = true\n", "pidFile: true is not a path of a file"),
+        (
+            'restart = "on-error"\n',
+            'restart: "on-error" is not a restart policy: did you mean "error"?'
+            " (always, error, never)",
+        ),
+        ("restart = true\n", "restart: true is not a restart policy (always, error, never)"),
+        (
+            "restartDelayMs = -1\n",
+            "restartDelayMs: -1 is not a number of milliseconds from 0, at most a year",
+        ),
+        ("restartDelayMs = true\n", "restartDelayMs: true is not a number of milliseconds"),
+        ('restartDelayMs = "5"\n', 'restartDelayMs: "5" is not a number of milliseconds'),
+        ("restartDelayMs = nan\n", "restartDelayMs: nan is not a number of milliseconds"),
+        ("restartDelayMs = inf\n", "restartDelayMs: inf is not a number of milliseconds"),
+        (
+            "restartMaxDelayMs = 100\n",
+            "restartMaxDelayMs: 100 is less than restartDelayMs, which is 500",
+        ),
+        ("restartLimit = -1\n", "restartLimit: -1 is not a whole number from 0 to 1000000"),
+        ("restartLimit = 1.0\n", "restartLimit: 1.0 is not a whole number from 0 to 1000000"),
+        ("restartLimit = true\n", "restartLimit: true is not a whole number from 0 to 1000000"),
+        ("timeout = 0\n", "timeout: 0 is not a number of seconds above 0, at most a year"),
+        ("timeout = 31622401\n", "timeout: 31622401 is not a number of seconds above 0"),
+        ("terminateGracePeriod = -0.1\n", "terminateGracePeriod: -0.1 is not a number of seconds"),
+        ('terminateTimeout = "x"\n', 'terminateTimeout: "x" is not a number of seconds from 0'),
+        (
+            'stopSignal = "TREM"\n',
+            'stopSignal: "TREM" is not a stop signal (SIGTERM, SIGINT, SIGQUIT, SIGHUP,',
+        ),
+        (
+            'stopSignal = "sigterm"\n',
+            'stopSignal: "sigterm" is not a stop signal: did you mean "SIGTERM"? (SIGTERM,',
+        ),
+        ('stopSignal = "SIGSEGV"\n', 'stopSignal: "SIGSEGV" is not a stop signal'),
+        ("stopSignal = 15\n", "stopSignal: 15 is not a stop signal (SIGTERM, SIGINT,"),
+        ("user = true\n", "user: true is not a user that exists, by name or number"),
+        ('user = ""\n', 'user: "" is not a user that exists, by name or number'),
+        ('user = "no such"\n', 'user: "no such" is not a user that exists, by name or number'),
+        ("user = -1\n", "user: -1 is not a user that exists, by name or number"),
+        ("user = 99999999999999\n", "user: 99999999999999 is not a user that exists"),
+        ('group = "no such"\n', 'group: "no such" is not a group that exists, by name or number'),
+        ("group = 1.5\n", "group: 1.5 is not a group that exists, by name or number"),
+        ("cluster = 4\n", "cluster: it is not a table"),
+    ],
+)
+
+ENVIRONMENT = [
+    (MINIMAL + "env = 5\n", 4, "processes[0].env: the value is not a table of strings, numbers"),
+    *prefixed(
+        MINIMAL + "[processes.env]\nA = 1\n",
+        "processes[0].env: ",
+        [
+            ("B = [1]\n", 'the value of "B" is not a string, a number or a boolean'),
+            ("B = 2026-01-01\n", 'the value of "B" is not a string, a number or a boolean'),
+            ("[processes.env.B]\n", 'the value of "B" is not a string, a number or a boolean'),
+            ('B = "\\u0000"\n', 'the value of "B" has a NUL character in it'),
+            ('"B=hunter2" = 1\n', "the name of a variable is never empty and has no = in it"),
+        ],
+    ),
+]
+
+CLUSTERS = prefixed(
+    CLUSTER,
+    "processes[0].cluster.",
+    [
+        ("instances = 0\n", 'instances: 0 is not a whole number from 1 to 1000, or "auto"'),
+        ("instances = 1001\n", "instances: 1001 is not a whole number from 1 to 1000"),
+        ("instances = 4.0\n", "instances: 4.0 is not a whole number from 1 to 1000"),
+        ("instances = true\n", "instances: true is not a whole number from 1 to 1000"),
+        ('instances = "many"\n', 'instances: "many" is not a whole number from 1 to 1000'),
+        ("startPort = 0\n", "startPort: 0 is not a port from 1 to 65535"),
+        ("commonPort = 65536\n", "commonPort: 65536 is not a port from 1 to 65535"),
+        ('commonPort = "80"\n', 'commonPort: "80" is not a port from 1 to 65535'),
+        ("commonPort = 80\n", "commonPort: it needs startPort as well, for the instances"),
+        (
+            "startPort = 65530\ninstances = 10\n",
+            "startPort: the last of 10 instances would get port 65539: the highest is 65535",
+        ),
+        (
+            'commonHost = "example.org"\n',
+            'commonHost: "example.org" is not an IPv4 or IPv6 address, or "localhost"',
+        ),
+        ('instanceHost = "127.0.0.01"\n', 'instanceHost: "127.0.0.01" is not an IPv4 or IPv6'),
+        ('instanceHost = "::1%lo"\n', 'instanceHost: "::1%lo" is not an IPv4 or IPv6'),
+        ('instanceHost = "a\\u0000"\n', 'instanceHost: "a\\u0000" is not an IPv4 or IPv6'),
+        ("instanceHost = 1\n", "instanceHost: 1 is not an IPv4 or IPv6 address"),
+        (
+            'strategy = "round-robbin"\n',
+            'strategy: "round-robbin" is not a strategy: did you mean "round-robin"?'
+            " (round-robin, least-connections, ip-hash, least-time)",
+        ),
+        (
+            'strategy = "LeastConnections"\n',
+            'strategy: "LeastConnections" is not a strategy: did you mean "least-connections"?',
+        ),
+        (
+            'strategy = "x"\n',
+            'strategy: "x" is not a strategy (round-robin, least-connections, ip-hash, least-time)',
+        ),
+        ("readyTimeoutMs = 0\n", "readyTimeoutMs: 0 is not a number of milliseconds above 0"),
+        ("connectTimeoutMs = 0\n", "connectTimeoutMs: 0 is not a number of milliseconds above 0"),
+        ("queueTimeoutMs = -1\n", "queueTimeoutMs: -1 is not a number of milliseconds from 0"),
+        ("queueLimit = -1\n", "queueLimit: -1 is not a whole number from 0 to 1000000"),
+        ("maxConnections = 1.5\n", "maxConnections: 1.5 is not a whole number from 0"),
+        ("idleTimeoutMs = nan\n", "idleTimeoutMs: nan is not a number of milliseconds"),
+        ('halfCloseTimeoutMs = ""\n', 'halfCloseTimeoutMs: "" is not a number of milliseconds'),
+        ('proxyProtocol = "v3"\n', 'proxyProtocol: "v3" is not a PROXY protocol (v1, v2)'),
+        (
+            'acceptProxyFrom = "10.0.0.1"\n',
+            'acceptProxyFrom: "10.0.0.1" is not an array of addresses or networks',
+        ),
+        ("acceptProxyFrom = []\n", "acceptProxyFrom: an array is not an array of addresses"),
+        (
+            'acceptProxyFrom = ["::1", "10.0.0.1/8"]\n',
+            'acceptProxyFrom[1]: "10.0.0.1/8" is not an address or network such as "10.0.0.0/8"',
+        ),
+        ("health = { rise = 0 }\n", "health.rise: 0 is not a whole number from 1 to 1000"),
+        ('health = { path = "up" }\n', 'health.path: "up" is not a path that starts with /'),
+        ("health = { intervalMs = 0 }\n", "health.intervalMs: 0 is not a number of milliseconds"),
+        ("tls = {}\n", 'tls: "cert" is missing: it is required'),
+        ('tls = { cert = "no.pem" }\n', 'tls.cert: "no.pem" is not a path of a readable file'),
+        (
+            'tls = { cert = "app.toml", key = "-----BEGIN" }\n',
+            "tls.key: the value is not a path of a readable file",
+        ),
+        (
+            'tls = { cert = "app.toml", key = "app.toml", minVersion = "tls 1.2" }\n',
+            'tls.minVersion: "tls 1.2" is not a TLS version: did you mean "TLSv1.2"?',
+        ),
+    ],
+)
+
+UNKNOWN = [
+    (
+        MINIMAL + "autostrat = true\n",
+        4,
+        'processes[0]: unknown key "autostrat": did you mean "auto',
+    ),
+    ("autostrat = true\n" + MINIMAL, 1, 'unknown key "autostrat": did you mean "processes.autosta'),
+    (
+        MINIMAL + "restart_delay_ms = 1\n",
+        4,
+        'processes[0]: unknown key "restart_delay_ms": did you',
+    ),
+    (MINIMAL + "instances = 4\n", 4, 'processes[0]: unknown key "instances": did you mean "cluste'),
+    (
+        CLUSTER + "autostart = true\n",
+        5,
+        'processes[0].cluster: unknown key "autostart": it belongs to [[processes]], above this',
+    ),
+    (
+        MINIMAL + "dashboard = {}\n",
+        4,
+        'processes[0]: unknown key "dashboard": it belongs to the top level, above this',
+    ),
+    (
+        CLUSTER + "xyz = 4\n",
+        5,
+        'processes[0].cluster: unknown key "xyz": known here are instances,',
+    ),
+    (MINIMAL + '[control]\n"so\\ncket" = 1\n', 5, 'control: unknown key "so\\ncket": did you mean'),
+    (MINIMAL + '[logger]\n"%s" = 1\n' % ("x" * 99), 5, 'logger: unknown key "xxxxxxxxxxxxxxxxxx'),
+    (MINIMAL + '"$schema" = ""\n', 4, 'processes[0]: unknown key "$schema": known here are id,'),
+]
+
+PUPS = [
+    (text % name, line, '%s"%s" is a key of Pup that pupgevent does not have' % (place, name))
+    for text, line, place, names in [
+        ("%s = 1\n" + MINIMAL, 1, "", "plugins watcher api telemetry"),
+        (
+            MINIMAL + "%s = 1\n",
+            4,
+            "processes[0]: ",
+            "cron watch worker terminate overrun bootstrap",
+        ),
+        (MINIMAL + "[logger]\n%s = 1\n", 5, "logger: ", "decorate decorateFiles internalLogHours"),
+        (MINIMAL + "[processes.logger]\n%s = 1\n", 5, "processes[0].logger: ", "decorateFiles"),
+    ]
+    for name in names.split()
+]
+
+PORTS = [
+    (
+        CLUSTER + "instances = 4\nstartPort = 8000\n" + OTHER_CLUSTER + "startPort = 8003\n",
+        11,
+        "processes[1].cluster.startPort: port 8003 lies within ports 8000 to 8003"
+        ' of the instances of "web"',
+    ),
+    (
+        CLUSTER + "startPort = 8003\n" + OTHER_CLUSTER + "instances = 4\nstartPort = 8000\n",
+        11,
+        "processes[1].cluster.startPort: ports 8000 to 8003 overlap port 8003"
+        ' of the instances of "web"',
+    ),
+    (
+        CLUSTER + "startPort = 8000\ncommonPort = 8003\ninstances = 4\n",
+        6,
+        "processes[0].cluster.commonPort: port 8003 lies within ports 8000 to 8003"
+        ' of the instances of "web"',
+    ),
+    (
+        CLUSTER + "startPort = 80\ncommonPort = 80\n",
+        6,
+        'processes[0].cluster.commonPort: port 80 is already port 80 of the instances of "web"',
+    ),
+    (
+        CLUSTER
+        + "startPort = 8000\ncommonPort = 80\n"
+        + OTHER_CLUSTER
+        + 'startPort = 9000\ncommonPort = 80\ncommonHost = "10.0.0.1"\n',
+        12,
+        'processes[1].cluster.commonPort: port 80 is already port 80 of the balancer of "web"',
+    ),
+    (
+        CLUSTER
+        + 'startPort = 8000\ncommonPort = 80\ncommonHost = "::"\n'
+        + OTHER_CLUSTER
+        + 'startPort = 9000\ncommonPort = 80\ncommonHost = "10.0.0.1"\n',
+        13,
+        'processes[1].cluster.commonPort: port 80 is already port 80 of the balancer of "web"',
+    ),
+    (
+        CLUSTER
+        + 'startPort = 8000\ncommonPort = 81\ncommonHost = "::1"\n'
+        + OTHER_CLUSTER
+        + 'startPort = 80\ninstances = 3\ninstanceHost = "127.0.0.9"\n',
+        12,
+        'processes[1].cluster.startPort: ports 80 to 82 overlap port 81 of the balancer of "web"',
+    ),
+    (
+        "[dashboard]\nport = 8001\n" + CLUSTER + "startPort = 8000\ninstances = 2\n",
+        2,
+        'dashboard.port: port 8001 lies within ports 8000 to 8001 of the instances of "web"',
+    ),
+]
+
+TOGETHER = [
+    (
+        '[dashboard]\nport = 1\nhost = "0.0.0.0"\n' + MINIMAL,
+        3,
+        'dashboard.host: "0.0.0.0" is not a loopback address: token is required with it',
+    ),
+    (
+        '[dashboard]\nport = 1\ntoken = "hunter 2"\n' + MINIMAL,
+        3,
+        "dashboard.token: the value is not a string of printable ASCII without spaces",
+    ),
+    ("[dashboard]\n" + MINIMAL, 1, 'dashboard: "port" is missing: it is required'),
+    ("dashboard = 'hunter2'\n" + MINIMAL, 1, "dashboard: it is not a table"),
+]
+
+EVERY = TOP + IDS + COMMANDS + PROCESS + ENVIRONMENT + CLUSTERS + UNKNOWN + PUPS + PORTS + TOGETHER
+
+
+@pytest.mark.parametrize("text, line, message", EVERY, ids=[case[2][:60] for case in EVERY])
+def test_mistake_is_told_with_its_line(refuse: Refuse, text: str, line: int, message: str) -> None:
+    error = refuse(text, everything=True)
+    assert (error.line, error.message[: len(message)]) == (line, message)
+    assert "hunter" not in error.message
+
+
+def test_same_pid_file_of_two_processes_is_told(refuse: Refuse, tmp_path: Path) -> None:
+    error = refuse(MINIMAL + 'pidFile = "a.pid"\n' + OTHER + 'pidFile = "./x/../a.pid"\n')
+    assert error.line == 8
+    shown = show(str(tmp_path / "a.pid"))
+    assert (
+        error.message == "processes[1].pidFile: %s is the pidFile of processes[0] already" % shown
+    )
+
+
+def test_mistake_in_json_is_told_with_its_line(refuse: Refuse) -> None:
+    text = """\
+{
+  // one of them
+  "processes": [
+    { "id": "web", "cmd": "x",
+      "cluster": {
+        "startPort": 8000,
+        "strategy": "ip_hash"
+      }
+    },
+  ]
+}
+"""
+    error = refuse(text, "app.json")
+    assert error.line == 7
+    assert error.message.startswith(
+        'processes[0].cluster.strategy: "ip_hash" is not a strategy: did you mean "ip-hash"?'
+    )
+    assert refuse(text.replace('"ip_hash"', "null"), "app.json").message.startswith(
+        "processes[0].cluster.strategy: null is not a strategy (round-robin,"
+    )
+    assert refuse('{"processes": [],\n "cron": ""}', "pup.json").line == 2
+
+
+def test_line_is_that_of_the_value_far_down_in_an_array_of_lines(refuse: Refuse) -> None:
+    error = refuse('[[processes]]\nid = "a"\ncmd = [\n"x", # [\n"y\\u0000",\n]\n')
+    assert (error.line, error.message) == (5, "processes[0].cmd[1]: it has a NUL character in it")
+
+
+def test_syntax_errors_come_through(refuse: Refuse, tmp_path: Path) -> None:
+    assert refuse(MINIMAL + "autostart = yes\n").line == 4
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.load(str(tmp_path / "none.toml"))
+    assert str(caught.value) == "%s: there is no such file" % (tmp_path / "none.toml")
+
+
+def test_wrong_value_of_a_key_not_yet_supported_is_told_first(refuse: Refuse) -> None:
+    assert refuse(CLUSTER + 'proxyProtocol = "v3"\n').message.endswith("(v1, v2)")
+    assert refuse(CLUSTER + 'proxyProtocol = "v2"\n').message.endswith("not yet supported")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that nobody may enter, too."""
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o755)
+    yield Path(folder)
+    shutil.rmtree(folder)
+
+
+def answer_for(path: Path, text: str) -> str:
+    path.write_text(MINIMAL + text, encoding="utf-8")
+
+    def load() -> str:
+        try:
+            process = configuration.load(str(path)).processes[0]
+        except ConfigurationError as error:
+            return "%s: %s" % (error.line, error.message)
+        return "%s %s" % (process.user, process.group)
+
+    return as_nobody(load)
+
+
+def test_only_root_may_choose_a_user_or_a_group(open_folder: Path) -> None:
+    path = open_folder / "app.toml"
+    assert answer_for(path, "user = 0\n") == (
+        "4: processes[0].user: only root can run a process as another user"
+    )
+    assert answer_for(path, 'group = "%s"\n' % grp.getgrgid(0).gr_name) == (
+        "4: processes[0].group: only root can run a process as another group"
+    )
+
+
+def test_own_user_and_group_may_be_named_by_anyone(open_folder: Path) -> None:
+    root = os.geteuid() == 0
+    user, group = (NUMBER, NUMBER) if root else (os.geteuid(), os.getegid())
+    path = open_folder / "app.toml"
+    assert answer_for(path, "user = %d\ngroup = %d\n" % (user, group)) == "None None"
+    names = (pwd.getpwuid(user).pw_name, grp.getgrgid(group).gr_name)
+    assert answer_for(path, 'user = "%s"\ngroup = "%s"\n' % names) == "None None"
+    assert answer_for(path, 'user = "%d"\n' % user) == "None None"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose")
+def test_root_gets_the_names_of_user_and_group(tmp_path: Path) -> None:
+    path = tmp_path / "app.toml"
+    path.write_text(MINIMAL + 'user = %d\ngroup = "%d"\n' % (NUMBER, NUMBER))
+    process = configuration.load(str(path)).processes[0]
+    names = (pwd.getpwuid(NUMBER).pw_name, grp.getgrgid(NUMBER).gr_name)
+    assert (process.user, process.group) == names
+
+
+def test_name_of_a_variable_in_json_may_have_no_nul(refuse: Refuse) -> None:
+    process = '{"id": "a", "cmd": "b",\n"env": {\n"A\\u0000": 1}}'
+    error = refuse('{"processes": [%s]}' % process, "app.json")
+    assert error.line == 3
+    assert error.message == "processes[0].env: the name of a variable has a NUL character in it"
+
+
+LOADS = """
+import sys, configuration, errors
+for path in sys.argv[1:]:
+    try:
+        configuration.load(path)
+    except errors.ConfigurationError as error:
+        print("%s: %s" % (error.line, error.message))
+"""
+
+
+def test_characters_that_the_locale_lacks_are_told(tmp_path: Path) -> None:
+    texts = [
+        MINIMAL.replace("serve", "é"),
+        MINIMAL + 'cwd = "é"\n',
+        MINIMAL + 'env = { A = "é" }\n',
+        MINIMAL.replace('"serve"', '["a", "é"]'),
+    ]
+    files = [tmp_path / ("%d.toml" % number) for number in range(len(texts))]
+    for file, text in zip(files, texts):
+        file.write_text(text, encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    output = subprocess.run(
+        [sys.executable, "-c", LOADS, *map(str, files)],
+        stdout=subprocess.PIPE,
+        check=True,
+        env=dict(os.environ, **ascii_only),
+        cwd=str(Path(configuration.__file__).parent),
+    ).stdout.decode("ascii")
+    reason = "has characters in it that the locale's encoding lacks (ascii)"
+    assert output.splitlines() == [
+        "3: processes[0].cmd: it " + reason,
+        "4: processes[0].cwd: it " + reason,
+        '4: processes[0].env: the value of "A" ' + reason,
+        "3: processes[0].cmd[1]: it " + reason,
+    ]
+
+
+def test_every_check_refuses_what_nothing_is(tmp_path: Path) -> None:
+    """No value of any kind makes a check fail in another way than it should."""
+    values: List[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        float("nan"),
+        10**30,
+        "",
+        "x",
+        "é\0",
+        [],
+        [[]],
+        {},
+        {"a": 1},
+    ]
+    for table in keys.TABLES:
+        for key in table.keys:
+            for value in values:
+                if isinstance(key.check, checks.Check):
+                    try:
+                        key.check.convert(value, str(tmp_path))
+                    except checks.Wrong as wrong:
+                        assert wrong.reason is None or wrong.reason.isprintable()

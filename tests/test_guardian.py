@@ -1,0 +1,294 @@
+"""When pupgevent is killed with SIGKILL, nothing that it started lives on."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Iterator, List
+
+import pytest
+from gevent.subprocess import Popen
+
+from guardian import Guardian
+from logs import Log
+from supervision import (
+    CHILDREN,
+    Page,
+    accepts,
+    gevent_waits_for_children,
+    process,
+    runs,
+    script,
+    shell,
+    supervise,
+    wait_until,
+)
+
+SHELLS = [path for path in (shutil.which("dash"), shutil.which("bash"), shutil.which("busybox"))
+          if path]
+
+#: A shell and a grandchild, each of which ignores what can be ignored.
+FAMILY = "trap '' TERM; sh -c 'trap \"\" TERM HUP; echo grandchild $$; sleep 60; sleep 60'; true"
+
+
+class Small:
+    """supervising.py, and what it prints."""
+
+    def __init__(self, *commands: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(CHILDREN / "supervising.py"), *commands],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.output = b""
+        os.set_blocking(self.process.stdout.fileno(), False)  # type: ignore
+        self.guardian = self.number("guardian", 1)[0]
+
+    def text(self) -> str:
+        self.output += self.process.stdout.read() or b""  # type: ignore
+        return self.output.decode()
+
+    def number(self, word: str, count: int) -> List[int]:
+        """The numbers behind a word, once there are so many."""
+        def found() -> List[int]:
+            words = self.text().split()
+            return [int(words[at + 1]) for at, each in enumerate(words[:-1]) if each == word]
+        wait_until(lambda: len(found()) >= count, explain=self.text)
+        return found()
+
+    def tell(self, line: str) -> None:
+        self.process.stdin.write(line.encode() + b"\n")  # type: ignore
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()  # type: ignore
+        self.process.stdout.close()  # type: ignore
+
+
+@pytest.fixture
+def small() -> Iterator[Callable[..., Small]]:
+    made: List[Small] = []
+
+    def make(*commands: str) -> Small:
+        made.append(Small(*commands))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def loop_with_children() -> Iterator[None]:
+    with gevent_waits_for_children():
+        yield
+
+
+@pytest.fixture
+def guardian(loop_with_children: None) -> Iterator[Callable[..., Guardian]]:
+    made: List[Guardian] = []
+
+    def make(shell: str = "/bin/sh") -> Guardian:
+        made.append(Guardian(Log(Page()), shell))
+        made[-1].begin()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def group(loop_with_children: None) -> Iterator[Callable[[], int]]:
+    """`group()`: the leader of a group of two that sleep; its number is the group's."""
+    made: List[Any] = []
+
+    def make() -> int:
+        made.append(Popen(["sh", "-c", "sleep 60; true"], start_new_session=True))
+        return int(made[-1].pid)
+
+    yield make
+    for each in made:
+        try:
+            os.killpg(each.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        each.wait()
+
+
+def group_is_empty(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return True
+    # Only init can reap what is left: a zombie does no harm.
+    return not any(runs(pid) for pid in members(number))
+
+
+def members(number: int) -> List[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getpgid(int(name)) == number:
+                found.append(int(name))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def test_sigkill_of_the_supervisor_kills_shells_and_grandchildren(
+    small: Callable[..., Small]
+) -> None:
+    family = small(FAMILY, FAMILY, FAMILY)
+    grandchildren = family.number("grandchild", 3)
+    assert all(map(runs, grandchildren)) and runs(family.guardian)
+    family.process.kill()
+    wait_until(lambda: not any(map(runs, [family.guardian, *grandchildren])), 3.0)
+
+
+def test_sigkill_of_the_supervisor_frees_the_ports(
+    small: Callable[..., Small], free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    listening = small("export PUP_CLUSTER_PORT=%d; %s" % (port, shell("forking.py", "stay")))
+    wait_until(lambda: accepts(port))
+    listening.process.kill()
+    wait_until(lambda: not accepts(port), 3.0)
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", port))
+
+
+def test_sigkill_at_any_moment_of_a_start_leaves_nothing(small: Callable[..., Small]) -> None:
+    marker = "sleep 61.%d" % os.getpid()
+    for delay in (0.0, 0.003, 0.01, 0.03):
+        starting = small(*["%s; true" % marker] * 5)
+        time.sleep(delay)
+        starting.process.kill()
+        wait_until(lambda: not processes_with(marker), 3.0, lambda: str(processes_with(marker)))
+
+
+def processes_with(text: str) -> List[str]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % name, "rb") as file:
+                words = file.read().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if text in words and "supervising.py" not in words and int(name) != os.getpid():
+            found.append(name + ": " + words)
+    return found
+
+
+def test_guardian_goes_when_its_supervisor_ends_normally(small: Callable[..., Small]) -> None:
+    normal = small("sleep 60")
+    normal.process.stdin.close()  # type: ignore
+    assert normal.process.wait(timeout=10) == 0
+    assert not runs(normal.guardian)
+
+
+def test_guardian_survives_the_signals_of_a_terminal(small: Callable[..., Small]) -> None:
+    family = small(FAMILY)
+    grandchildren = family.number("grandchild", 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(family.guardian, number)
+    family.tell("")
+    family.number("guardian", 1)
+    assert runs(family.guardian) and runs(grandchildren[0])
+    family.process.kill()
+    wait_until(lambda: not runs(grandchildren[0]), 3.0)
+
+
+@pytest.mark.parametrize("path", SHELLS)
+def test_every_shell_can_be_the_guardian(
+    path: str, guardian: Callable[..., Guardian], group: Callable[[], int], tmp_path: Any
+) -> None:
+    shell = path
+    if path.endswith("busybox"):
+        os.symlink(path, str(tmp_path / "sh"))
+        shell = str(tmp_path / "sh")
+    watched, forgotten, again = group(), group(), group()
+    it = guardian(shell)
+    for number in (watched, forgotten, again):
+        it.watch(number)
+        it.watch(number)
+    it.forget(forgotten)
+    it.forget(again)
+    it.watch(again)
+    it.close()
+    wait_until(lambda: group_is_empty(watched) and group_is_empty(again), 3.0)
+    assert runs(forgotten)
+
+
+def test_group_that_was_forgotten_is_not_killed(
+    guardian: Callable[..., Guardian], group: Callable[[], int]
+) -> None:
+    number = group()
+    it = guardian()
+    it.watch(number)
+    it.forget(number)
+    it.close()
+    assert it.pid is None and runs(number)
+
+
+def test_killed_guardian_is_followed_by_one_that_knows_all_groups(
+    guardian: Callable[..., Guardian], group: Callable[[], int]
+) -> None:
+    it, number = guardian(), group()
+    it.watch(number)
+    first = it.pid
+    os.kill(first or 0, signal.SIGKILL)
+    wait_until(lambda: it.pid not in (None, first))
+    it.close()
+    wait_until(lambda: group_is_empty(number), 3.0)
+
+
+def test_suspended_guardian_is_replaced_before_its_pipe_is_full_for_good(
+    guardian: Callable[..., Guardian], group: Callable[[], int]
+) -> None:
+    it, number = guardian(), group()
+    first = it.pid
+    os.kill(first or 0, signal.SIGSTOP)
+    it.watch(number)
+    for _ in range(12000):
+        it.watch(4194304)
+        it.forget(4194304)
+    wait_until(lambda: it.pid not in (None, first))
+    it.close()
+    wait_until(lambda: group_is_empty(number), 3.0)
+
+
+def test_guardian_holds_no_descriptor_but_its_pipe() -> None:
+    with supervise(process()) as stage:
+        folder = "/proc/%s/fd" % stage.supervisor.guardian.pid
+        targets = {name: os.readlink("%s/%s" % (folder, name)) for name in os.listdir(folder)}
+    assert set(targets) == {"0", "1", "2"}
+    assert targets["0"].startswith("pipe:") and targets["1"] == targets["2"] == "/dev/null"
+
+
+def test_guardian_is_not_found_by_the_name_of_what_it_guards(
+    guardian: Callable[..., Guardian]
+) -> None:
+    """`pkill -9 -f pupgevent` must not take away who cleans up after that."""
+    with open("/proc/%s/cmdline" % guardian().pid) as file:
+        assert "pup" not in file.read()
+
+
+def test_guardian_knows_no_group_that_has_ended() -> None:
+    with supervise(process("exit 1", restart="always", restart_delay=0.001,
+                           restart_limit=5)) as stage:
+        stage.reaches("exhausted")
+        assert stage.supervisor.guardian._groups == set()
+
+
+def test_instance_that_started_without_a_guardian_is_known_to_the_next() -> None:
+    with supervise(process(script("stubborn.py"), autostart=False)) as stage:
+        first = stage.supervisor.guardian.pid
+        os.kill(first or 0, signal.SIGKILL)
+        wait_until(lambda: stage.supervisor.guardian.pid is None)
+        stage.supervisor.start(["app"])
+        wait_until(lambda: stage.supervisor.guardian.pid not in (None, first))
+        assert stage.supervisor.guardian._groups == {stage.instance().pid}

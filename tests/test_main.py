@@ -1,0 +1,250 @@
+"""The main job: four instances behind one port, and how it all ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from conftest import eventually
+from running import (
+    PUPGEVENT,
+    SERVER,
+    Running,
+    get,
+    instance_of,
+    is_free,
+    lives,
+    now,
+    run,
+    server,
+    sleeper,
+)
+
+pytest_plugins = ["runs"]
+
+Ports = Callable[[int], List[int]]
+Make = Callable[..., Running]
+
+TOML = """
+[[processes]]
+id = "my-scalable-app"
+cmd = "{python} {server}"
+autostart = true
+restartDelayMs = 50
+
+[processes.cluster]
+instances = 4
+commonPort = {common}
+commonHost = "127.0.0.1"
+startPort = {start}
+strategy = "round-robin"
+"""
+
+#: Says nothing, and does not mind SIGTERM.
+STUBBORN = "trap '' TERM; while :; do sleep 1 & wait; done"
+
+
+def four(running: Make, free_ports: Ports) -> Any:
+    """A running pupgevent with four instances, and their ports, the common one last."""
+    ports = free_ports(5)
+    return running(server("my-scalable-app", ports[:4], ports[4])).start(), ports
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_forty_requests_are_spread_ten_each(
+    running: Make, free_ports: Ports, suffix: str
+) -> None:
+    ports = free_ports(5)
+    app = running(server("my-scalable-app", ports[:4], ports[4]), suffix=suffix)
+    if suffix == ".toml":
+        app.config.write_text(TOML.format(
+            python=sys.executable, server=SERVER, common=ports[4], start=ports[0]))
+    app.start()
+    assert Counter(instance_of(get(ports[4])) for _ in range(40)) == dict.fromkeys("0123", 10)
+
+
+def test_after_kill_9_the_next_hundred_requests_are_answered(
+    running: Make, free_ports: Ports
+) -> None:
+    app, ports = four(running, free_ports)
+    victim = app.pids()["my-scalable-app-2"]
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: not lives(victim))
+    for _ in range(100):
+        get(ports[4])
+    eventually(lambda: app.pids()["my-scalable-app-2"] not in (None, victim))
+    assert app.members()["my-scalable-app-2"]["restarts"] == 1
+    assert app.members()["my-scalable-app-2"]["lastExit"] == "SIGKILL"
+
+
+def test_sigkill_of_pupgevent_leaves_nothing_on_its_ports(
+    running: Make, free_ports: Ports
+) -> None:
+    """Neither an instance nor what it has started: here the server is a shell's child."""
+    ports = free_ports(3)
+    shell = "%s %s & wait" % (sys.executable, SERVER)
+    app = running(server("my-app", ports[:2], ports[2], cmd=shell)).start()
+    assert not any(map(is_free, ports))
+    app.signal(signal.SIGKILL)
+    eventually(lambda: all(map(is_free, ports)))
+    assert app.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_and_the_exit_code_is_0(
+    running: Make, free_ports: Ports, number: int
+) -> None:
+    app, ports = four(running, free_ports)
+    pids = app.pids().values()
+    app.signal(number)
+    assert app.wait() == 0
+    assert all(map(is_free, ports))
+    assert not any(map(lives, pids))
+
+
+def test_a_second_sigterm_kills_at_once(running: Make) -> None:
+    app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=60)).start()
+    app.signal(signal.SIGTERM)
+    eventually(lambda: "stopping (SIGTERM)" in app.said())
+    began = now()
+    app.signal(signal.SIGTERM)
+    assert app.wait() == 0
+    assert now() - began < 5
+
+
+def test_what_ignores_its_stop_signal_is_killed_in_time(running: Make) -> None:
+    app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=0.3)).start()
+    app.signal(signal.SIGTERM)
+    assert app.wait() == 0
+    assert "still there 0.3 s after SIGTERM" in app.said()
+
+
+def test_an_essential_process_that_is_given_up_ends_all_with_exit_code_1(running: Make) -> None:
+    app = running(
+        sleeper("other"),
+        sleeper("vital", cmd="exit 3", essential=True, restartLimit=2, restartDelayMs=10),
+    ).begin()
+    assert app.wait() == 1
+    assert "vital is essential and was given up" in app.said()
+
+
+def test_a_common_port_that_is_taken_is_one_line_and_exit_code_1(
+    running: Make, free_ports: Ports
+) -> None:
+    ports = free_ports(3)
+    app = running(server("my-app", ports[:2], ports[2]))
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", ports[2]))
+        stranger.listen(1)
+        assert app.begin().wait() == 1
+    assert app.said() == (
+        "pupgevent: cannot listen on 127.0.0.1 port %d: address already in use\n" % ports[2])
+
+
+def test_a_bad_file_is_exactly_one_line_and_exit_code_2(folder: Path) -> None:
+    config = folder / "app.toml"
+    config.write_text('[[processes]]\nid = "a"\ncmd = "true"\nautostrat = true\n')
+    for words in ([], ["check"]):
+        done = run(*words, str(config))
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == (
+            '%s:4: processes[0]: unknown key "autostrat": did you mean "autostart"?\n' % config)
+
+
+def test_a_file_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
+    for words in ([], ["check"], ["status"], ["reload"]):
+        done = run(*words, str(folder / "nothing.toml"))
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_check_tells_what_would_run(running: Make) -> None:
+    app = running(
+        server("my-app", [8000, 8001], 3000), sleeper("job", autostart=False))
+    done = app.run("check")
+    assert (done.returncode, done.stdout.splitlines()) == (0, [
+        "my-app: round-robin on 127.0.0.1 port 3000",
+        "my-app-1, port 8000",
+        "my-app-2, port 8001",
+        "job, not started by itself",
+    ])  # fmt: skip
+
+
+def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:
+    app = running(*(sleeper("job%d" % number) for number in range(2000)))
+    with subprocess.Popen(
+        [*PUPGEVENT, "check", str(app.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout and child.stderr
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(20) == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_bug(running: Make, closed: str) -> None:
+    app = running(sleeper("job"))
+
+    def start(*words: str, last: str = closed) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            ["sh", "-c", 'exec "$@" ' + last, "sh", *PUPGEVENT, *words, str(app.config)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    for words in (["check"], ["export", "systemd"]):
+        with start(*words) as done:
+            said = done.communicate(timeout=20)[0]
+            assert (done.returncode, b"Traceback" in said) == (0, False), said
+    with start() as child:
+        eventually(app.is_settled)
+        child.terminate()
+        said = child.communicate(timeout=20)[0]
+        assert (child.returncode, b"Traceback" in said) == (0, False), said
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_escaped(
+    running: Make, folder: Path, monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    app = running(sleeper("job"))
+    odd = folder / "0" / "\u00e4pp.json"
+    app.config.rename(odd)
+    app.config = odd
+    assert b"\xc3\xa4pp.json" in subprocess.run(
+        [*PUPGEVENT, "export", "systemd", str(odd)], stdout=subprocess.PIPE, check=True).stdout
+    app.start()
+    found = json.loads(app.run("status", "--json").stdout)
+    assert found["config"] == str(odd)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line(running: Make) -> None:
+    app = running(sleeper("job"))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PUPGEVENT, "check", str(app.config)], stdout=full, stderr=subprocess.PIPE,
+            check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"pupgevent: cannot write: no space left on device\n"
+
+
+def test_an_instance_whose_port_a_stranger_has_is_told_and_the_others_serve(
+    running: Make, free_ports: Ports
+) -> None:
+    ports = free_ports(4)
+    app = running(server("my-app", ports[:3], ports[3]))
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", ports[1]))
+        stranger.listen(1)
+        app.begin()
+        text = "port %d is taken by pid %d" % (ports[1], os.getpid())
+        eventually(lambda: text in app.said())
+        eventually(lambda: app.process("my-app")["up"] == 2)
+        assert {instance_of(get(ports[3])) for _ in range(10)} == {"0", "2"}
+    eventually(lambda: app.process("my-app")["up"] == 3)

@@ -1,0 +1,172 @@
+"""What a real systemd socket hears of a real pupgevent."""
+
+import os
+import signal
+import socket
+import sys
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+import gevent
+import pytest
+
+from conftest import eventually
+from notify import Notifier, watchdog_of
+from running import Running, sleeper
+
+pytest_plugins = ["runs"]
+
+Make = Callable[..., Running]
+
+
+class Listener:
+    """The end at which systemd sits."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.socket.settimeout(15)
+        self.heard: List[Dict[str, str]] = []
+
+    def next(self) -> Dict[str, str]:
+        lines = self.socket.recv(65536).decode().split("\n")
+        self.heard.append(dict(line.split("=", 1) for line in lines))
+        return self.heard[-1]
+
+    def until(self, name: str) -> Dict[str, str]:
+        """The next message that has such a line; what comes before is in `heard`."""
+        while name not in self.next():
+            pass
+        return self.heard[-1]
+
+
+@pytest.fixture(params=["path", "abstract"])
+def listener(
+    request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Listener]:
+    address = str(tmp_path / "notify") if request.param == "path" else "@" + uuid.uuid4().hex
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    found = Listener(address)
+    yield found
+    found.socket.close()
+
+
+def test_a_run_is_told_from_ready_to_stopping(running: Make, listener: Listener) -> None:
+    app = running(sleeper("one"), sleeper("two")).begin()
+    assert listener.until("READY") == {
+        "READY": "1", "STATUS": "2 of 2 instances running"}
+    app.signal(signal.SIGHUP)
+    reloading = listener.until("RELOADING")
+    assert int(reloading["MONOTONIC_USEC"]) > 0
+    assert listener.until("READY")["READY"] == "1"
+    app.signal(signal.SIGTERM)
+    assert listener.until("STOPPING")["STATUS"] == "stopping"
+    assert app.wait() == 0
+
+
+def test_a_reload_by_command_is_told_too_and_so_is_a_bad_file(
+    running: Make, listener: Listener
+) -> None:
+    app = running(sleeper("one")).begin()
+    listener.until("READY")
+    assert app.run("reload").returncode == 0
+    listener.until("RELOADING")
+    listener.until("READY")
+    app.config.write_text("{")
+    assert app.run("reload").returncode == 2
+    listener.until("RELOADING")
+    listener.until("READY")
+
+
+def test_ready_waits_for_the_first_verdict_on_each_and_not_for_success(
+    running: Make, listener: Listener
+) -> None:
+    running(sleeper("good"), sleeper("bad", cmd=["/nowhere"], restartDelayMs=60000),
+            sleeper("later", autostart=False)).begin()
+    assert listener.until("READY")["STATUS"] == "1 of 2 instances running"
+
+
+def test_ready_does_not_come_before_the_ports_accept(
+    running: Make, listener: Listener, free_ports: Callable[[int], List[int]], tmp_path: Path
+) -> None:
+    (port,) = free_ports(1)
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    code = ("import os, socket, time\n"
+            "open(%r, 'w').close()\n"
+            "while not os.path.exists(%r): time.sleep(0.01)\n"
+            "s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+            "s.bind(('127.0.0.1', %d)); s.listen(5); time.sleep(600)"
+            % (str(begun), str(gate), port))
+    running({"id": "slow", "autostart": True, "cmd": [sys.executable, "-c", code],
+             "cluster": {"instances": 1, "startPort": port}}).begin()
+    eventually(begun.exists)
+    gate.write_text("")
+    assert listener.until("READY")["STATUS"] == "1 of 1 instances running"
+    assert [each["STATUS"] for each in listener.heard[:-1]] in (
+        [], ["0 of 1 instances running"])
+
+
+def test_the_status_follows_the_instances(running: Make, listener: Listener) -> None:
+    app = running(sleeper("one"), sleeper("two")).begin()
+    listener.until("READY")
+    app.run("stop", "two")
+    while listener.until("STATUS")["STATUS"] != "1 of 1 instances running":
+        pass
+
+
+def test_the_watchdog_hears_from_a_living_loop(
+    running: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    running(sleeper("one")).begin()
+    for _ in range(5):
+        listener.until("WATCHDOG")
+
+
+def test_the_children_know_nothing_of_it(
+    running: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    app = running(sleeper("one")).start()
+    environment = Path("/proc/%d/environ" % app.pids()["one"]).read_bytes()
+    assert b"NOTIFY_SOCKET" not in environment and b"WATCHDOG" not in environment
+
+
+@pytest.mark.parametrize(
+    "address", ["", "relative", "@", "/nowhere/at/all", "vsock:2:1", "/" * 200])
+def test_an_address_that_leads_nowhere_harms_nobody(address: str) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notifier.send("READY=1")
+    notifier.close()
+    notifier.close()
+
+
+def test_a_full_socket_blocks_nobody_and_gets_everything_in_order(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    listener = Listener(address)
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    # More than the queue of a Unix socket takes (net.unix.max_dgram_qlen), less than the backlog.
+    with open("/proc/sys/net/unix/max_dgram_qlen") as file:
+        count = int(file.read()) + 20
+    for number in range(count):
+        notifier.send("STATUS=%d" % number)
+    heard: List[int] = []
+    listener.socket.setblocking(False)
+    with gevent.Timeout(20):
+        while len(heard) < count:
+            try:
+                heard.append(int(listener.next()["STATUS"]))
+            except BlockingIOError:
+                gevent.sleep(0.01)
+    assert heard == list(range(count))
+    notifier.close()
+    listener.socket.close()
+
+
+def test_a_watchdog_for_another_process_is_none_of_ours() -> None:
+    assert watchdog_of("30000000", "") == 30
+    assert watchdog_of("30000000", str(os.getpid())) == 30
+    assert watchdog_of("30000000", str(os.getppid())) is None
+    assert watchdog_of("0", "") is None
+    assert watchdog_of("soon", "") is None

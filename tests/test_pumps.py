@@ -1,0 +1,243 @@
+"""What children print, carried to lines: all of it, and never at the cost of anybody else."""
+
+import os
+import time
+from typing import Callable, Iterator, List, Tuple
+
+import gevent
+import pytest
+
+from logs import Heads, LineWriter, Log
+from pumps import CHUNK, SHARE, Pace, Pump
+from sinks import DescriptorSink, Sink
+from supervision import Page, process, runs, script, supervise, wait_until
+
+MakePump = Callable[[Sink], Pump]
+
+
+class Valve(Page):
+    """Full when it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shut = False
+        self.waiting: List[Callable[[], None]] = []
+
+    @property
+    def full(self) -> bool:
+        return self.shut
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        self.waiting.append(callback)
+
+    def open(self) -> None:
+        self.shut = False
+        waiting, self.waiting = self.waiting, []
+        for callback in waiting:
+            callback()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], Pump]]:
+    """`pump(sink)` carries what is written to the pipe."""
+    made: List[Pump] = []
+
+    def make(sink: Sink) -> Pump:
+        made.append(Pump(pipe[0], LineWriter(sink, Heads(), "app", "stdout"), Pace()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_lines_come_out_as_they_are_written(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    page = Page()
+    pump(page)
+    os.write(pipe[1], b"one\ntw")
+    wait_until(lambda: page.texts("[app][stdout]") == ["one"])
+    os.write(pipe[1], b"o\n")
+    wait_until(lambda: page.texts("[app][stdout]") == ["one", "two"])
+
+
+def test_end_of_the_pipe_closes_its_descriptor(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    page = Page()
+    pump(page)
+    os.write(pipe[1], b"last")
+    os.close(pipe[1])
+    wait_until(lambda: not is_open(pipe[0]))
+    assert page.texts("[app][stdout]") == ["last"]
+
+
+def test_full_sink_stops_the_reading_until_there_is_room(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    valve = Valve()
+    valve.shut = True
+    pump(valve)
+    os.write(pipe[1], b"waits\n")
+    wait_until(lambda: valve.waiting)
+    assert valve.lines == []
+    valve.open()
+    wait_until(lambda: valve.texts("[app][stdout]") == ["waits"])
+
+
+def test_finish_carries_what_is_left_though_somebody_holds_the_other_end(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    page = Page()
+    it = pump(page)
+    os.write(pipe[1], b"one\ntwo\nthree")
+    assert it.finish(1.0)
+    assert page.texts("[app][stdout]") == ["one", "two", "three"]
+    assert not is_open(pipe[0]) and is_open(pipe[1])
+
+
+def test_finish_waits_for_room_as_long_as_it_was_told(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    valve = Valve()
+    it = pump(valve)
+    valve.shut = True
+    os.write(pipe[1], b"late\n")
+    gevent.spawn_later(0.1, valve.open)
+    assert it.finish(5.0)
+    assert valve.texts("[app][stdout]") == ["late"]
+
+
+def test_finish_gives_up_on_a_sink_that_takes_nothing(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    valve = Valve()
+    valve.shut = True
+    it = pump(valve)
+    os.write(pipe[1], b"lost\n")
+    began = time.monotonic()
+    assert not it.finish(0.2)
+    assert time.monotonic() - began < 1.0
+    assert not is_open(pipe[0])
+    valve.open()
+
+
+def test_closing_twice_closes_once(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    it = pump(Page())
+    it.close()
+    taken = os.open(os.devnull, os.O_RDONLY)
+    assert taken == pipe[0]
+    it.close()
+    assert it.finish(0.0) and is_open(taken)
+
+
+def test_pace_lets_a_little_pass_and_leaves_most_of_the_time_to_others() -> None:
+    pace, now, busy = Pace(), 1000.0, 0.0
+    assert pace.rest(now, now + 0.001) == 0.0
+    while now < 1010.0:
+        rest = pace.rest(now, now + 0.001)
+        busy += 0.001
+        now += 0.001 + rest
+    assert busy == pytest.approx(10 * SHARE, rel=0.1)
+
+
+def test_pace_is_common_to_all_that_flood() -> None:
+    pace, busy = Pace(), 0.0
+    due = [1000.0, 1000.0, 1000.0]
+    now = 1000.0
+    while now < 1010.0:
+        now = max(now, min(due))
+        due[due.index(min(due))] = now + 0.001 + pace.rest(now, now + 0.001)
+        now += 0.001
+        busy += 0.001
+    assert busy == pytest.approx(10 * SHARE, rel=0.1)
+
+
+def test_everything_a_child_has_written_before_its_exit_comes_out() -> None:
+    with supervise(process(script("flooding.py", "20000"))) as stage:
+        stage.reaches("finished")
+        assert stage.page.texts("[app][stdout]") == ["line %d" % each for each in range(20000)]
+
+
+def test_flood_slows_itself_down_and_leaves_the_hub_to_others() -> None:
+    null = DescriptorSink(os.open(os.devnull, os.O_WRONLY))
+    two = process("exec yes"), process(script("flooding.py"), id="b")
+    with supervise(*two, log=Log(null)) as stage:
+        stage.reaches("running")
+        stage.reaches("running", "b")
+        gevent.sleep(0.2)
+        used, began, late = time.process_time(), time.monotonic(), []
+        while time.monotonic() - began < 1.0:
+            before = time.monotonic()
+            gevent.sleep(0.005)
+            late.append(time.monotonic() - before - 0.005)
+        # The thread that writes them out costs as much again.
+        assert time.process_time() - used < 0.6 * (time.monotonic() - began)
+        assert sorted(late)[len(late) // 2] < 0.01
+
+
+def test_flood_into_a_console_that_takes_nothing_stops_neither_the_hub_nor_the_stop() -> None:
+    reader, writer = os.pipe()
+    try:
+        sink = DescriptorSink(writer)
+        with supervise(process("exec yes"), log=Log(sink)) as stage:
+            stage.reaches("running")
+            wait_until(lambda: sink.full)
+            cpu = time.process_time()
+            gevent.sleep(0.5)
+            assert time.process_time() - cpu < 0.1
+            began = time.monotonic()
+            stage.supervisor.stop(["app"])
+            assert stage.instance().state == "stopped" and time.monotonic() - began < 6.0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_grandchild_that_keeps_the_pipe_open_does_not_hold_the_instance_up() -> None:
+    """It has left the group, so it outlives its parent and keeps both pipes."""
+    escaping = "echo before; setsid sleep 30 & echo sleeper $!; sleep 0.3; exit 0"
+    with supervise(process(escaping)) as stage:
+        stage.reaches("finished", timeout=5.0)
+        sleeper = int(stage.prints("sleeper").split()[1])
+        assert runs(sleeper)
+        os.kill(sleeper, 9)
+        assert "before" in stage.page.texts("[app][stdout]")
+
+
+def test_what_comes_faster_than_it_may_be_read_comes_out_whole_all_the_same(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    page = Page()
+    pump(page)
+    os.set_blocking(pipe[1], False)
+    line = b"y" * 127 + b"\n"
+    rest = memoryview(line * (40 * CHUNK // len(line)))
+    while rest:
+        try:
+            rest = rest[os.write(pipe[1], rest):]
+        except BlockingIOError:
+            gevent.sleep(0.001)
+    wait_until(lambda: len(page.lines) == 40 * CHUNK // len(line))

@@ -1,0 +1,187 @@
+"""A sink whose other side takes nothing, little, or no more."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import gevent
+import pytest
+
+import sinks
+from logs import Log
+from sinks import HIGH_WATER, LIMIT, DescriptorSink, Sink
+from supervision import wait_until
+
+LINE = b"x" * 99 + b"\n"
+
+
+@pytest.fixture
+def pipe() -> Iterator[Tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+def read_all(reader: int) -> bytes:
+    """What is there now."""
+    os.set_blocking(reader, False)
+    found = b""
+    while True:
+        try:
+            found += os.read(reader, 1 << 20)
+        except BlockingIOError:
+            return found
+
+
+def fill(sink: DescriptorSink) -> int:
+    """Write lines until it is full; the number of lines."""
+    count = 0
+    while not sink.full:
+        sink.write(LINE)
+        count += 1
+        gevent.sleep(0)
+    return count
+
+
+def ticks_within(seconds: float) -> int:
+    """How often the hub comes round."""
+    count, deadline = 0, time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        gevent.sleep(0.001)
+        count += 1
+    return count
+
+
+def test_what_is_written_comes_out_in_order(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    for number in range(100):
+        sink.write(b"%d\n" % number)
+    assert sink.flush(5.0)
+    assert read_all(pipe[0]) == b"".join(b"%d\n" % number for number in range(100))
+
+
+def test_pipe_that_nobody_reads_makes_it_full_and_the_hub_goes_on(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    written = fill(sink)
+    assert HIGH_WATER <= written * len(LINE) < HIGH_WATER + 2 * 65536 + 100
+    assert ticks_within(0.2) > 20
+    assert not sink.flush(0.05)
+    found, deadline = b"", time.monotonic() + 5
+    while len(found) < written * len(LINE) and time.monotonic() < deadline:
+        found += read_all(pipe[0])
+        gevent.sleep(0.001)
+    assert found == LINE * written
+    assert sink.flush(1.0) and not sink.full
+
+
+def test_who_waits_for_room_is_called_once_there_is_some(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    called: List[int] = []
+    sink.when_room(lambda: called.append(0))
+    assert called == [0]
+    fill(sink)
+    sink.when_room(lambda: called.append(1))
+    sink.when_room(lambda: called.append(2))
+    gevent.sleep(0.05)
+    assert called == [0]
+    while not sink.flush(0.01):
+        read_all(pipe[0])
+    assert called == [0, 1, 2]
+
+
+def test_own_lines_beyond_the_limit_are_counted_and_told_afterwards(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    Log(sink)
+    big = LINE * 1000
+    for _ in range(LIMIT // len(big) + 20):
+        sink.write(big)
+        gevent.sleep(0)
+    found = b""
+    while not sink.flush(0.01):
+        found += read_all(pipe[0])
+    found += read_all(pipe[0])
+    last = found.splitlines()[-1]
+    assert b"bytes of log were lost: nobody took them" in last
+    lost = int(last.split(b"warning: ")[1].split()[0])
+    assert lost > 0 and lost % len(LINE) == 0
+
+
+def test_reader_that_leaves_ends_the_writing_and_nothing_else(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    fill(sink)
+    os.close(pipe[0])
+    wait_until(lambda: not sink.full)
+    sink.write(LINE)
+    assert sink.flush(1.0) and not sink.full
+
+
+def test_full_disk_drops_counts_and_is_told_when_it_is_over(tmp_path: Path) -> None:
+    """/dev/full has no room; then a file takes its place, as if somebody had tidied up."""
+    target = os.open("/dev/full", os.O_WRONLY)
+    try:
+        sink = DescriptorSink(target)
+        Log(sink)
+        began = time.process_time()
+        for _ in range(50):
+            sink.write(LINE)
+            gevent.sleep(0.005)
+        assert not sink.full and time.process_time() - began < 0.5
+        file = os.open(str(tmp_path / "log"), os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, target)
+        os.close(file)
+
+        def tells() -> bool:
+            sink.write(b"again\n")
+            return b"were lost" in (tmp_path / "log").read_bytes()
+
+        wait_until(tells, 5.0)
+        lines = (tmp_path / "log").read_bytes().splitlines()
+        assert lines[0] == b"again"
+        told = [line for line in lines if b"were lost" in line]
+        assert len(told) == 1
+        assert b"bytes of log were lost: " + os.strerror(errno.ENOSPC).encode() in told[0]
+    finally:
+        os.close(target)
+
+
+def test_non_blocking_descriptor_is_waited_for(pipe: Tuple[int, int]) -> None:
+    os.set_blocking(pipe[1], False)
+    sink = DescriptorSink(pipe[1])
+    written = fill(sink)
+    found = b""
+    while not sink.flush(0.01):
+        found += read_all(pipe[0])
+    assert found + read_all(pipe[0]) == LINE * written
+
+
+def test_program_ends_though_a_write_hangs() -> None:
+    program = (
+        "import sys, os; sys.path.insert(0, %r)\n"
+        "from sinks import DescriptorSink\n"
+        "sink = DescriptorSink(1)\n"
+        "sink.write(b'x' * 200000)\n"
+        "sys.exit(0 if not sink.flush(0.2) else 1)\n"
+    ) % os.path.dirname(os.path.abspath(sinks.__file__))
+    reader, writer = os.pipe()
+    try:
+        assert subprocess.call([sys.executable, "-c", program], stdout=writer, timeout=20) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_sink_to_nowhere_is_never_full() -> None:
+    sink = Sink()
+    called: List[int] = []
+    sink.write(LINE)
+    sink.when_room(lambda: called.append(1))
+    assert not sink.full and sink.flush(0.0) and called == [1]
+

@@ -1,0 +1,203 @@
+"""What a program finds when it is started, and what is told when it cannot be."""
+
+import json
+import os
+import pwd
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from guardian import registration
+from spawning import describe_exit, environment
+from supervision import CHILDREN, process, script, supervise, wait_until
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
+
+
+def inspect(**changes: Any) -> Dict[str, Any]:
+    with supervise(process(script("inspecting.py"), **changes)) as stage:
+        found: Dict[str, Any] = json.loads(stage.prints("descriptors"))
+        return found
+
+
+def test_child_leads_a_group_and_a_session_of_its_own() -> None:
+    found = inspect()
+    assert found["group"] == found["session"] == found["pid"]
+
+
+def test_child_has_no_descriptors_but_its_three() -> None:
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    try:
+        assert inspect()["descriptors"] == [0, 1, 2]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_child_reads_from_nowhere() -> None:
+    assert inspect()["stdin"] == "/dev/null"
+
+
+def test_child_has_no_signal_blocked_or_ignored() -> None:
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        found = inspect()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    # The child is a Python, which ignores SIGPIPE and SIGXFSZ; 32 and 33 are the C library's.
+    own = sum(1 << (number - 1) for number in (signal.SIGPIPE, signal.SIGXFSZ, 32, 33))
+    assert (found["ignored"] & ~own, found["blocked"]) == (0, 0)
+
+
+def test_sigpipe_ends_a_program_as_it_does_in_a_shell() -> None:
+    with supervise(process("yes | head -n 1; kill -PIPE $$; echo survived")) as stage:
+        assert stage.reaches("errored").last_exit == "SIGPIPE"
+
+
+def test_child_dies_with_its_parent() -> None:
+    assert inspect()["death_signal"] == signal.SIGKILL
+
+
+def test_child_has_the_descriptor_limit_that_pupgevent_found() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    try:
+        assert inspect()["limit"] == soft
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@ROOT_ONLY
+def test_child_runs_as_its_user_with_the_groups_of_that(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    groups = os.getgrouplist("nobody", nobody.pw_gid)
+    program = "id -u; id -g; id -G; grep -E '^(Uid|Gid):' /proc/self/status"
+    with supervise(process(program, user="nobody")) as stage:
+        stage.reaches("finished")
+        uid, gid, all_groups, uids, gids = stage.page.texts("[app][stdout]")
+        assert (int(uid), int(gid)) == (nobody.pw_uid, nobody.pw_gid)
+        assert sorted(map(int, all_groups.split())) == sorted(set(groups))
+        # Real, effective, saved and of the file system: there is no way back.
+        assert uids.split()[1:] == [uid] * 4 and gids.split()[1:] == [gid] * 4
+
+
+@ROOT_ONLY
+def test_child_of_another_user_dies_with_its_parent_too() -> None:
+    program = (
+        "import ctypes; n = ctypes.c_int();"
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(n), 0, 0, 0); print('signal', n.value)"
+    )
+    system = {"PATH": "/usr/bin:/bin"}
+    with supervise(process(("python3", "-c", program), user="nobody", env=system)) as stage:
+        assert stage.prints("signal") == "signal %d" % signal.SIGKILL
+
+
+@ROOT_ONLY
+def test_group_alone_changes_the_group_alone() -> None:
+    nogroup = pwd.getpwnam("nobody").pw_gid
+    with supervise(process("id -u; id -g; id -G", group="nogroup")) as stage:
+        stage.reaches("finished")
+        assert stage.page.texts("[app][stdout]") == ["0", str(nogroup), str(nogroup)]
+
+
+@ROOT_ONLY
+def test_child_of_another_user_can_be_stopped() -> None:
+    with supervise(process(user="nobody")) as stage:
+        stage.reaches("running")
+        stage.supervisor.stop(["app"])
+        assert stage.instance().last_exit == "SIGTERM"
+
+
+def test_bytes_that_are_not_utf_8_reach_the_child_as_they_are() -> None:
+    os.environ["PUP_TEST_LATIN"] = b"caf\xe9".decode("utf-8", "surrogateescape")
+    try:
+        with supervise(process("printf '%s|%s\\n' \"$PUP_TEST_LATIN\" \"$TOWN\"",
+                               env={"TOWN": "Z\u00fcrich"})) as stage:
+            stage.reaches("finished")
+            assert b"[stdout] caf\xe9|Z\xc3\xbcrich\n" in stage.page.written
+    finally:
+        del os.environ["PUP_TEST_LATIN"]
+
+
+def test_letters_beyond_ascii_work_without_a_locale(tmp_path: Path) -> None:
+    """Python 3.6 takes ASCII for the encoding of the system then."""
+    folder = tmp_path / "Z\u00fcrich"
+    folder.mkdir()
+    program = (
+        "import sys; sys.path[:0] = [%r, %r]\n"
+        "from supervision import process, supervise\n"
+        "town = 'Z\\u00fcrich'\n"
+        "with supervise(process(('printf', '%%s/%%s\\\\n', town, '1'), cwd=%a)) as stage:\n"
+        "    stage.reaches('finished')\n"
+        "    sys.stdout.buffer.write(stage.page.written)\n"
+    ) % (str(CHILDREN.parent), str(CHILDREN.parent.parent), str(folder))
+    env = dict(os.environ, LC_ALL="C", LANG="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    done = subprocess.run([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=30, check=False)
+    assert b"[app][stdout] Z\xc3\xbcrich/1\n" in done.stdout, done.stdout
+
+
+def test_no_descriptors_left_is_a_failed_start_and_passes() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with supervise(process(restart="always", autostart=False)) as stage:
+        # The next two: a pipe can be made, and the second cannot.
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+        highest = max(taken)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        try:
+            os.close(taken.pop())
+            os.close(taken.pop())
+            failures = stage.supervisor.start(["app"])
+            assert [each.reason for each in failures] == [
+                "cannot start /bin/sh: Too many open files"]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in taken:
+                os.close(descriptor)
+        stage.reaches("running")
+
+
+def test_failed_starts_leave_no_descriptor_open() -> None:
+    with supervise(process(("no-such-program",), restart="always", restart_delay=0.001,
+                           restart_max_delay=0.001)) as stage:
+        stage.reaches("backoff")
+        before = len(os.listdir("/proc/self/fd"))
+        start = stage.instance().attempts
+        stage.prints("no-such-program", "[app][core]")
+        wait_until(lambda: stage.instance().attempts > start + 20)
+        assert len(os.listdir("/proc/self/fd")) <= before + 6
+
+
+def test_many_runs_leave_no_descriptor_open() -> None:
+    with supervise(process("exit 1", restart="always", restart_delay=0.001,
+                           restart_max_delay=0.001)) as stage:
+        wait_until(lambda: stage.instance().attempts > 5)
+        before = len(os.listdir("/proc/self/fd"))
+        wait_until(lambda: stage.instance().attempts > 40)
+        assert len(os.listdir("/proc/self/fd")) <= before + 6
+
+
+def test_extra_variables_go_before_inherited_ones_and_path_behind() -> None:
+    env = environment({"HOME": "/elsewhere"}, "/opt/own/bin")
+    assert env["HOME"] == "/elsewhere"
+    assert env["PATH"] == os.environ["PATH"] + ":/opt/own/bin"
+
+
+@pytest.mark.parametrize("returncode, text", [
+    (0, "exit code 0"), (127, "exit code 127"), (-15, "SIGTERM"), (-50, "signal 50")])
+def test_an_exit_is_described(returncode: int, text: str) -> None:
+    assert describe_exit(returncode) == text
+
+
+def test_a_registration_is_a_short_line() -> None:
+    assert registration("+", 4711) == b"+4711\n"

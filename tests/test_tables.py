@@ -1,0 +1,114 @@
+"""Numbers as people read them, and a table that fits."""
+
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+import tables
+import top
+from procfs import _Process, _Sample, usage
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0, "0"), (9999, "9999"), (10000, "10k"), (12345, "12k"), (999499, "999k"),
+     (999500, "1.0M"), (10**9, "1.0G"), (10**15, "1000T")],
+)  # fmt: skip
+def test_counts(value: int, text: str) -> None:
+    assert tables.count(value) == text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0, "0"), (1023, "1023"), (1024, "1.0K"), (10188, "9.9K"), (10240, "10K"), (2**20, "1.0M"),
+     (2**20 - 1, "1.0M"), (5 * 2**30, "5.0G")],
+)  # fmt: skip
+def test_sizes(value: int, text: str) -> None:
+    assert tables.size(value) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0.4, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (3661, "1h01m"),
+     (90000, "1d01h"), (86400 * 400, "400d00h")],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text
+
+
+def member(name: str, **more: Any) -> Dict[str, Any]:
+    found = {
+        "id": name, "state": "running", "pid": 4711, "port": 8000, "uptime": 12345.6,
+        "restarts": 3, "cpu": 0.123, "memory": 18 * 2**20,
+        "backend": {"state": "up", "open": 12, "total": 123456, "bytesIn": 10**6,
+                    "bytesOut": 10**9},
+    }  # fmt: skip
+    return dict(found, **more)
+
+
+def status(members: List[Dict[str, Any]], process_id: str = "my-app") -> Dict[str, Any]:
+    balancer = {"host": "::", "port": 3000, "strategy": "least-connections", "open": 48, "queue": 2}
+    process = {"id": process_id, "state": "running", "up": 4, "instances": len(members),
+               "balancer": balancer, "members": members}  # fmt: skip
+    return {"name": "shop", "state": "running", "pid": 1, "uptime": 60, "processes": [process]}
+
+
+def test_busy_instances_fit_80_columns() -> None:
+    found = status([member("my-app-%d" % number) for number in range(1, 5)])
+    lines = tables.table(found)
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == "my-app   running, 4/4 up, 48 open, 2 queued; :3000 least-connections"
+    assert lines[2] == "my-app-1 running 4711 8000  3h25m   3   12  123k 977K 954M 12% 18M"
+
+
+@pytest.mark.parametrize("width", [80, 100, None])
+def test_long_ids_are_shortened_in_the_middle_where_there_is_a_width(width: Optional[int]) -> None:
+    name = "a-very-long-name-of-an-application-that-does-not-fit"
+    found = status([member("%s-%d" % (name, number)) for number in (1, 2)], name)
+    lines = tables.table(found, width)
+    if width is None:
+        assert name + "-1" in lines[2]
+    else:
+        assert max(map(len, lines)) <= width
+        assert "~" in lines[2] and lines[2].split()[0].endswith("-1")
+        assert lines[3].split()[0].endswith("-2")
+
+
+def test_one_that_lives_and_is_not_reached_is_down() -> None:
+    backend = dict(member("x")["backend"], state="down")
+    assert "down" in tables.table(status([member("my-app-1", backend=backend)]))[2].split()
+
+
+def test_what_there_is_none_of_is_a_dash() -> None:
+    empty = member("job", state="stopped", pid=None, port=None, uptime=None, cpu=None,
+                   memory=None, backend=None)
+    assert tables.table(status([empty], "job"))[1].split() == [
+        "job", "stopped", "-", "-", "-", "3", "-", "-", "-", "-", "-", "-"]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", [3, 5, 10, 24])
+def test_a_frame_fits_its_screen(lines: int) -> None:
+    found = status([member("my-app-%d" % number) for number in range(50)])
+    frame = top.frame(found, 60, lines)
+    assert len(frame) <= lines and max(map(len, frame)) <= 60
+    assert any("lines more)" in line for line in frame)
+
+
+def process(parent: int, session: int, cpu: float, started: bytes = b"1") -> _Process:
+    return _Process(parent, session, cpu, 1000, started)
+
+
+def test_what_an_instance_has_started_counts_for_it() -> None:
+    """By its session, or by descent where a child has a session of its own."""
+    before = _Sample(10.0, {5: process(1, 5, 1.0), 6: process(5, 5, 2.0)})
+    now = _Sample(12.0, {
+        5: process(1, 5, 1.5), 6: process(5, 5, 2.5), 7: process(1, 5, 1.0),
+        8: process(6, 8, 0.5), 9: process(1, 9, 50.0),
+    })  # fmt: skip
+    assert usage(before, now, {5}) == {5: (1.25, 4000)}
+
+
+def test_a_pid_that_is_given_out_again_is_another_process() -> None:
+    before = _Sample(10.0, {5: process(1, 5, 100.0, b"1")})
+    now = _Sample(11.0, {5: process(1, 5, 0.5, b"2")})
+    assert usage(before, now, {5, 6}) == {5: (0.5, 1000)}
