@@ -1,0 +1,139 @@
+"""The command line of the bench: `python -m bench --help`, from the project's folder."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Sequence
+
+from bench import picture, report
+from bench.cases import CASES
+from bench.processes import Ports, raise_descriptor_limit
+from bench.servers import WAYS, Site, Stage, default_pupgevent
+from bench.tools import BenchError, Tools, find_tools, versions
+
+
+def main(argv: Sequence[str]) -> int:
+    options = parse(argv)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        if options.picture:
+            picture.require()
+        result = bench(options)
+        print(report.as_text(result))
+        write_json(result, options.json)
+        if options.picture:
+            picture.draw(result, options.picture)
+    except (BenchError, OSError) as error:
+        print("bench: %s" % error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def end(number: int, frame: Any) -> None:
+    """SIGTERM: leave through all contexts, so that every server is ended."""
+    raise SystemExit(128 + number)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure pupgevent beside NGINX stream, HAProxy TCP "
+        "and a direct connection, one worker each, over the same four web servers.")
+    parser.add_argument("--rounds", type=number(int), default=5, metavar="N",
+                        help="rounds of each case, each with all in turn (5)")
+    parser.add_argument("--seconds", type=number(float), default=3.0, metavar="S",
+                        help="seconds of load per case, round and way (3)")
+    parser.add_argument("--cases", type=some_of(CASES), default=list(CASES), metavar="CASE,...",
+                        help="of " + ", ".join(CASES))
+    parser.add_argument("--only", type=some_of(WAYS), default=list(WAYS), metavar="WAY,...",
+                        help="of " + ", ".join(WAYS))
+    parser.add_argument("--json", type=Path, default=Path("bench/results/bench.json"),
+                        metavar="FILE", help="where to write all figures (%(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE",
+                        help="draw them: an .svg or .png; needs matplotlib")
+    parser.add_argument("--pupgevent", type=shlex.split, default=default_pupgevent(),
+                        metavar="COMMAND", help="the command to measure (the one beside python)")
+    return parser.parse_args(argv)
+
+
+def number(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value <= 3600:
+            raise argparse.ArgumentTypeError("%s is not between 0 and 3600" % text)
+        return value
+    read.__name__ = "number"  # what argparse calls it in its message
+    return read
+
+
+def some_of(known: Iterable[str]) -> Callable[[str], List[str]]:
+    def read(text: str) -> List[str]:
+        names = text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    "%r is not one of %s" % (name, ", ".join(known)))
+        return [name for name in known if name in names]
+    return read
+
+
+def bench(options: argparse.Namespace) -> Dict[str, Any]:
+    if not any(set(CASES[name].ways) & set(options.only) for name in options.cases):
+        raise BenchError("nothing is left of --cases with --only")
+    tools = find_tools(options.pupgevent, options.only)
+    raise_descriptor_limit()
+    with tempfile.TemporaryDirectory(prefix="pupgevent-bench-") as folder:
+        site = Site(Path(folder), tools, Ports())
+        site.write_answers()
+        with Stage(site, options.only) as stage:
+            context = described(tools, stage, options)
+            measured = measure(stage, options)
+    return dict(context, cases=report.summary(measured))
+
+
+def described(tools: Tools, stage: Stage, options: argparse.Namespace) -> Dict[str, Any]:
+    return {
+        "at": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "versions": dict(stage.pupgevent.describe(), **versions(tools)),
+        "cpus": len(os.sched_getaffinity(0)), "kernel": "Linux " + platform.release(),
+        "machine": platform.machine(), "rounds": options.rounds, "seconds": options.seconds,
+        "units": {"rate": "requests/s", "cpu": "s per request", "p50": "s", "p99": "s",
+                  "memory": "bytes per connection", "start": "s"},
+    }
+
+
+def measure(stage: Stage, options: argparse.Namespace) -> report.Measured:
+    """Round by round, each beginning with another way, so that none is always the first."""
+    measured: report.Measured = {}
+    for case in map(CASES.__getitem__, options.cases):
+        names = [name for name in case.ways if name in stage.ways]
+        if names:
+            measured[case.name] = {name: [] for name in names}
+        for turn in range(options.rounds if names else 0):
+            say("%s: round %d of %d" % (case.title, turn + 1, options.rounds))
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                sample = case.measure(stage, name, options.seconds)
+                measured[case.name][name].append(sample)
+    return measured
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_json(result: Dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

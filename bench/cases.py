@@ -1,0 +1,114 @@
+"""What is measured: a table of cases, and how each gets one sample of one way in one round."""
+
+import functools
+import time
+from typing import Callable, Dict, NamedTuple, Sequence
+
+from bench.load import Load, drive, first_answer, held
+from bench.processes import Process, cpu_seconds, memory_bytes
+from bench.servers import FILES, WAYS, Direct, Pupgevent, Site, Stage, Way
+from bench.tools import BenchError
+
+#: Idle connections, as many as PERFORMANCE's bar is told for.
+HELD = 3000
+
+#: Seconds without one answer after which none is expected.
+PATIENCE = 10.0
+
+#: Figures by name, in requests per second, seconds and bytes:
+#: rate, cpu (the balancer's own per request), p50, p99, errors; memory (per connection); start.
+Sample = Dict[str, float]
+
+
+def measure_load(load: Load, stage: Stage, name: str, seconds: float) -> Sample:
+    """What wrk sees, and what the balancer's worker spends on it."""
+    way = stage.ways[name]
+    before = own_cpu(way)
+    figures = drive(stage.site.tools.wrk, load, way.ports, seconds)
+    spent = own_cpu(way) - before
+    requests = figures["requests"]
+    if not requests and seconds < PATIENCE:  # a busy machine: 1500 connections may take this long
+        return measure_load(load, stage, name, seconds * 5)
+    if not requests:
+        raise BenchError("no answer from %s within %g s" % (way.title, seconds))
+    sample = {"rate": requests / figures["duration"] * 1e6, "errors": figures["errors"],
+              "p50": figures["p50"] / 1e6, "p99": figures["p99"] / 1e6}
+    if spent:
+        sample["cpu"] = spent / requests
+    return sample
+
+
+def own_cpu(way: Way) -> float:
+    return 0.0 if isinstance(way, Direct) else cpu_seconds(way.worker)
+
+
+def measure_memory(stage: Stage, name: str, seconds: float) -> Sample:
+    """What a fresh process grows by for each of its first connections."""
+    way = stage.fresh(name)
+    try:
+        way.start()
+        way.ready()
+        before = memory_bytes(way.worker)
+        with held(way.ports[0], HELD):
+            return {"memory": (memory_bytes(way.worker) - before) / HELD}
+    finally:
+        way.stop()
+
+
+def measure_start(stage: Stage, name: str, seconds: float) -> Sample:
+    """From the command to the first answer through the common port, in seconds.
+
+    NGINX and HAProxy find the web servers running; of pupgevent's time that of a web server alone
+    is taken off.
+    """
+    own = start_of_application(stage.site) if name == Pupgevent.name else 0.0
+    way = stage.fresh(name)
+    try:
+        begin = time.monotonic()
+        way.start()
+        taken = first_answer(way.ports[0]) - begin
+    finally:
+        way.stop()
+    return {"start": taken - own}
+
+
+def start_of_application(site: Site) -> float:
+    ports = site.ports.take(1)
+    words = ["/bin/sh", "-c", site.web_server(ports)]
+    begin = time.monotonic()
+    process = Process(words, site.folder, "web-%d.log" % ports[0],
+                      {"PUP_CLUSTER_PORT": str(ports[0])})
+    try:
+        return first_answer(ports[0]) - begin
+    finally:
+        process.stop()
+
+
+class Case(NamedTuple):
+    """`name` for the command line, `title` for the table."""
+
+    name: str
+    title: str
+    measure: Callable[[Stage, str, float], Sample]
+    #: Who can be measured.
+    ways: Sequence[str]
+
+
+def under_load(name: str, title: str, load: Load) -> Case:
+    return Case(name, title, functools.partial(measure_load, load), list(WAYS))
+
+
+BALANCERS = [name for name in WAYS if name != Direct.name]
+#: In the order of the table.
+CASES = {case.name: case for case in (
+    under_load("keep-alive-1", "keep-alive, 1 connection", Load(1)),
+    under_load("keep-alive-64", "keep-alive, 64 connections", Load(64)),
+    under_load("keep-alive-1500", "keep-alive, 1500 connections", Load(1500)),
+    under_load("close", "a connection per request", Load(64, keep_alive=False)),
+    under_load("100k", "100 KB answers", Load(64, "/100k")),
+    under_load("10m", "10 MB answers", Load(8, "/10m")),
+    under_load("upload", "10 MB uploads", Load(8, "/upload", upload=FILES["10m"])),
+    Case("memory", "memory per idle connection", measure_memory, BALANCERS),
+    Case("start", "start-up beyond the application's own", measure_start, BALANCERS),
+)}
+
