@@ -1,0 +1,271 @@
+"""The first thing that runs of the single file: unpack what this Python needs, once, and go.
+
+PEX has built the file, and its own start-up is still in it (`PEX_INTERPRETER=1 ./pupgevent` is
+a Python with all packages). For the command it is not taken: it unpacks the wheels twice over
+and builds a virtual environment from them, which takes seconds, and where a server is in its
+way it ends in a traceback. Here a manifest names each file that the running Python needs; what
+is missing in the cache folder, or has another size, is written, each file whole by a rename. So
+a first start, a start beside another first start, and a start after somebody has tidied up are
+one and the same thing, and no lock is needed. Nothing is put into the environment, which the
+children inherit.
+
+This must compile on every Python that a server may call `python3`, or even `python`: it tells
+the wrong ones so.
+"""
+# ruff: noqa: B904, UP
+# Python 2 knows no `raise ... from`.
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # by mypy; Python 2 has no such module
+    from typing import Dict, List, Optional, Tuple  # noqa: F401
+
+#: Names the build: versions of pupgevent side by side do not disturb each other.
+BUILD = "@BUILD@"
+SUPPORTED = "CPython 3.6 to 3.14 on Linux (x86-64, arm64) with glibc 2.17 or newer"
+#: Set over one exec, so that two Pythons do not hand the start to each other for ever.
+RETRIED = "PUPGEVENT_RETRIED"
+#: Asks for what PEX itself has to offer.
+PEX_REQUESTS = ("PEX_INTERPRETER", "PEX_MODULE", "PEX_SCRIPT", "PEX_TOOLS")
+
+
+class Refusal(Exception):
+    """Why it cannot start here: one line."""
+
+
+def start():  # type: () -> int
+    """Everything up to the command's own `main`; its exit code is returned."""
+    archive = archive_for_this_python()
+    folder = unpacked(archive)
+    # A system's own `zope` namespace, set up by a .pth file, would hide the zope in here.
+    sys.modules.pop("zope", None)
+    sys.path[0] = folder
+    try:
+        from pupgevent import main
+
+        return main()
+    except ImportError as error:
+        # A Python without ctypes, a system without libstdc++, a file that somebody has changed.
+        raise Refusal("cannot be loaded by %s from %s: %s" % (sys.executable, folder, error))
+
+
+# Is this a Python that the file has wheels for?
+
+
+def archive_for_this_python():  # type: () -> Archive
+    """The wheels for this Python; else hand over to a better Python, else Refusal."""
+    retried = os.environ.pop(RETRIED, None)
+    try:
+        refuse_unknown_python()
+        return Archive(target())
+    except Refusal:
+        if not retried and not os.environ.get("PUPGEVENT_PYTHON"):
+            hand_over_to_a_better_python()
+        raise
+
+
+def refuse_unknown_python():  # type: () -> None
+    name = "Python %s (%s)" % (sys.version.split()[0], sys.executable)
+    if tuple(sys.version_info) < (3, 6):
+        raise Refusal("%s is too old; it needs %s" % (name, SUPPORTED))
+    if sys.implementation.name != "cpython":
+        raise Refusal("%s is %s; it needs %s" % (name, sys.implementation.name, SUPPORTED))
+    libc = libc_version()
+    if libc is None:
+        raise Refusal("the C library of this system is not glibc; it needs %s" % SUPPORTED)
+    if libc < (2, 17):
+        raise Refusal("glibc %d.%d of this system is too old; it needs %s" % (libc + (SUPPORTED,)))
+
+
+def target():  # type: () -> str
+    """Implementation, version, kind of build and machine: cpython-39-x86_64-linux-gnu."""
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    return EXTENSION_SUFFIXES[0].lstrip(".").rsplit(".", 1)[0]
+
+
+def libc_version():  # type: () -> Optional[Tuple[int, int]]
+    """(2, 31), or None where it is another C library than glibc."""
+    try:
+        text = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        major, minor = text.split()[1].split(".")[:2]
+        return int(major), int(minor)
+    except (ValueError, OSError, AttributeError, IndexError):
+        return None
+
+
+def hand_over_to_a_better_python():  # type: () -> None
+    """Become the newest of the supported Pythons on the PATH; returns when there is none."""
+    for minor in range(14, 5, -1):
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            python = os.path.join(folder, "python3.%d" % minor)
+            if os.access(python, os.X_OK) and os.path.isfile(python):
+                os.environ[RETRIED] = "1"
+                os.execv(python, [python, "-Es"] + sys.argv)
+
+
+# What has to lie in the cache folder
+
+
+class Archive:
+    """The wheels in this file for one target, and where each of their files goes."""
+
+    def __init__(self, target):  # type: (str) -> None
+        self._read = globals()["__loader__"].get_data
+        try:
+            manifest = self._read("manifests/%s.txt" % target).decode()
+        except OSError:
+            raise Refusal("Python %s (%s, %s) is not among those in this file; it needs %s"
+                          % (sys.version.split()[0], sys.executable, target, SUPPORTED))
+        #: (wheel, size, path) of each file.
+        self.files = [line.split(" ", 2) for line in manifest.splitlines()]
+
+    def missing(self, folder):  # type: (str) -> Dict[str, List[str]]
+        """The files that are not in `folder` as they should be: {wheel: [path, ...]}."""
+        found = {}  # type: Dict[str, List[str]]
+        for wheel, size, path in self.files:
+            try:
+                if os.stat(folder + "/" + path).st_size == int(size):
+                    continue
+            except OSError:
+                pass
+            found.setdefault(wheel, []).append(path)
+        return found
+
+    def write(self, folder, missing):  # type: (str, Dict[str, List[str]]) -> None
+        """Put these files there; OSError where that does not work."""
+        import io
+        import zipfile
+
+        for wheel in sorted(missing):
+            data = self._read(".deps/" + wheel)
+            with zipfile.ZipFile(io.BytesIO(data)) as opened:
+                for path in missing[wheel]:
+                    write_whole(folder + "/" + path, opened.read(path))
+
+
+def write_whole(path, data):  # type: (str, bytes) -> None
+    """The file is there whole or not at all, whoever looks, whoever else writes it."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.makedirs(parent, 0o755, exist_ok=True)
+    partial = "%s.%d.new" % (path, os.getpid())
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.rename(partial, path)
+    except BaseException:
+        try:
+            os.unlink(partial)
+        except OSError:
+            pass
+        raise
+
+
+# Where the cache folder is
+
+
+def unpacked(archive):  # type: (Archive) -> str
+    """The folder with everything in it, from the first place that allows it; Refusal."""
+    reasons = []
+    for place in places():
+        try:
+            folder = os.path.join(place, BUILD + "-" + target())
+            prepare(place, folder)
+            missing = archive.missing(folder)
+            if missing:
+                archive.write(folder, missing)
+            hold(place)
+            return folder
+        except (Refusal, OSError) as error:
+            reasons.append("%s: %s" % (place, getattr(error, "strerror", None) or error))
+    raise Refusal("no folder to unpack into (%s); PUPGEVENT_CACHE can name one"
+                  % "; ".join(reasons))
+
+
+def places():  # type: () -> List[str]
+    """Cache folders in the order of preference; only the first when it was chosen by hand."""
+    chosen = os.environ.get("PUPGEVENT_CACHE")
+    if chosen:
+        return [os.path.abspath(chosen)]
+    found = []
+    # systemd sets it for a unit with CacheDirectory=; several are parted by colons.
+    service = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
+    if os.path.isabs(service):
+        found.append(os.path.join(service, "pupgevent"))
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):
+        found.append(os.path.join(xdg, "pupgevent"))
+    home = home_folder()
+    # sudo may leave the HOME of another user: not a place for root's own code.
+    if os.path.isabs(home) and is_mine(home):
+        found.append(os.path.join(home, ".cache", "pupgevent"))
+    name = "pupgevent-%d" % os.geteuid()
+    return found + [os.path.join("/var/tmp", name), os.path.join("/tmp", name)]
+
+
+def home_folder():  # type: () -> str
+    try:
+        return os.path.expanduser("~")
+    except KeyError:  # before Python 3.8, where no user has this number
+        return ""
+
+
+def is_mine(path):  # type: (str) -> bool
+    try:
+        return os.stat(path).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def prepare(place, folder):  # type: (str, str) -> None
+    """Make both folders unless they are there, and see that nobody else can write there."""
+    os.makedirs(folder, 0o755, exist_ok=True)
+    for each in (place, folder):
+        # Neither the folder nor a link to it may be somebody else's; root's are trusted.
+        owners = {os.lstat(each).st_uid, os.stat(each).st_uid}
+        if not owners <= {0, os.geteuid()}:
+            raise Refusal("belongs to another user")
+        if os.stat(each).st_mode & 0o022:
+            raise Refusal("others may write there")
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise Refusal("mounted noexec, no library can be loaded from there")
+
+
+def hold(place):  # type: (str) -> None
+    """systemd-tmpfiles passes over a folder that is locked: nothing of us goes while we run."""
+    import fcntl
+
+    try:
+        # Never closed, and not inherited.
+        fcntl.flock(os.open(place, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        pass
+
+
+def run_pex():  # type: () -> None
+    """What PEX would have run had we not come first."""
+    # PEX runs what it has unpacked, this file again: then it is no zip archive that we lie in.
+    path = os.path.join(os.path.dirname(__file__), "__pex_main__.py")
+    source = globals()["__loader__"].get_data(path)
+    exec(compile(source, __file__, "exec"), globals())
+
+
+def main():  # type: () -> int
+    try:
+        return start()
+    except Refusal as refusal:
+        sys.stderr.write("pupgevent: %s\n" % refusal)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    if any(os.environ.get(name) for name in PEX_REQUESTS) and sys.version_info >= (3, 6):
+        run_pex()
+    else:
+        sys.exit(main())
