@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence
 
 from bench import picture, report
 from bench.cases import CASES
-from bench.processes import Ports, raise_descriptor_limit
+from bench.processes import Ports, interrupts, raise_descriptor_limit
 from bench.servers import WAYS, Site, Stage, default_pupgevent
 from bench.tools import BenchError, Tools, find_tools, versions
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
-    signal.signal(signal.SIGTERM, end)
+    interrupts.begin()
     try:
         if options.picture:
             picture.require()
@@ -33,14 +32,7 @@ def main(argv: Sequence[str]) -> int:
     except (BenchError, OSError) as error:
         print("bench: %s" % error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
-
-
-def end(number: int, frame: Any) -> None:
-    """SIGTERM: leave through all contexts, so that every server is ended."""
-    raise SystemExit(128 + number)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -1,11 +1,12 @@
 """What is measured: a table of cases, and how each gets one sample of one way in one round."""
 
+import contextlib
 import functools
 import time
 from typing import Callable, Dict, NamedTuple, Sequence
 
 from bench.load import Load, drive, first_answer, held
-from bench.processes import Process, cpu_seconds, memory_bytes
+from bench.processes import Process, cpu_seconds, interrupts, memory_bytes
 from bench.servers import FILES, WAYS, Direct, Pupgevent, Site, Stage, Way
 from bench.tools import BenchError
 
@@ -76,12 +77,12 @@ def start_of_application(site: Site) -> float:
     ports = site.ports.take(1)
     words = ["/bin/sh", "-c", site.web_server(ports)]
     begin = time.monotonic()
-    process = Process(words, site.folder, "web-%d.log" % ports[0],
-                      {"PUP_CLUSTER_PORT": str(ports[0])})
-    try:
+    with contextlib.ExitStack() as ending:
+        with interrupts.postponed():
+            process = Process(words, site.folder, "web-%d.log" % ports[0],
+                              {"PUP_CLUSTER_PORT": str(ports[0])})
+            ending.callback(process.stop)
         return first_answer(ports[0]) - begin
-    finally:
-        process.stop()
 
 
 class Case(NamedTuple):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
-from bench.processes import PATIENCE, catches, until
+from bench.processes import PATIENCE, catches, interrupts, until
 from bench.tools import BenchError
 
 SCRIPT = Path(__file__).resolve().with_name("wrk.lua")
@@ -44,13 +44,13 @@ def drive(wrk: str, load: Load, ports: Sequence[int], seconds: float) -> Dict[st
         words += ["--header", "Connection: close"]
     words.append("http://127.0.0.1:%d%s" % (ports[0], load.path))
     env = dict(os.environ, BENCH_PORTS=" ".join(map(str, ports)), BENCH_BODY=str(load.upload))
-    with subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, universal_newlines=True,
-                          start_new_session=True) as process:
-        try:
-            return figures_in(interrupted_after(process, seconds))
-        finally:
-            process.kill()
+    with contextlib.ExitStack() as ending:
+        with interrupts.postponed():
+            process = ending.enter_context(subprocess.Popen(
+                words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, universal_newlines=True, start_new_session=True))
+            ending.callback(process.kill)
+        return figures_in(interrupted_after(process, seconds))
 
 
 def interrupted_after(process: "subprocess.Popen[str]", seconds: float) -> str:

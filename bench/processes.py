@@ -1,5 +1,6 @@
 """Processes that the bench starts, and what Linux tells of them: CPU time and memory."""
 
+import contextlib
 import os
 import random
 import resource
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Set, TypeVar
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, TypeVar
 
 from bench.tools import BenchError
 
@@ -20,6 +21,45 @@ PATIENCE = 20.0
 DESCRIPTORS = 14000
 
 T = TypeVar("T")
+
+
+class Interrupts:
+    """SIGTERM and SIGINT end the bench through all its contexts, so that no server is left.
+
+    A signal may come between the fork of a process and the note that it is there. `postponed` is
+    for such moments: what comes in them is raised behind them.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._number = 0
+
+    def begin(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    @contextlib.contextmanager
+    def postponed(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._raise()
+
+    def _take(self, number: int, frame: object) -> None:
+        self._number = number
+        self._raise()
+
+    def _raise(self) -> None:
+        number = self._number
+        if number and not self._depth:
+            self._number = 0
+            raise SystemExit(128 + number)
+
+
+#: Those of this process.
+interrupts = Interrupts()
 
 
 class Process:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
 from bench.load import answers
-from bench.processes import PATIENCE, Ports, Process, children, until
+from bench.processes import PATIENCE, Ports, Process, children, interrupts, until
 from bench.tools import Tools
 
 INSTANCES = 4
@@ -199,7 +199,9 @@ class Balancer(Way):
         return [self.port]
 
     def start(self) -> None:
-        self.process = Process(self.words, self.site.folder, "%s-%d.log" % (self.name, self.port))
+        with interrupts.postponed():
+            self.process = Process(
+                self.words, self.site.folder, "%s-%d.log" % (self.name, self.port))
 
     @property
     def worker(self) -> int:
