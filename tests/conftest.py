@@ -101,7 +101,7 @@ class PortLocks:
             first = self.random.randint(self.low, self.high - count + 1)
             ports = range(first, first + count)
             if self.held.isdisjoint(ports) and self.lock(first, count):
-                if all(map(nobody_listens, ports)):
+                if all(map(is_unused, ports)):
                     self.held.update(ports)
                     return list(ports)
                 self.unlock(first, count)
@@ -122,9 +122,9 @@ class PortLocks:
         self.held.difference_update(ports)
 
 
-def nobody_listens(port: int) -> bool:
+def is_unused(port: int) -> bool:
+    """Nobody listens there, and no earlier connection lingers (hence no SO_REUSEADDR)."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", port))
         except OSError:
