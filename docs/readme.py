@@ -1,16 +1,23 @@
-"""Fill the parts of README.md that are told elsewhere: `make readme`.
+"""Fill the parts of README.md and docs/house.md that are told elsewhere: `make readme`.
 
-A part stands between `<!-- name -->` and `<!-- /name -->`. The tests hold them equal to their
-sources, so that nothing is told in two ways.
+A part of the README stands between `<!-- name -->` and `<!-- /name -->`; of the house it is what
+each module says of itself. The tests hold them equal to their sources, so that nothing is told in
+two ways.
 """
 
+import ast
 import os
+import re
 import sys
 import textwrap
 from typing import Dict
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 README = os.path.join(TOP, "README.md")
+HOUSE = os.path.join(TOP, "docs", "house.md")
+
+#: A row of the house: a module and its sentence.
+ROW = re.compile(r"^\| `(\w+)\.py` \|.*\|$", re.MULTILINE)
 
 
 def parts() -> Dict[str, str]:
@@ -46,11 +53,23 @@ def filled(readme: str) -> str:
     return readme
 
 
+def furnished(house: str) -> str:
+    """The text of docs/house.md with the sentence of every module as the module has it."""
+    return ROW.sub(lambda row: "| `%s.py` | %s |" % (row.group(1), sentence(row.group(1))), house)
+
+
+def sentence(module: str) -> str:
+    """The first line of its docstring."""
+    with open(os.path.join(TOP, module + ".py"), encoding="utf-8") as file:
+        return (ast.get_docstring(ast.parse(file.read())) or "").partition("\n")[0]
+
+
 def main() -> None:
-    with open(README, encoding="utf-8") as file:
-        readme = file.read()
-    with open(README, "w", encoding="utf-8") as file:
-        file.write(filled(readme))
+    for path, fill in ((README, filled), (HOUSE, furnished)):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(fill(text))
 
 
 if __name__ == "__main__":

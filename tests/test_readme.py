@@ -1,4 +1,4 @@
-"""What README.md tells twice it tells alike."""
+"""What the documents tell twice they tell alike."""
 
 import os
 import re
@@ -18,6 +18,11 @@ def text_of(*path: str) -> str:
 def test_commands_and_keys_stand_in_the_readme_as_they_stand_in_the_code() -> None:
     current = text_of("README.md")
     assert readme.filled(current) == current, "make readme brings it up to date"
+
+
+def test_modules_stand_in_the_house_with_their_own_words() -> None:
+    current = text_of("docs", "house.md")
+    assert readme.furnished(current) == current, "make readme brings it up to date"
 
 
 def test_the_example_of_the_readme_is_the_demonstration() -> None:
