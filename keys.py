@@ -12,8 +12,8 @@ import checks
 import childchecks
 import records
 from records import REQUIRED, Derived, Fields, Key, Table, nothing
+from strategies import STRATEGIES
 
-STRATEGIES = ("round-robin", "least-connections", "ip-hash", "least-time")
 RESTARTS = ("always", "error", "never")
 PROXY_PROTOCOLS = ("v1", "v2")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -169,7 +169,7 @@ CLUSTER = Table(
         _key("instanceHost", checks.host(), "127.0.0.1", "address where the instances listen"),
         _key(
             "strategy",
-            checks.choice("strategy", STRATEGIES),
+            checks.choice("strategy", tuple(STRATEGIES)),
             "round-robin",
             "which instance gets the next client",
         ),

@@ -7,7 +7,8 @@ from typing import Any, Dict
 
 import pytest
 
-from exports import quoted, unit_name
+import arguments
+from exports import FORMATS, quoted, unit_name
 from running import PUPGEVENT, Running, run, server, sleeper
 
 
@@ -21,6 +22,10 @@ def unit(folder: Path, *processes: Any) -> str:
 def settings(text: str) -> Dict[str, str]:
     lines = (line for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_command_line_takes_each_format_that_can_be_written() -> None:
+    assert tuple(FORMATS) == arguments.FORMATS
 
 
 def test_the_command_is_absolute_and_so_is_the_file(tmp_path: Path) -> None:
