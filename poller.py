@@ -19,6 +19,9 @@ from gevent import get_hub
 #: EPOLLPRI is there because a read stops short at an urgent byte without being at the end.
 READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
 
+#: Nothing else was told than that data arrived.
+DATA = select.EPOLLIN
+
 #: There is room again, or the socket is dead and the next send will say so.
 WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 

@@ -217,6 +217,7 @@ def shrink_buffer(size: int) -> None:
     relay._BUFFER = bytearray(size)
     relay._VIEW = memoryview(relay._BUFFER)
     relay.BULK_BYTES = size // 4
+    relay.SIP_BYTES = min(relay.SIP_BYTES, size // 4)
     splicing.PIPE_BYTES = splicing._LEAST_BYTES = size
 
 
