@@ -24,6 +24,10 @@ Make = Callable[..., Running]
 
 CRASH = ["sh", "-c", "exit 3"]
 
+#: Does not leave before a test kills it.
+STUBBORN = sleeper("slow", cmd="trap '' TERM; while :; do sleep 1 & wait; done",
+                   terminateTimeout=600)
+
 
 # status
 
@@ -196,9 +200,8 @@ def test_an_unknown_name_gets_the_nearest_known(running: Make) -> None:
 def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_ports: Ports) -> None:
     """The first takes its time: the application does not leave before it is killed."""
     ports = free_ports(3)
-    slow = sleeper("slow", cmd="trap '' TERM; while :; do sleep 1 & wait; done",
-                   terminateTimeout=1.5)
-    app = running(slow, server("my-app", ports[:2], ports[2])).start()
+    app = running(STUBBORN, server("my-app", ports[:2], ports[2])).start()
+    stubborn = app.pids()["slow"]
     first = subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "slow"])
     eventually(lambda: app.states()["slow"] == "stopping")
     for words in (["reload"], ["start", "slow"], ["restart", "slow"]):
@@ -206,20 +209,24 @@ def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_port
         assert done.returncode == 1
         assert "a restart of slow is under way: try again when it is done" in done.stderr
     assert app.run("restart", "my-app").returncode == 0
-    assert first.wait(10) == 0
+    os.kill(stubborn, signal.SIGKILL)
+    assert first.wait(30) == 0
 
 
 def test_a_stop_wins_over_a_restart_under_way(running: Make) -> None:
-    slow = sleeper("slow", cmd="trap '' TERM; while :; do sleep 1 & wait; done",
-                   terminateTimeout=1.5)
-    app = running(slow, sleeper("job")).start()
+    app = running(STUBBORN, sleeper("job")).start()
+    stubborn = app.pids()["slow"]
     with subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "slow", "job"],
                           stderr=subprocess.PIPE) as first:
         eventually(lambda: app.states()["slow"] == "stopping")
         pid = app.pids()["job"]
-        done = app.run("stop", "slow")
-        assert (done.returncode, done.stdout) == (0, "stopped: slow\n")
-        assert first.wait(10) == 1
+        with subprocess.Popen([*PUPGEVENT, "stop", str(app.config), "slow"],
+                              stdout=subprocess.PIPE, universal_newlines=True) as second:
+            eventually(lambda: "control] stop slow, asked for by" in app.said())
+            os.kill(stubborn, signal.SIGKILL)
+            assert second.communicate(timeout=30)[0] == "stopped: slow\n"
+            assert second.returncode == 0
+        assert first.wait(30) == 1
         assert first.stderr
         assert first.stderr.read() == b"pupgevent: slow was stopped meanwhile\n"
     assert app.states() == {"slow": "stopped", "job": "running"}

@@ -8,14 +8,17 @@
 import os
 import subprocess
 import sys
-import time
 
 mode = sys.argv[1]
 listener = os.path.join(os.path.dirname(os.path.abspath(__file__)), "listener.py")
-grandchild = subprocess.Popen([sys.executable, listener], start_new_session=mode == "escape")
+grandchild = subprocess.Popen(
+    [sys.executable, listener], start_new_session=mode == "escape",
+    stdout=None if mode == "stay" else subprocess.PIPE,
+)  # fmt: skip
 print("grandchild %d" % grandchild.pid, flush=True)
-if mode == "stay":
+if grandchild.stdout is None:
     grandchild.wait()
 else:
-    time.sleep(0.1)
+    # Once it listens, or has failed to.
+    grandchild.stdout.readline()
     os._exit(3)
