@@ -75,12 +75,18 @@ class Connection:
 
     @property
     def half_closed(self) -> bool:
-        return self.client.finished or self.upstream.finished
+        """Nothing more comes from one side: it has finished, or has died with bytes held here."""
+        return self.client.finished or self.upstream.finished or self.torn
 
     @property
     def unused(self) -> bool:
         """Not a byte was read from either side: another instance would do as well."""
         return not (self.client.moved or self.upstream.moved or self.client.finished)
+
+    @property
+    def abandoned(self) -> bool:
+        """The client has died, with bytes that the instance does not take."""
+        return self.torn and self.client.blocked
 
     def hold(self) -> None:
         """Leave unread what the client says, so that another instance can still have it."""
@@ -265,9 +271,11 @@ class Connections:
                 connection.cut()
 
     def _is_over(self, connection: Connection) -> bool:
-        is_quiet = connection.idle >= IDLE_SWEEPS_OF_DRAIN and not connection.blocked
-        if is_quiet and connection.backend.draining and not connection.awaits_answer:
-            return not _has_unread(connection)
+        if connection.backend.draining and connection.idle >= IDLE_SWEEPS_OF_DRAIN:
+            if connection.abandoned:
+                return True
+            if not connection.blocked and not connection.awaits_answer:
+                return not _has_unread(connection)
         limits = self.limits
         limit = limits.half_closed if connection.half_closed else limits.open
         return bool(limit) and connection.idle * SWEEP_SECONDS >= limit

@@ -7,7 +7,7 @@ end reads what its peer sends and gives it to the other end:
                         |             |
     client  <---  End <==send==  End <--read--  instance
 
-The rules of one direction, all in `End`:
+The rules of one direction, in `End` and below it in `Side` (sides.py):
 
 * What was read is sent at once. What the other end would not take is kept (`blocked`), and until
   it is gone nothing more is read: so a stalled reader stops the reading from its peer, and memory
@@ -26,9 +26,9 @@ No greenlet, no timer, no log line and no closure per connection.
 
 import _socket
 import errno
-from typing import Any, Optional
 
-from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE, Poller
+from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
+from sides import Side
 from splicing import CHUNK, Pipe, at_urgent_byte, splice
 
 #: One buffer serves all connections, since nothing stays in it beyond one read and send. 256 KB
@@ -58,53 +58,12 @@ _VIEW = memoryview(_BUFFER)
 STREAM = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
-class End(_socket.socket):
-    """One socket of a connection, and the direction that is read from it.
+class End(Side):
+    """One socket of a connection, and the direction that is read from it."""
 
-    It is the C socket itself, not an object beside it: that saves a look-up per call and a
-    third of the memory.
-    """
-
-    __slots__ = (
-        "blocked", "connection", "finished", "full", "moved", "news", "other", "pending", "pipe",
-        "plain", "tells_room",
-    )  # fmt: skip
+    __slots__ = ()
 
     other: "End"
-    #: Whose end it is: a `Connection` (connections.py).
-    connection: Any
-    #: Bytes read from here since the connection began.
-    moved: int
-    #: How many of its first two reads are still to come.
-    news: int
-    #: True while bytes that were read here wait for room at the other end.
-    blocked: bool
-    #: Those bytes, when they are not in the pipe.
-    pending: "Optional[memoryview]"
-    #: The pipe of a direction that is being spliced.
-    pipe: "Optional[Pipe]"
-    #: End of stream was read here.
-    finished: bool
-    #: Reads in a row that filled the buffer.
-    full: int
-    #: Nothing is the matter: neither blocked nor finished, no bulk, and the first reads are over.
-    plain: bool
-    #: The poller tells of room to send here.
-    tells_room: bool
-
-    def join(self, other: "End", connection: Any, tells_room: bool) -> None:
-        """Begin: from now on this end's events move bytes to `other`."""
-        self.other = other
-        self.connection = connection
-        self.moved = 0
-        self.news = 2
-        self.blocked = False
-        self.pending = None
-        self.pipe = None
-        self.finished = False
-        self.full = 0
-        self.plain = False
-        self.tells_room = tells_room
 
     def on_event(self, mask: int) -> None:
         """The poller's call: room for the other direction first, then what has arrived."""
@@ -115,7 +74,7 @@ class End(_socket.socket):
             self.other.flush()
         if self.blocked or self.finished:
             if mask & ERROR:
-                self._is_it_dead()
+                self._died()
         elif mask & READABLE:
             self.read(mask & MORE_THAN_DATA)
 
@@ -207,34 +166,6 @@ class End(_socket.socket):
         if not isinstance(error, BlockingIOError):
             self._broke()
 
-    def _block(self, pending: "Optional[memoryview]") -> None:
-        """Keep what the other end does not take, and wait for its room."""
-        self.pending = pending
-        self.blocked = True
-        self.plain = False
-        other = self.other
-        if not other.tells_room:
-            other.tells_room = True
-            self.connection.home.poller.want_room(other.fileno())
-
-    def _is_it_dead(self) -> None:
-        """An error where nothing is read any more would go unnoticed. (Where reading has only
-        paused, it is found when that goes on, behind what had arrived before.)"""
-        is_open = self.fileno() >= 0
-        if self.finished and is_open and self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
-            self.connection.reset()
-
-    def part(self, poller: Poller) -> None:
-        """Close this side; whoever is still in the middle of a call finds it finished."""
-        if self.pipe is not None:
-            self.return_pipe()
-        self.finished = True
-        self.blocked = False
-        self.plain = False
-        self.pending = None
-        poller.forget(self.fileno())
-        self.close()
-
     def flush(self) -> None:
         """The other end has room again: send what waits, then go on reading."""
         if self.pending is not None:
@@ -258,55 +189,6 @@ class End(_socket.socket):
             self.pending = None
             self.blocked = False
 
-    def _end_of_stream(self) -> None:
-        """No byte is left before it: who is blocked does not read."""
-        connection = self.connection
-        self.finished = True
-        self.plain = False
-        self.return_pipe()
-        if not self.moved and self is connection.upstream and connection.unused:
-            connection.home.doubt(connection)
-        else:
-            self.pass_end_on()
-
-    def pass_end_on(self) -> None:
-        """Tell the other side that nothing more comes from here."""
-        connection = self.connection
-        if connection.torn:
-            connection.reset()
-        elif self.other.finished and not self.other.blocked:
-            connection.close()
-        else:
-            try:
-                self.other.shutdown(_socket.SHUT_WR)
-            except OSError:
-                self._reader_is_gone()
-
-    def _broke(self) -> None:
-        """Reading failed: this side was reset, or could not be reached any more."""
-        connection = self.connection
-        if self is connection.upstream and connection.unused:
-            connection.torn = True
-            self.finished = True
-            self.plain = False
-            connection.home.doubt(connection)
-        else:
-            connection.reset()
-
-    def _reader_is_gone(self) -> None:
-        """A send to the other side failed: its socket is dead. What it had said before is still
-        in its receive buffer (an early answer to an upload, say) and is delivered first."""
-        self.connection.torn = True
-        self.finished = True
-        self.plain = False
-        self.blocked = False
-        self.pending = None
-        self.return_pipe()
-        if self.other.finished and not self.other.blocked:
-            self.connection.reset()
-        elif not self.other.blocked:
-            self.other.read(True)
-
     # Bulk
 
     def _turns_to_bulk(self) -> bool:
@@ -319,13 +201,6 @@ class End(_socket.socket):
             return False
         self._splice(self.pipe)
         return True
-
-    def return_pipe(self) -> None:
-        """Leave bulk: the next bytes go through the buffer again."""
-        self.full = 0
-        if self.pipe is not None:
-            self.connection.home.pipes.give_back(self.pipe)
-            self.pipe = None
 
     def _splice(self, pipe: Pipe) -> None:
         """As `read`, without the bytes coming by. The pipe is empty: EAGAIN means the source is."""

@@ -136,6 +136,22 @@ def test_the_time_of_a_half_closed_connection_begins_with_the_half_close(
     client.hears(b"goodbye").hears_the_end()
 
 
+@pytest.mark.parametrize("gone", ["client", "server"])
+def test_a_reset_behind_bytes_that_nobody_takes_has_the_time_of_a_half_close(
+    stage_with: StageWith, gone: str
+) -> None:
+    stage = stage_with(half_close_timeout=2 * SECOND)
+    one, other = stage.meet()[:: 1 if gone == "client" else -1]
+    one.pushes_until_it_stalls()
+    began = time.monotonic()
+    one.resets()
+    stage.counts(open=0)
+    assert SECOND < time.monotonic() - began < 5 * SECOND + SLACK
+    with pytest.raises(ConnectionResetError):
+        while other.takes(1 << 20):
+            pass
+
+
 def test_bytes_keep_a_half_closed_connection(stage_with: StageWith) -> None:
     stage = stage_with(half_close_timeout=SECOND)
     client, server = stage.meet()
@@ -206,6 +222,16 @@ def test_draining_lets_a_client_have_the_answer_that_it_waits_for(stage: Stage) 
     assert seconds_until_the_end(client) < 3 * SECOND + SLACK
     server.hears_the_end()
     stage.proxy.answer(drained)
+
+
+def test_draining_does_not_wait_for_a_client_that_is_dead(stage: Stage) -> None:
+    client, _ = stage.meet()
+    client.pushes_until_it_stalls()
+    client.resets()
+    ticket = stage.proxy.start("drain", stage.only.name, 30)
+    began = time.monotonic()
+    stage.proxy.answer(ticket)
+    assert time.monotonic() - began < 5 * SECOND + SLACK
 
 
 def test_draining_waits_no_longer_than_it_is_told(stage: Stage) -> None:
