@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+from time import monotonic
 from typing import Callable, List, Optional
 
 from descriptors import ceiling
@@ -42,6 +43,9 @@ SPARE_PIPES = 16
 #: they leave a user a quarter of his 64 MB, for the output of his children. Who finds none left
 #: goes on through the buffer.
 MOST_PIPES = 48
+
+#: Seconds until more pipes are asked for when the system had no more.
+_SHORTAGE = 60.0
 
 
 def _from_os() -> "Optional[Callable[[int, int, int], int]]":
@@ -120,10 +124,12 @@ class Pipe:
 class Pipes:
     """The pipes of the process, lent and given back."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: "Callable[[], float]" = monotonic) -> None:
+        self._clock = clock
         self._spare: List[Pipe] = []
         self._lent = 0
         self._most = MOST_PIPES
+        self._short_until = 0.0
         self._refused = False
 
     @property
@@ -132,16 +138,23 @@ class Pipes:
 
     def borrow(self) -> "Optional[Pipe]":
         """An empty pipe, or None when splicing is not possible (any more) or too much is lent."""
-        if self._refused or self._lent >= self._most:
+        if self._refused or (self._lent >= self._most and not self._shortage_is_over()):
             return None
         try:
             pipe = self._spare.pop() if self._spare else Pipe()
         except OSError:
             # No more than there are: asking anew for every buffer of bulk would cost too much.
-            self._most = max(self._lent, 1)
+            self._most = self._lent
+            self._short_until = self._clock() + _SHORTAGE
             return None
         self._lent += 1
         return pipe
+
+    def _shortage_is_over(self) -> bool:
+        if self._most == MOST_PIPES or self._clock() < self._short_until:
+            return False
+        self._most = MOST_PIPES
+        return self._lent < self._most
 
     def give_back(self, pipe: Pipe) -> None:
         """Take a pipe back; one that still holds bytes of a broken transfer is thrown away."""

@@ -201,6 +201,22 @@ def test_without_descriptors_none_is_lent_and_none_is_lost(pipes: Pipes) -> None
         assert descriptors_without_listing() == before
 
 
+def test_after_a_shortage_more_are_asked_for_in_time() -> None:
+    now = [1000.0]
+    pipes = Pipes(lambda: now[0])
+    (pipe,) = borrow(pipes, 1)
+    with limit_of_descriptors(descriptors()):
+        assert pipes.borrow() is None
+    now[0] += 30
+    assert pipes.borrow() is None
+    now[0] += 31
+    borrowed = borrow(pipes, MOST_PIPES - 1)
+    assert pipes.borrow() is None
+    for each in [pipe, *borrowed]:
+        pipes.give_back(each)
+    pipes.close()
+
+
 @contextmanager
 def limit_of_descriptors(count: int) -> "Iterator[None]":
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
