@@ -8,6 +8,7 @@ hold for those who wait already.
 """
 
 import _socket
+import itertools
 from collections import OrderedDict
 from typing import Any, Iterator, Optional
 
@@ -81,9 +82,9 @@ class Line(OrderedDict):  # type: ignore[type-arg]
 
     def put_back(self, waiting: Any) -> None:
         """To its place: behind those who came before it, before those who came after it."""
-        later = [each for each in self if each.since > waiting.since]
+        later = list(itertools.takewhile(lambda each: each.since > waiting.since, reversed(self)))
         self.add(waiting)
-        for each in later:
+        for each in reversed(later):
             self.move_to_end(each)
 
     def remove(self, waiting: Any) -> None:
