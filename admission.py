@@ -14,16 +14,17 @@ of `admit`: a non-blocking connect there has succeeded or failed by the time it 
 import _socket
 import errno
 import os
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from gevent import get_hub
 
+import dialing
 from backends import Backend
 from connections import Connections
-from descriptors import SHORTAGES
+from descriptors import last_ceiling
+from dialing import CONNECTED, OUR_SHORTAGES, UNDER_WAY
 from poller import Poller
 from pool import Pool
-from reaching import met_itself
 from relay import STREAM, End
 from strategies import Strategy
 from waiting import Attempt, Line, Visitor
@@ -33,14 +34,6 @@ _LOOK_EVERY = 0.05
 
 #: Seconds between two warnings of the same shortage.
 _WARN_EVERY = 60.0
-
-#: One that is reset already was connected: the instance took it. The relay finds out.
-_CONNECTED = (0, errno.EISCONN, errno.ECONNRESET)
-_UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
-
-#: Ours, not the backend's: the client waits in line and is tried again. EADDRNOTAVAIL is a lack
-#: of local ports (connect(2)).
-_OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 
 class Patience(NamedTuple):
@@ -77,6 +70,7 @@ class Admission:
         self._loop = get_hub().loop
         self._looker = self._loop.timer(_LOOK_EVERY, _LOOK_EVERY)
         self._serving = False
+        self._ceiling = last_ceiling()
 
     def begin(self, pool: Pool) -> None:
         """Meet the pool; the two know each other, so one is told after both are made."""
@@ -123,12 +117,12 @@ class Admission:
 
     def progressed(self, attempt: Attempt) -> None:
         """Something happened to a connect under way."""
-        code = self._ask(attempt.upstream, attempt.backend)
-        if code in _CONNECTED:
+        code = dialing.ask(attempt.upstream, attempt.backend)
+        if code in CONNECTED:
             self._attempts.remove(attempt)
             visitor = attempt.visitor
             self._relay(visitor.client, attempt.upstream, attempt.backend, visitor, attempt.since)
-        elif code not in _UNDER_WAY:
+        elif code not in UNDER_WAY:
             self._failed(attempt, code)
 
     def close(self) -> None:
@@ -145,20 +139,19 @@ class Admission:
     def _place(self, client: End, key: str, visitor: "Optional[Visitor]") -> bool:
         """Connect the client to a backend, or begin to; false when none can take it now."""
         pool = self._pool
-        while pool.available:
-            backend = self.strategy.choose(pool.available, key)
-            try:
-                upstream = End(backend.family, STREAM, 0)
-            except OSError as error:
-                self._warn(error.errno or 0)
+        choice = pool.available
+        while choice:
+            backend = self.strategy.choose(choice, key)
+            upstream = self._new_end(backend)
+            if upstream is None:
                 return False
             pool.take(backend)
             began = self._clock()
-            code = self._connect(upstream, backend)
-            if code in _CONNECTED:
+            code = dialing.begin(upstream, backend)
+            if code in CONNECTED:
                 self._relay(client, upstream, backend, visitor, began)
                 return True
-            if code in _UNDER_WAY:
+            if code in UNDER_WAY:
                 try:
                     self._await(visitor or self._visit(client, key), upstream, backend, began)
                 except OSError:
@@ -168,22 +161,29 @@ class Admission:
                 return True
             upstream.close()
             pool.release(backend)
-            if not self._blame(backend, code):
-                return False
+            choice = self._others(choice, backend, code, began)
         return False
 
-    def _connect(self, upstream: End, backend: Backend) -> int:
-        """Begin to connect; returns an errno value, 0 when it is done already."""
-        code = upstream.connect_ex(backend.address)
-        return self._ask(upstream, backend) if code == errno.EINPROGRESS else code
+    def _new_end(self, backend: Backend) -> "Optional[End]":
+        """A socket to that backend; None, with a warning, when there is none to be had."""
+        try:
+            upstream = dialing.new_end(backend, self._ceiling)
+        except OSError as error:
+            self._warn(error.errno or 0)
+            return None
+        if upstream is None:
+            self._warn(errno.EMFILE)
+        return upstream
 
-    @staticmethod
-    def _ask(upstream: End, backend: Backend) -> int:
-        """How a connect stands: calling connect again tells (connect(2), EALREADY, EISCONN)."""
-        code = upstream.connect_ex(backend.address)
-        if backend.meets_itself and code in _CONNECTED and met_itself(upstream):
-            return errno.ECONNREFUSED
-        return code
+    def _others(
+        self, choice: "Tuple[Backend, ...]", backend: Backend, code: int, began: float
+    ) -> "Tuple[Backend, ...]":
+        """Whom to try instead of one that a connect has failed to."""
+        if self._blame(backend, code, began):
+            return self._pool.available
+        if code == errno.EADDRNOTAVAIL:
+            return tuple(each for each in choice if each is not backend)
+        return ()
 
     def _relay(
         self,
@@ -261,7 +261,7 @@ class Admission:
 
     def _failed(self, attempt: Attempt, code: int) -> None:
         self._end(attempt).close()
-        self._blame(attempt.backend, code)
+        self._blame(attempt.backend, code, attempt.since)
         self._go_on(attempt.visitor)
 
     def _go_on(self, visitor: Visitor) -> None:
@@ -291,13 +291,13 @@ class Admission:
             self.turned_away += 1
             self.left(self.queue.last())
 
-    def _blame(self, backend: Backend, code: int) -> bool:
-        """Say whose fault a failed connect is; true when another backend can be tried."""
-        if code in _OUR_SHORTAGES:
+    def _blame(self, backend: Backend, code: int, began: float) -> bool:
+        """Say whose fault a failed connect is; true when it is the backend's."""
+        if code in OUR_SHORTAGES:
             self._warn(code)
             return False
         backend.retries += 1
-        self._pool.failed(backend, os.strerror(code).lower())
+        self._pool.failed(backend, os.strerror(code).lower(), began)
         return True
 
     def _warn(self, code: int) -> None:

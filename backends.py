@@ -11,8 +11,8 @@ from reaching import can_meet_itself
 #: Weight of the newest sample in a smoothed time: about the last ten count.
 _NEWEST = 0.2
 
-#: What is left of a smoothed time for each second without a sample. A backend that was slow once
-#: and is shunned for it gets another chance in some ten seconds.
+#: What is left of a smoothed time for each second without a sample, down to what is usual. One
+#: that was slow once and is shunned for it gets another chance in some ten seconds.
 _FADING = 0.9
 
 #: No process is there, or none that accepts yet.
@@ -88,10 +88,11 @@ class Backend:
         self.first_byte = _smooth(self.first_byte, seconds)
         self.sampled = True
 
-    def fade(self) -> None:
-        """Once a second: let an old measurement lose its weight."""
-        if not self.sampled and self.first_byte is not None:
-            self.first_byte *= _FADING
+    def fade(self, usual: float) -> None:
+        """Once a second: let an old measurement lose its weight, down to what is usual among the
+        others. Below that, one that never answers would look better than all who do."""
+        if not self.sampled and self.first_byte is not None and self.first_byte > usual:
+            self.first_byte = max(usual, self.first_byte * _FADING)
         self.sampled = False
 
     def when_empty(self) -> Event:

@@ -163,8 +163,7 @@ class Balancer:
     def _sweep(self) -> None:
         try:
             self._connections.sweep()
-            for backend in self._pool:
-                backend.fade()
+            self._pool.fade()
         except Exception as error:
             self._log("the sweep met a bug: %r" % error)
 

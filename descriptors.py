@@ -1,14 +1,16 @@
 """File descriptors: how many there may be, and how many are left alone.
 
 The kernel gives out the lowest free number, so a new descriptor's number tells how full the table
-is. Clients stop at `ceiling()`; what lies above is for restarting instances, logs and control.
+is. Clients stop at `ceiling()`, connections to instances at `last_ceiling()`; what lies above is
+for restarting instances, logs and control.
 """
 
 import errno
 import resource
 
-#: Descriptors that no client may take: a restart of an instance needs about ten.
-_RESERVE = 128
+#: Descriptors that no client may take, and of these those that no connection to an instance may
+#: take either: a restart of an instance needs about ten.
+_RESERVE, _LAST_RESERVE = 128, 64
 
 #: errno values that mean "not now, and nobody's fault but ours".
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -27,7 +29,18 @@ def raise_limit() -> int:
 
 def ceiling() -> int:
     """The first descriptor number that is kept from clients."""
+    return _less(_RESERVE, 4)
+
+
+def last_ceiling() -> int:
+    """The first that is kept from connections to instances, too. Above the other one, so that who
+    was let in gets through."""
+    return _less(_LAST_RESERVE, 8)
+
+
+def _less(reserve: int, part: int) -> int:
+    """The limit without a reserve, which is at most such a part of it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return 1 << 30
-    return limit - min(_RESERVE, limit // 4)
+    return limit - min(reserve, limit // part)

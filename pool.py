@@ -71,6 +71,14 @@ class Pool:
             backend.become(ABSENT, "removed")
             self._refresh()
 
+    def fade(self) -> None:
+        """Once a second: old measurements approach what is measured elsewhere."""
+        times = {each: each.first_byte for each in self if each.first_byte is not None}
+        for backend in self:
+            others = [time for each, time in times.items() if each is not backend]
+            if others:
+                backend.fade(sum(others) / len(others))
+
     def limit(self, max_connections: int) -> None:
         """Another number of connections per backend; 0 is no limit."""
         self._limit = max_connections
@@ -96,10 +104,11 @@ class Pool:
         if self._limit and backend.open == self._limit - 1:
             self._refresh()
 
-    def failed(self, backend: Backend, reason: str) -> None:
-        """It did not take a connection though it should: no clients until a probe succeeds."""
+    def failed(self, backend: Backend, reason: str, began: float) -> None:
+        """It did not take a connection though it should: no clients until a probe succeeds. An
+        attempt that `began` before it last came up says nothing about now."""
         backend.connect_errors += 1
-        if backend.state == UP:
+        if backend.state == UP and began >= backend.changed_at:
             backend.become(DOWN, reason)
             self._refresh()
             gevent.spawn(self._probe, backend, backend.changed_at)

@@ -2,7 +2,7 @@
 
 import time
 from select import select
-from typing import Callable, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
@@ -130,6 +130,26 @@ def test_a_probe_of_one_that_does_not_answer_does_not_bring_it_up(stage_with: St
     assert clogged.state() == "down"
     clogged.unclogs()
     eventually(lambda: clogged.state() == "up", "it answers again")
+
+
+def test_an_attempt_from_before_it_came_up_says_nothing_about_it_now(
+    stage_with: StageWith
+) -> None:
+    stage = stage_with(connect_timeout=1.0)
+    stage.listens()
+    (clogged,) = stage.instances(1)
+    clogged.clogs()
+    client = stage.client()
+    are_connecting(stage, 1)
+    clogged.goes_down()
+    clogged.comes_up()
+
+    def failed_once() -> "Optional[Dict[str, Any]]":
+        status = clogged.status()
+        return status if status["connect_errors"] == 1 else None
+
+    assert eventually(failed_once, "the old attempt fails")["state"] == "up"
+    client.leaves()
 
 
 def test_a_connect_that_takes_its_time_is_waited_for(stage: Stage) -> None:

@@ -22,6 +22,8 @@ pytest_plugins = ["stages"]
 DESCRIPTORS = 64
 #: Kept for others than clients, then (descriptors.py).
 RESERVE = DESCRIPTORS // 4
+#: And that for others than connections.
+LAST_RESERVE = DESCRIPTORS // 8
 
 
 @pytest.fixture
@@ -86,6 +88,21 @@ def test_descriptors_are_left_for_other_things(poor: Stage) -> None:
     # The last client and its instance's side lie above the ceiling.
     assert poor.proxy.call("spare_descriptors") >= RESERVE - 4
     assert len(clients) == 60
+
+
+def test_clients_that_have_waited_leave_descriptors_for_restarts(poor: Stage) -> None:
+    """Each of them takes a second one when its instance comes back, all at the same time."""
+    poor.only.goes_down()
+    clients = crowd(poor, 40)
+    poor.counts(queue=40)
+    poor.only.comes_up()
+    eventually(lambda: poor.status()["open"] > 0, "the first of them get through")
+    eventually(poor.log, "the others have to wait")
+    assert poor.proxy.call("spare_descriptors") >= LAST_RESERVE
+    for number, client in enumerate(clients):
+        server = poor.only.accepts()
+        server.says(server.takes(3)).leaves()
+        client.hears(b"%3d" % number).leaves()
 
 
 def test_a_pause_costs_no_cpu(poor: Stage) -> None:
@@ -266,6 +283,22 @@ def test_clients_beyond_the_local_ports_wait_for_them(far: FarStage) -> None:
     for client in late:
         client.hears(b"y")
     assert far.log() == ["clients have to wait: cannot assign requested address"]
+
+
+def test_local_ports_that_lack_towards_one_instance_keep_nobody_from_another(
+    far: FarStage
+) -> None:
+    full, other = far.instance().comes_up(), far.instance().comes_up()
+    taken = [
+        far.elsewhere.do(lambda: far.keep(socket.create_connection(full.address)))
+        for _ in range(FIRST, LAST + 1)
+    ]
+    clients = [far.client().says(b"x") for _ in taken]
+    for client in clients:
+        other.accepts().hears(b"x").says(b"y")
+        client.hears(b"y")
+    far.counts(queue=0, open=len(clients), connect_errors=0, turned_away=0)
+    assert full.state() == "up"
 
 
 def test_where_nobody_listens_it_does_not_take_itself_for_the_instance(far: FarStage) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Counter, Dict, List, Optional, Sequence, Set, Tuple
 import pytest
 from hypothesis import assume, given, strategies as st
 
+from pool import Pool
 from strategies import STRATEGIES, Strategy
 
 CLIENT = "192.0.2.1"
@@ -196,6 +197,40 @@ def test_least_time_gives_a_new_one_its_share_and_not_everything() -> None:
     for _ in range(40):
         strategy.choose(backends, CLIENT).open += 1
     assert [backend.open for backend in backends] == [10, 10, 10, 10]
+
+
+def test_least_time_is_not_drawn_to_one_that_never_answers() -> None:
+    """Nothing new is heard of it, and what is old fades: only to what is usual."""
+    pool = Pool(0, lambda: None, lambda text: None)
+    strategy = STRATEGIES["least-time"]()
+    for number in range(4):
+        pool.up("web-%d" % number, "127.0.0.1", 8000 + number)
+    healthy, hung = pool.available[:3], pool.available[3]
+    for backend in pool.available:
+        backend.first_byte_after(0.01)
+    for _ in range(200):
+        for _ in range(100):
+            chosen = strategy.choose(pool.available, "")
+            chosen.take()
+            if chosen is not hung:
+                chosen.first_byte_after(0.01)
+                chosen.release()
+        pool.fade()
+    assert hung.open <= 2
+    assert all(backend.first_byte == pytest.approx(0.01) for backend in healthy)
+
+
+def test_least_time_gives_one_that_was_slow_another_chance_and_not_everything() -> None:
+    pool = Pool(0, lambda: None, lambda text: None)
+    for name in ("slow", "quick"):
+        pool.up(name, "127.0.0.1", 8000)
+    slow, quick = pool.available
+    slow.first_byte_after(2.0)
+    quick.first_byte_after(0.01)
+    for _ in range(100):
+        quick.first_byte_after(0.01)
+        pool.fade()
+    assert slow.first_byte == pytest.approx(quick.first_byte)
 
 
 # ip-hash
