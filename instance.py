@@ -130,6 +130,7 @@ class Instance:
             self._process, self._seat = process, seat
         elif same_child((self._process, self._seat), self._next):
             self._process = self._run.process = process
+            self._bell.ring()
 
     def close(self) -> None:
         """It has settled, and will not be needed again."""

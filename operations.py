@@ -61,15 +61,16 @@ class Operations:
 
     def stop(self, words: Sequence[str], say: Say) -> str:
         chosen = choose(self._runtime, words)
-        with self._alone(chosen.processes, "a stop", say, takes=True):
-            self._runtime.supervisor.stop(_names(chosen.instances))
+        names = _names(chosen.instances)
+        with self._alone(chosen.processes, "a stop", say, stops=names):
+            self._runtime.supervisor.stop(names)
         return _about("stopped", chosen.instances)
 
     def restart(self, words: Sequence[str], say: Say) -> str:
         chosen = self._due(words)
         ids = {each.process_id for each in chosen}
         with self._alone(ids, "a restart", say, yields=True) as claim:
-            failures = roll(self._runtime.supervisor, list(map(as_it_is, chosen)), claim.keeps)
+            failures = roll(self._runtime.supervisor, list(map(as_it_is, chosen)), claim)
             claim.check()
             _raise_for(failures)
         return _about("restarted", chosen)
@@ -84,7 +85,7 @@ class Operations:
     def reload(self, say: Say) -> str:
         ids = self._runtime.supervisor.processes
         with self._alone(ids, "a reload", say) as claim, self._around_reload():
-            return reload.reload(self._runtime, say, lambda new: self._claims.add(claim, new))
+            return reload.reload(self._runtime, say, claim, self._claims.add)
 
     def wait_free(self) -> None:
         """Until no operation is under way."""
@@ -93,7 +94,7 @@ class Operations:
     # How
 
     @contextlib.contextmanager
-    def _alone(self, ids: "Any", what: str, say: Say, **kind: bool) -> "Iterator[Claim]":
+    def _alone(self, ids: "Any", what: str, say: Say, **kind: Any) -> "Iterator[Claim]":
         """Hold the processes, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
@@ -176,7 +177,7 @@ def choose(runtime: Runtime, words: "Sequence[str]") -> Chosen:
         elif word in supervisor.instances:
             some = [supervisor.instances[word]]
         else:
-            known = [*supervisor.processes, *supervisor.instances, ALL]
+            known = list(dict.fromkeys([*supervisor.processes, *supervisor.instances, ALL]))
             raise unknown("process or instance", word, known)
         found.update((each.name, each) for each in some)
     instances = list(found.values())

@@ -23,7 +23,7 @@ import gevent
 import configuration
 from configuration import Configuration
 from errors import ConfigurationError, PupgeventError
-from rollout import Turn, roll, seat_of, should_run, start_fresh
+from rollout import Claim, Turn, roll, seat_of, should_run, start_fresh
 from runtime import Runtime, settings_of
 from world import keeping_child, same_child, seats
 
@@ -47,10 +47,12 @@ class Done(NamedTuple):
         return "reloaded: " + ("; ".join(parts) or "nothing differs")
 
 
-def reload(runtime: Runtime, say: Say, claim: "Callable[[Iterable[str]], Any]") -> str:
+def reload(
+    runtime: Runtime, say: Say, claim: Claim, hold: "Callable[[Claim, Iterable[str]], Any]"
+) -> str:
     """Blocks until it is done; raises ConfigurationError when the file is bad, which changes
-    nothing, and PupgeventError when something did not come up. `claim` is told the ids of the
-    processes that it is about, once they are known."""
+    nothing, and PupgeventError when something did not come up. `hold(claim, ids)` is called with
+    the processes that it is about, once they are known."""
     path = runtime.configuration.path
     new = gevent.get_hub().threadpool.apply(_load, (path,))
     if isinstance(new, ConfigurationError):
@@ -60,8 +62,8 @@ def reload(runtime: Runtime, say: Say, claim: "Callable[[Iterable[str]], Any]") 
             path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
     # Much may have happened while the file was read.
     runtime.refuse_when_closing()
-    claim(process.id for process in new.processes)
-    return _Reload(runtime, new, say).apply()
+    hold(claim, (process.id for process in new.processes))
+    return _Reload(runtime, new, say).apply(claim)
 
 
 def _load(path: str) -> "Union[Configuration, ConfigurationError]":
@@ -87,13 +89,13 @@ class _Reload:
         }
         self._done = Done([], [], [], [])
 
-    def apply(self) -> str:
+    def apply(self, claim: Claim) -> str:
         self._tell_what_stays()
         self._runtime.move_ports(self._new.processes)
         self._set()
         self._remove()
         turns, failures = start_fresh(self._supervisor, self._turns())
-        failures += roll(self._supervisor, turns)
+        failures += roll(self._supervisor, turns, claim)
         if failures:
             raise PupgeventError("; ".join(failures))
         return str(self._done)
@@ -116,7 +118,7 @@ class _Reload:
             if process_id in runtime.balancers and process.cluster is not None:
                 runtime.balancers[process_id].apply(settings_of(process))
             if process_id not in processes:
-                self._supervisor.add_process(process)
+                self._supervisor.know(process)
             elif processes[process_id] != process:
                 self._done.settings.append(process_id)
             # Once more in the order of the file, which is the order of `status`.
@@ -124,8 +126,9 @@ class _Reload:
             processes[process_id] = process
 
     def _remove(self) -> None:
-        wanted = {seat.name for process in self._after.values() for seat in seats(process)}
-        surplus = [each for each in self._runtime.instances() if each.name not in wanted]
+        wanted = {(each.id, seat.name) for each in self._after.values() for seat in seats(each)}
+        surplus = [each for each in self._runtime.instances()
+                   if (each.process_id, each.name) not in wanted]
         self._done.removed.extend(each.name for each in surplus)
         self._supervisor.remove(surplus)
         for process_id in self._gone:

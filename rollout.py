@@ -6,11 +6,11 @@ not come up leaves the rest as they were, also for the restarts of their own.
 
 Two changes of the same process at the same time would undo each other's work: `Claims` refuses
 the second, unless that is a stop. A stop does not wait for a start or a restart, and takes the
-process from it.
+process from it: what the other one has begun with is brought to its end, and nothing else.
 """
 
 import contextlib
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from gevent.event import Event
 
@@ -42,7 +42,9 @@ class Claim:
         self.what = what
         #: A stop may take processes from it.
         self.yields = yields
+        #: The ids of these, and the names of the instances that were stopped.
         self.lost: Set[str] = set()
+        self.stopped: Set[str] = set()
 
     def keeps(self, process_id: str) -> bool:
         return process_id not in self.lost
@@ -50,7 +52,9 @@ class Claim:
     def check(self) -> None:
         """Raises PupgeventError where a stop has come between."""
         if self.lost:
-            raise PupgeventError("%s was stopped meanwhile" % ", ".join(sorted(self.lost)))
+            names = sorted(self.stopped)
+            verb = "was" if len(names) == 1 else "were"
+            raise PupgeventError("%s %s stopped meanwhile" % (", ".join(names), verb))
 
 
 class Claims:
@@ -68,14 +72,15 @@ class Claims:
 
     @contextlib.contextmanager
     def hold(
-        self, ids: Iterable[str], what: str, *, yields: bool = False, takes: bool = False
+        self, ids: Iterable[str], what: str, *, yields: bool = False, stops: Iterable[str] = ()
     ) -> Iterator[Claim]:
         """Change these processes alone. Raises Busy where somebody else does.
 
-        One that `takes` gets them from those that `yields` all the same: they have lost them.
+        One that `stops` instances, by name, gets their processes from those that `yields` all the
+        same: they have lost them.
         """
         claim = Claim(what, yields)
-        self.add(claim, ids, takes)
+        self.add(claim, ids, stops)
         try:
             yield claim
         finally:
@@ -83,17 +88,18 @@ class Claims:
             if not self._held:
                 self._free.set()
 
-    def add(self, claim: Claim, ids: Iterable[str], takes: bool = False) -> None:
+    def add(self, claim: Claim, ids: Iterable[str], stops: Iterable[str] = ()) -> None:
         """Hold these as well; raises Busy."""
         wanted = sorted(set(ids))
         others = [(each, self._held[each]) for each in wanted
                   if self._held.get(each, claim) is not claim]
         for process_id, other in others:
-            if not (takes and other.yields):
+            if not (stops and other.yields):
                 raise Busy("%s of %s is under way: try again when it is done" % (
                     other.what, process_id))
         for process_id, other in others:
             other.lost.add(process_id)
+            other.stopped.update(stops)
         self._held.update(dict.fromkeys(wanted, claim))
         if self._held:
             self._free.clear()
@@ -114,25 +120,37 @@ def should_run(instance: Instance) -> bool:
     return instance.wanted or instance.state in FAILED
 
 
-def roll(
-    supervisor: Supervisor, turns: Iterable[Turn], keeps: Callable[[str], bool] = bool
-) -> List[str]:
+def roll(supervisor: Supervisor, turns: Iterable[Turn], claim: Claim) -> List[str]:
     """Take each turn when the one before runs; blocks until that is done.
 
     Of a process one of whose instances does not come up the turns that are left are not taken,
-    nor are those of one that `keeps(id)` says is no longer ours. Returns a line for each that did
-    not come up.
+    nor are those of one that the claim no longer keeps. Returns a line for each that did not come
+    up.
     """
     pending = list(turns)
     failed = []
+    made_room: Dict[str, Turn] = {}
     while pending:
-        turn = _next(supervisor, pending)
+        turn = _next(supervisor, pending, made_room)
         pending.remove(turn)
-        failure = _take(supervisor, turn, keeps)
+        made_room.pop(turn.seat.name, None)
+        failure = _take(supervisor, turn, claim)
         if failure is not None:
             failed.append(failure)
             pending = [each for each in pending if each.process.id != turn.process.id]
-    return failed
+    return failed + _bring_back(supervisor, made_room.values())
+
+
+def _bring_back(supervisor: Supervisor, turns: Iterable[Turn]) -> List[str]:
+    """Start those that had made room for a roll-out which then did not get to them: as they were,
+    or from their new values where somebody is in their place by now."""
+    names = []
+    for turn in turns:
+        instance = supervisor.instances[turn.seat.name]
+        if _holder(supervisor, as_it_is(instance)) is not None:
+            instance.replace(turn.process, turn.seat)
+        names.append(instance.name)
+    return list(map(str, supervisor.start(names)))
 
 
 def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Turn], List[str]]":
@@ -157,7 +175,7 @@ def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Tu
     return [turn for turn in left if turn.process.id not in failed], list(map(str, failures))
 
 
-def _next(supervisor: Supervisor, pending: List[Turn]) -> Turn:
+def _next(supervisor: Supervisor, pending: List[Turn], made_room: Dict[str, Turn]) -> Turn:
     """One whose port is free, so that of two instances no one waits for the other's."""
     for turn in pending:
         if _holder(supervisor, turn) is None:
@@ -166,13 +184,11 @@ def _next(supervisor: Supervisor, pending: List[Turn]) -> Turn:
     # that makes room beforehand breaks it.
     turn = pending[0]
     holder = _holder(supervisor, turn)
-    if holder is not None and holder.name in _names(pending):
+    by_name = {each.seat.name: each for each in pending}
+    if holder is not None and holder.name in by_name:
+        made_room[holder.name] = by_name[holder.name]
         supervisor.stop([holder.name])
     return turn
-
-
-def _names(turns: Iterable[Turn]) -> Set[str]:
-    return {turn.seat.name for turn in turns}
 
 
 def _holder(supervisor: Supervisor, turn: Turn) -> Optional[Instance]:
@@ -184,15 +200,17 @@ def _holder(supervisor: Supervisor, turn: Turn) -> Optional[Instance]:
     return None
 
 
-def _take(supervisor: Supervisor, turn: Turn, keeps: Callable[[str], bool]) -> Optional[str]:
+def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:
     instance = supervisor.instances.get(turn.seat.name)
     if instance is None:
         supervisor.add(turn.process, turn.seat)
     else:
-        if keeps(turn.process.id):
-            supervisor.stop([instance.name])
-        if not keeps(turn.process.id):
-            return "%s was stopped" % turn.seat.name
+        if not claim.keeps(turn.process.id):
+            return "%s is left as it is" % instance.name
+        supervisor.stop([instance.name])
+        if instance.name in claim.stopped:
+            return "%s was stopped" % instance.name
+        # Also when another instance of its process was stopped: nobody has stopped this one.
         instance.replace(turn.process, turn.seat)
     failures = supervisor.start([turn.seat.name])
     return str(failures[0]) if failures else None

@@ -5,6 +5,7 @@ ready, serve, stop, bury. Whatever may cut a step short (the child's death, an o
 order to kill) rings one bell, and each wait of a run is a wait for that bell.
 """
 
+import functools
 import signal
 from typing import Any, Callable, Optional
 
@@ -101,13 +102,23 @@ class Run:
             move(READY)
             if self._seat.port is not None:
                 self._say("info", "accepts on port %d" % self._seat.port)
-            self._bell.wait(self._is_cut_short, self._overdue())
+            self._last()
         if child.exited and not self.ending:
             return
         if not self.ending:
             self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
         move(STOP)
         self._stop(child)
+
+    def _last(self) -> None:
+        """Until it is cut short, or its time is over; that may change meanwhile."""
+        while not self._is_cut_short():
+            has_news = functools.partial(self._has_news, self.process)
+            if not self._bell.wait(has_news, self._overdue()):
+                return
+
+    def _has_news(self, process: Process) -> bool:
+        return self._is_cut_short() or self.process is not process
 
     # Start
 
@@ -147,28 +158,23 @@ class Run:
         port = self._seat.port
         if port is None:
             return not self._is_cut_short()
-        overdue = self._overdue()
-        deadline = self._now() + self.process.cluster.ready_timeout
-        if overdue is not None and overdue < deadline:
-            return self._accepts_before(overdue, port, child)
-        if self._accepts_before(deadline, port, child):
-            return True
-        if not self._is_cut_short():
-            self.failure = "port %d does not accept after %g s" % (
-                port, self.process.cluster.ready_timeout)
-            child.signal(signal.SIGKILL)
-            self._await_exit(child)
-        return False
-
-    def _accepts_before(self, deadline: float, port: int, child: Child) -> bool:
-        pause = _FIRST_LOOK
-        while not self._is_cut_short() and self._now() < deadline:
+        began, pause = self._now(), _FIRST_LOOK
+        while not self._is_cut_short() and not self._is_overdue():
             # Whoever accepts while the child is dead is not the child.
             if ports.accepts(self._seat.host, port) and not child.is_dead():
                 return not self.ending
+            if self._now() - began >= self.process.cluster.ready_timeout:
+                self._fail_to_start(port, child)
+                return False
             self._bell.wait(self._is_cut_short, self._now() + pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
         return False
+
+    def _fail_to_start(self, port: int, child: Child) -> None:
+        self.failure = "port %d does not accept after %g s" % (
+            port, self.process.cluster.ready_timeout)
+        child.signal(signal.SIGKILL)
+        self._await_exit(child)
 
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited
@@ -177,6 +183,10 @@ class Run:
         if self.process.timeout is None or self.started_at is None:
             return None
         return self.started_at + float(self.process.timeout)
+
+    def _is_overdue(self) -> bool:
+        overdue = self._overdue()
+        return overdue is not None and self._now() >= overdue
 
     def _on_exit(self) -> None:
         """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""

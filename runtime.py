@@ -181,10 +181,18 @@ class Runtime:
     def _open_one(self, place: Place) -> Listener:
         host, port = place
         beside = [each for each, (_, other) in self._places.items() if other == port]
-        return Listener(
-            host, port, _turn_away, self._say_balancer, time.monotonic,
-            self.balancers[beside[0]].listener if beside else None,
-        )  # fmt: skip
+        try:
+            return Listener(
+                host, port, _turn_away, self._say_balancer, time.monotonic,
+                self.balancers[beside[0]].listener if beside else None,
+            )  # fmt: skip
+        except PupgeventError as error:
+            for instance in self.supervisor.instances.values():
+                if instance.port == port and instance.pid is not None:
+                    raise PupgeventError(
+                        "%s: %s has it; stop that first, or restart pupgevent" % (
+                            error, instance.name)) from None
+            raise
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster

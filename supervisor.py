@@ -118,9 +118,13 @@ class Supervisor:
 
     def add_process(self, process: Process) -> List[Instance]:
         """Make its instances, and start none."""
+        self.know(process)
+        return [self.add(process, seat) for seat in seats(process)]
+
+    def know(self, process: Process) -> None:
+        """A process that has no instances yet."""
         self.processes[process.id] = process
-        rotation = self._rotations[process.id] = self._rotation_for(process)
-        return [self._add(process, seat, rotation) for seat in seats(process)]
+        self._rotations[process.id] = self._rotation_for(process)
 
     def remove_process(self, process_id: str) -> None:
         """Stop its instances side by side, and forget them; blocks until that is done."""
@@ -129,16 +133,16 @@ class Supervisor:
 
     def add(self, process: Process, seat: Seat) -> Instance:
         """One more instance of a process that is there; it is not started."""
-        return self._add(process, seat, self._rotations[process.id])
+        if seat.name in self.instances:
+            raise ValueError("%s is there already" % seat.name)
+        rotation = self._rotations[process.id]
+        instance = Instance(process, seat, self._world, rotation, self._changed)
+        self.instances[seat.name] = instance
+        return instance
 
     def remove(self, instances: Iterable[Instance]) -> None:
         """Stop these side by side, and forget them; blocks until that is done."""
         self._remove(list(instances))
-
-    def _add(self, process: Process, seat: Seat, rotation: Rotation) -> Instance:
-        instance = Instance(process, seat, self._world, rotation, self._changed)
-        self.instances[seat.name] = instance
-        return instance
 
     def _remove(self, instances: List[Instance]) -> None:
         self.stop([each.name for each in instances])

@@ -195,6 +195,8 @@ def test_an_unknown_name_gets_the_nearest_known(running: Make) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
             'pupgevent: there is no process or instance "my-ap": did you mean "my-app"?\n')
+    assert app.run("start", "elephant").stderr == (
+        'pupgevent: there is no process or instance "elephant": there is my-app, all\n')
 
 
 def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_ports: Ports) -> None:
@@ -235,6 +237,27 @@ def test_a_stop_wins_over_a_restart_under_way(running: Make) -> None:
     assert app.run("start", "slow").returncode == 0
 
 
+def test_a_stop_of_one_instance_stops_no_other_of_a_restart_under_way(running: Make) -> None:
+    """The roll-out ends there; the instance that it was at runs again."""
+    stubborn = dict(STUBBORN, id="web", cluster={"instances": 3})
+    app = running(stubborn).start()
+    before = app.pids()
+    with subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "web"],
+                          stderr=subprocess.PIPE) as first:
+        eventually(lambda: app.states()["web-1"] == "stopping")
+        with subprocess.Popen([*PUPGEVENT, "stop", str(app.config), "web-3"],
+                              stdout=subprocess.PIPE) as second:
+            eventually(lambda: app.states()["web-3"] == "stopping")
+            for name in ("web-1", "web-3"):
+                os.kill(before[name], signal.SIGKILL)
+            assert second.communicate(timeout=30)[0] == b"stopped: web-3\n"
+        assert first.wait(30) == 1
+        assert first.stderr
+        assert first.stderr.read() == b"pupgevent: web-3 was stopped meanwhile\n"
+    assert app.states() == {"web-1": "running", "web-2": "running", "web-3": "stopped"}
+    assert app.pids()["web-2"] == before["web-2"] and app.pids()["web-1"] != before["web-1"]
+
+
 def test_a_stop_wins_over_a_start_under_way(running: Make, free_ports: Ports) -> None:
     """It waits for a port that nobody opens."""
     app = running(server("mute", free_ports(2), None, cmd=["sleep", "600"], autostart=False))
@@ -244,7 +267,7 @@ def test_a_stop_wins_over_a_start_under_way(running: Make, free_ports: Ports) ->
         assert app.run("stop", "mute").returncode == 0
         assert first.wait(10) == 1
         assert first.stderr
-        assert first.stderr.read() == b"pupgevent: mute was stopped meanwhile\n"
+        assert first.stderr.read() == b"pupgevent: mute-1, mute-2 were stopped meanwhile\n"
     assert app.states() == {"mute-1": "stopped", "mute-2": "stopped"}
 
 
@@ -376,9 +399,11 @@ def test_a_follower_that_does_not_read_holds_nobody_up_and_is_told_what_it_misse
 class Terminal:
     """A command with a terminal of its own."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, stdin: bool = True) -> None:
         self.pid, self.fd = pty.fork()
         if not self.pid:
+            if not stdin:
+                os.close(0)
             os.execvpe(PUPGEVENT[0], [*PUPGEVENT, *words], dict(os.environ, TERM="xterm"))
         self.shown = b""
 
@@ -447,6 +472,15 @@ def test_top_shows_the_table_and_puts_the_screen_back(
     assert terminal.end() == 0
     assert terminal.shown.index(b"\x1b[?1049h") < terminal.shown.index(b"\x1b[?1049l")
     assert terminal.shown.rstrip().endswith(b"\x1b[?1049l")
+
+
+def test_top_needs_no_keyboard(running: Make) -> None:
+    app = running(sleeper("job")).start()
+    terminal = Terminal("top", str(app.config), stdin=False)
+    eventually(lambda: terminal.shows(b"job running"))
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.end() == 0
+    assert b"Traceback" not in terminal.shown
 
 
 def test_top_ends_with_4_when_pupgevent_does(running: Make) -> None:

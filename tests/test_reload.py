@@ -12,7 +12,18 @@ import pytest
 
 from conftest import eventually
 from errors import PupgeventError
-from running import PUPGEVENT, SERVER, Running, get, instance_of, is_free, server, sleeper
+from running import (
+    PUPGEVENT,
+    SERVER,
+    Running,
+    get,
+    instance_of,
+    is_free,
+    lives,
+    now,
+    server,
+    sleeper,
+)
 
 pytest_plugins = ["runs"]
 
@@ -316,6 +327,71 @@ def test_a_process_becomes_a_cluster(running: Make, free_ports: Ports) -> None:
     reload(app, sleeper("my-app"))
     assert app.states() == {"my-app": "running"}
     assert all(map(is_free, ports))
+
+
+def test_a_cluster_becomes_processes_with_the_names_of_its_instances_and_one_again(
+    running: Make, free_ports: Ports
+) -> None:
+    """Same names, other instances: nothing of the old ones stays."""
+    ports = free_ports(3)
+    clustered = server("web", ports[:2], ports[2])
+    single = [sleeper("web-1"), sleeper("web-2")]
+    app = running(clustered).start()
+    for processes in (single, [clustered], single):
+        before = app.pids()
+        reload(app, *processes)
+        assert app.states() == {"web-1": "running", "web-2": "running"}
+        assert not any(map(lives, before.values()))
+
+
+def test_a_limit_of_time_holds_from_when_it_is_changed(running: Make) -> None:
+    """For the run that is under way."""
+    names = ("none", "longer", "shorter")
+    limits = {"none": 3, "longer": 3}
+    app = running(*(sleeper(each, **timeout(limits.get(each))) for each in names)).start()
+    before, began = app.pids(), now()
+    limits = {"longer": 600, "shorter": 4}
+    reload(app, *(sleeper(each, **timeout(limits.get(each))) for each in names))
+    eventually(lambda: "[shorter][core] warning: runs longer than 4 s" in app.said())
+    assert now() - began > 2
+    eventually(lambda: app.pids()["shorter"] not in (None, before["shorter"]))
+    after = app.pids()
+    assert (after["none"], after["longer"]) == (before["none"], before["longer"])
+
+
+def timeout(seconds: Optional[int]) -> Any:
+    return {} if seconds is None else {"timeout": seconds}
+
+
+def test_one_that_made_room_for_a_roll_out_that_failed_is_back(
+    running: Make, free_ports: Ports
+) -> None:
+    """Each waits for the other's port, so one is stopped beforehand; then the other fails."""
+    ports = free_ports(4)
+    app = running(
+        server("one", ports[:1], None), server("two", ports[1:3], ports[3])).start()
+    with pytest.raises(PupgeventError, match="two-1 is"):
+        reload(app, server("one", ports[2:3], None),
+               server("two", ports[:2], ports[3], cmd=CRASH))
+    eventually(lambda: app.members()["two-2"]["wanted"])
+    reload(app, server("one", ports[2:3], None), server("two", ports[:2], ports[3]))
+    assert set(app.states().values()) == {"running"}
+    assert {instance_of(get(ports[3])) for _ in range(4)} == {"0", "1"}
+
+
+def test_a_common_port_that_an_instance_has_is_told_with_its_name(
+    running: Make, free_ports: Ports
+) -> None:
+    ports = free_ports(3)
+    app = running(server("web", ports[:1], None)).start()
+    before = app.pids()
+    with pytest.raises(PupgeventError, match="in use: web-1 has it; stop that first"):
+        reload(app, server("web", ports[1:3], ports[0]))
+    assert app.pids() == before
+    app.ask("stop", words=["web"])
+    reload(app)
+    app.ask("start", words=["web"])
+    assert {instance_of(get(ports[0])) for _ in range(4)} == {"0", "1"}
 
 
 def test_autostart_that_is_turned_on_starts_and_what_was_stopped_stays_so(running: Make) -> None:
