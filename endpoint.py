@@ -15,11 +15,11 @@ import socket
 import stat
 import struct
 import time
-from typing import List, Optional
+from typing import List, Optional, Union
 
 import locks
 from errors import PupgeventError
-from locks import PID_TIMEOUT, Lock, Unusable, distrust, make_folder
+from locks import PID_TIMEOUT, FileLock, Lock, Unusable, distrust, make_folder
 
 #: Most bytes of a Unix socket's path: unix(7) has 108 with the zero at the end.
 LONGEST_PATH = 107
@@ -92,16 +92,29 @@ def _lock_paths(config: str) -> "List[str]":
 
 
 def _name(config: str) -> str:
-    real_path = os.path.realpath(config)
+    real_path = os.fsencode(_real(config))
     stem = os.path.splitext(os.path.basename(real_path))[0]
-    readable = re.sub("[^a-zA-Z0-9@._-]", "-", stem)[:_READABLE]
-    return "%s-%s" % (readable, hashlib.sha256(os.fsencode(real_path)).hexdigest()[:12])
+    readable = re.sub("[^a-zA-Z0-9@._-]", "-", _text(stem))[:_READABLE]
+    return "%s-%s" % (readable, hashlib.sha256(real_path).hexdigest()[:12])
 
 
 def names_of(config: str) -> "List[str]":
     """The paths that a file is known by: the real one, and the one that was given, which may be a
     link that leads elsewhere by now."""
-    return [os.path.realpath(config), os.path.abspath(config)]
+    return [_text(os.fsencode(path)) for path in (_real(config), os.path.abspath(config))]
+
+
+def _text(path: bytes) -> str:
+    """The same in every locale: a running pupgevent and a command may each live in another."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _real(config: str) -> str:
+    try:
+        return os.path.realpath(config)
+    except OSError as error:
+        # Of a relative path, when the working directory has been removed.
+        raise PupgeventError("%s: %s" % (config, os.strerror(error.errno or 0).lower())) from None
 
 
 # The side of the commands
@@ -158,6 +171,9 @@ def _connect(path: str, deadline: float) -> "Optional[socket.socket]":
             client.close()
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise Unusable("the control socket %s: %s" % (path, reason)) from None
+        except UnicodeError:
+            client.close()
+            raise Unusable("the control socket %s: not in this locale" % path) from None
 
 
 def peer(connection: socket.socket) -> "tuple[int, int]":
@@ -183,7 +199,7 @@ class Endpoint:
         self.path: Optional[str] = None
         self.trouble = ""
         self._made: Optional[os.stat_result] = None
-        self._locks: List[Lock] = []
+        self._locks: List[Union[Lock, FileLock]] = []
         try:
             self._guard(config)
             _refuse_second(config, override)
@@ -202,6 +218,13 @@ class Endpoint:
                 raise Taken("%s is run" % config, other.pid) from None
             except (Unusable, OSError):
                 continue
+        # Nowhere to put one. Whoever can read the configuration file can lock that.
+        try:
+            self._locks.append(FileLock(config))
+        except locks.Held:
+            raise Taken("%s is run" % config, None) from None
+        except OSError:
+            pass  # some network file systems want to be written for that
 
     def _settle(self, config: str, override: "Optional[str]") -> None:
         reasons = []

@@ -21,6 +21,9 @@ PID_TIMEOUT = 1.0
 #: Seconds from one look at a lock to the next.
 _PAUSE = 0.05
 
+#: errno values of a lock that another one has (flock(2)).
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+
 #: Most bytes that a lock's file holds.
 _MOST = 8192
 
@@ -61,6 +64,30 @@ class Lock:
         self._descriptor = -1
 
 
+class FileLock:
+    """A file that is there for something else, locked as it is: it tells nothing of its holder.
+    Raises Held or OSError."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            if error.errno in _HELD:
+                raise Held(None) from None
+            raise
+
+    def tell(self, address: str) -> None:
+        """There is nowhere to write it."""
+
+    def release(self) -> None:
+        """Idempotent."""
+        if self._descriptor != -1:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
 def read(path: str) -> "Tuple[Optional[int], Optional[str]]":
     """Pid and address that a lock's holder has told, be it alive or not."""
     try:
@@ -93,7 +120,7 @@ def _open(path: str) -> int:
                 return lock
         except OSError as error:
             pid, _ = _read(lock)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno not in _HELD:
                 os.close(lock)
                 raise
             if pid is not None or time.monotonic() > deadline:

@@ -32,6 +32,9 @@ _SIGNALS = tuple(
 #: select(2) below it would pay for that.
 _DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 
+#: So many descriptors are taken for open where nothing tells which are.
+_MOST_GUESSED = 4096
+
 #: Seconds that an instance waits for its killed group to be empty before it goes on without.
 _BURIAL_TIMEOUT = 2.0
 
@@ -49,7 +52,7 @@ class Order(NamedTuple):
     argv: List[str]
     cwd: str
     #: All of its environment.
-    env: Mapping[str, str]
+    env: Mapping[bytes, bytes]
     #: None: as pupgevent itself.
     identity: Optional[Identity] = None
 
@@ -152,7 +155,7 @@ class Spawner:
             popen.__init__(
                 [_encode(word) for word in order.argv],
                 stdin=self._null, stdout=theirs[0], stderr=theirs[1],
-                cwd=_encode(order.cwd), env=_encode_all(order.env),
+                cwd=_encode_path(order.cwd), env=dict(order.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
                 preexec_fn=_Threshold(self._guardian.pipe, order.identity),
@@ -219,12 +222,20 @@ def close_on_exec() -> None:
     Python marks what it opens itself (PEP 446). Then a child need not look for what to close,
     which costs the more the more connections are open, and as another user it could not look.
     """
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+    for number in _descriptors():
+        if number > 2:
             try:
-                os.set_inheritable(int(name), False)
+                os.set_inheritable(number, False)
             except OSError:
                 pass  # the descriptor of the listing itself
+
+
+def _descriptors() -> List[int]:
+    """Those that are open; where /proc is not mounted, those that may be."""
+    try:
+        return list(map(int, os.listdir("/proc/self/fd")))
+    except OSError:
+        return list(range(_MOST_GUESSED))
 
 
 def adopt_orphans() -> None:
@@ -241,12 +252,13 @@ def command(cmd: Union[str, Tuple[str, ...]]) -> List[str]:
     return ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
 
 
-def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[str, str]:
-    """pupgevent's own environment, then `extra`, then `path` behind PATH."""
-    env = dict(os.environ)
-    env.update(extra)
+def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[bytes, bytes]:
+    """pupgevent's own environment, byte for byte, then `extra`, then `path` behind PATH."""
+    env = dict(os.environb)
+    env.update((_encode(name), _encode(value)) for name, value in extra.items())
     if path:
-        env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH", os.defpath), path)))
+        before = env.get(b"PATH", os.defpath.encode())
+        env[b"PATH"] = b":".join(filter(None, (before, _encode(path))))
     return env
 
 
@@ -266,18 +278,23 @@ def _reason(error: Exception, order: Order) -> str:
     if not isinstance(error, OSError):
         return "cannot start %s: %s" % (order.argv[0], error)
     reason = error.strerror or str(error)
-    if error.filename is not None and os.fsencode(error.filename) == _encode(order.cwd):
+    if error.filename is not None and os.fsencode(error.filename) == _encode_path(order.cwd):
         return "cannot start in the folder %s: %s" % (order.cwd, reason)
     return "cannot start %s: %s" % (order.argv[0], reason)
 
 
 def _encode(text: str) -> bytes:
-    """As UTF-8, also where the locale would have it otherwise (Python 3.6 and LANG=C)."""
+    """As the file has it, in UTF-8, also where the locale would have it otherwise."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def _encode_all(env: Mapping[str, str]) -> Dict[bytes, bytes]:
-    return {_encode(name): _encode(value) for name, value in env.items()}
+def _encode_path(path: str) -> bytes:
+    """As the checks of the file have found it: in the locale's encoding, if that has the letters
+    (that of Python 3.6 and LANG=C has not)."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        return _encode(path)
 
 
 def _close(descriptors: List[int]) -> None:

@@ -11,12 +11,27 @@ from typing import Any, Callable, List
 import pytest
 
 import endpoint
+import locks
 from conftest import eventually
 from running import PUPGEVENT, Running, sleeper
 
 pytest_plugins = ["runs"]
 
 Make = Callable[..., Running]
+
+
+def test_a_file_is_locked_as_it_is_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
+    path = tmp_path / "app.toml"
+    path.write_text("untouched")
+    path.chmod(0o400)
+    lock = locks.FileLock(str(path))
+    lock.tell("/run/app.sock")
+    with pytest.raises(locks.Held):
+        locks.FileLock(str(path))
+    lock.release()
+    lock.release()
+    locks.FileLock(str(path)).release()
+    assert path.read_text() == "untouched"
 
 
 def place_of(app: Running) -> Path:

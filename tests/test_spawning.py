@@ -188,9 +188,17 @@ def test_many_runs_leave_no_descriptor_open() -> None:
 
 
 def test_extra_variables_go_before_inherited_ones_and_path_behind() -> None:
-    env = environment({"HOME": "/elsewhere"}, "/opt/own/bin")
-    assert env["HOME"] == "/elsewhere"
-    assert env["PATH"] == os.environ["PATH"] + ":/opt/own/bin"
+    env = environment({"HOME": "/elsewhere", "NAME": "\u00e9"}, "/opt/own/bin")
+    assert env[b"HOME"] == b"/elsewhere"
+    assert env[b"NAME"] == b"\xc3\xa9"
+    assert env[b"PATH"] == os.environb[b"PATH"] + b":/opt/own/bin"
+
+
+def test_inherited_variables_are_handed_on_byte_for_byte(
+    monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    monkeypatch.setitem(os.environb, b"ODD", b"\xe9 and \xc3\xa9")
+    assert environment({}, None)[b"ODD"] == b"\xe9 and \xc3\xa9"
 
 
 @pytest.mark.parametrize("returncode, text", [
