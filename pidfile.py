@@ -30,11 +30,13 @@ def write(path: str, pid: int) -> None:
 def remove(path: str, pid: int) -> None:
     """Remove it, if it is still about that pid. OSError."""
     try:
-        with open(path) as file:
+        # Whatever has taken its place: a read does not wait for it.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
             content = file.read(32)
     except FileNotFoundError:
         return
-    if content.strip() == str(pid):
+    if content.strip() == b"%d" % pid:
         os.unlink(path)
 
 

@@ -6,6 +6,7 @@ import pwd
 import socket
 from typing import List, NamedTuple, Set
 
+import procfs
 import reaching
 
 #: Seconds for one look at a port. On the machine itself the answer is there at once.
@@ -80,7 +81,7 @@ def sockets_at(port: int) -> List[Socket]:
 
 def _holder(inodes: Set[str]) -> str:
     """The first process that has such a socket; without root only our own can be looked at."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in procfs.pids():
         folder = "/proc/%s/fd" % pid
         try:
             if any(os.readlink("%s/%s" % (folder, fd)) in inodes for fd in os.listdir(folder)):

@@ -6,7 +6,7 @@ the session that each instance leads, or descends from it.
 
 import os
 import time
-from typing import Dict, Iterable, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional
 
 import gevent
 
@@ -107,13 +107,20 @@ def _cpu_before(pid: int, process: _Process, earlier: "Dict[int, _Process]") -> 
 def read_processes() -> "Dict[int, _Process]":
     """All that run on this machine; for a thread, a large machine takes some 10 ms."""
     found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                found[int(name)] = _read(name)
-            except (OSError, ValueError, IndexError):
-                continue  # it has just ended
+    for name in pids():
+        try:
+            found[int(name)] = _read(name)
+        except (OSError, ValueError, IndexError):
+            continue  # it has just ended
     return found
+
+
+def pids() -> List[str]:
+    """The numbers of all processes, as text; none where /proc is not mounted."""
+    try:
+        return [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
 
 
 def _read(name: str) -> _Process:

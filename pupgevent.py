@@ -30,13 +30,13 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         sys.stdout.flush()
         return exit_code
     except UsageError as error:
-        sys.stderr.write("pupgevent: %s\n%s" % (error, arguments.usage()))
+        _complain("pupgevent: %s\n%s" % (error, arguments.usage()))
         return error.exit_status
     except ConfigurationError as error:
-        sys.stderr.write("%s\n" % error)
+        _complain("%s\n" % error)
         return error.exit_status
     except PupgeventError as error:
-        sys.stderr.write("pupgevent: %s\n" % error)
+        _complain("pupgevent: %s\n" % error)
         return error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -48,8 +48,17 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         if error.errno not in _UNWRITABLE:
             raise
         _write_no_more()
-        sys.stderr.write("pupgevent: cannot write: %s\n" % os.strerror(error.errno or 0).lower())
+        _complain("pupgevent: cannot write: %s\n" % os.strerror(error.errno or 0).lower())
         return 1
+
+
+def _complain(text: str) -> None:
+    """On stderr; where that takes nothing, the exit code has to say it."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _write_no_more() -> None:

@@ -22,6 +22,8 @@ def prepare() -> None:
         except OSError:
             # It gets the lowest free number, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = _taking_all(sys.stdout, 1)
     sys.stderr = _taking_all(sys.stderr, 2)
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -232,6 +233,83 @@ def test_a_full_disk_behind_stdout_is_one_line(running: Make) -> None:
             check=False)
     assert done.returncode == 1
     assert done.stderr == b"pupgevent: cannot write: no space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("words, code", [
+    (["check", "nowhere.toml"], 2), (["chekc", "nowhere.toml"], 2), (["status", None], 4)])
+def test_a_full_disk_behind_stderr_does_not_change_the_exit_code(
+    running: Make, words: "List[Optional[str]]", code: int
+) -> None:
+    config = str(running(sleeper("job")).config)
+    command = [*PUPGEVENT, *(word or config for word in words)]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(command, stderr=full, check=False).returncode == code
+
+
+@pytest.mark.parametrize("command", ["status", "check", "reload"])
+def test_a_working_directory_that_is_gone_is_one_line(folder: Path, command: str) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    shell = 'rmdir "$PWD" && exec "$@"'
+    done = subprocess.run(["/bin/sh", "-c", shell, "sh", *PUPGEVENT, command, "app.toml"],
+                          cwd=str(gone), stderr=subprocess.PIPE, check=False)
+    assert done.returncode in (1, 2)
+    assert (done.stderr.count(b"\n"), b"app.toml: " in done.stderr) == (1, True), done.stderr
+
+
+#: No UTF-8 for a Python that is told not to help itself; 3.6 does not.
+NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("there, here", [({"LC_ALL": "C.UTF-8"}, NO_LOCALE),
+                                         (NO_LOCALE, {"LC_ALL": "C.UTF-8"})])
+def test_a_command_finds_a_file_with_an_odd_name_from_another_locale(
+    running: Make, folder: Path, monkeypatch: "pytest.MonkeyPatch", there: Any, here: Any
+) -> None:
+    app = running(sleeper("job"))
+    os.rename(os.fsencode(str(app.config)), os.fsencode(str(folder)) + b"/\xc3\xa4pp.json")
+    path = os.fsencode(str(folder)) + b"/\xc3\xa4pp.json"
+    for each in ("LC_CTYPE", "LANG"):
+        monkeypatch.delenv(each, raising=False)
+    command = [os.fsencode(word) for word in PUPGEVENT]
+    with subprocess.Popen([*command, path], env=dict(os.environ, **there),
+                          stdout=subprocess.DEVNULL) as child:
+        try:
+            eventually(lambda: not subprocess.call(
+                [*command, b"status", path], env=dict(os.environ, **here),
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        finally:
+            child.terminate()
+
+
+def test_a_socket_whose_name_the_locale_lacks_is_one_line(
+    running: Make, monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    app = running(sleeper("job"), control={"socket": "\u00e4.sock"})
+    for name, value in NO_LOCALE.items():
+        monkeypatch.setenv(name, value)
+    done = app.run("status")
+    assert done.returncode in (1, 4)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None,
+                    reason="only root can make a system without /proc")
+def test_it_runs_where_there_is_no_proc(running: Make) -> None:
+    app = running(sleeper("job"))
+    hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    if subprocess.call([*hide, "true"], stderr=subprocess.DEVNULL):
+        pytest.skip("no mounts of its own for this user")
+    with subprocess.Popen([*hide, *PUPGEVENT, str(app.config)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as child:
+        try:
+            eventually(app.is_settled)
+            assert app.run("status").returncode == 0
+        finally:
+            child.terminate()
+            said = child.communicate(timeout=30)[0]
+    assert (child.returncode, b"Traceback" in said) == (0, False), said
 
 
 def test_an_instance_whose_port_a_stranger_has_is_told_and_the_others_serve(

@@ -257,6 +257,17 @@ def test_pid_file_that_cannot_be_written_is_one_warning(tmp_path: Path) -> None:
         assert len(warnings) == 1 and warnings[0].endswith(": No such file or directory")
 
 
+def test_pid_file_that_somebody_has_made_something_else_costs_no_instance(tmp_path: Path) -> None:
+    path = tmp_path / "app.pid"
+    restarted = process("exit 3", pid_file=str(path), restart="always", restart_delay=0.2)
+    with supervise(restarted) as stage:
+        for number in range(1, 4):
+            wait_until(lambda: stage.instance().state == "backoff")
+            path.write_bytes(b"\xff\xfe%d" % number)
+            wait_until(lambda: stage.instance().attempts > number)  # noqa: B023
+        assert not any("Traceback" in line for line in stage.page.lines)
+
+
 def test_pid_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "app.pid"
     with supervise(process(pid_file=str(path))) as stage:
