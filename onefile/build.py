@@ -28,6 +28,8 @@ HERE = Path(__file__).resolve().parent
 #: Where downloads are kept between two builds.
 DOWNLOADS = ROOT / "build" / "wheels"
 LAUNCHER, PEX_START = "__main__.py", "__pex_main__.py"
+#: What is not compressed: wheels are already.
+PLAIN = (LAUNCHER, ".txt", ".whl")
 
 
 def build(own: Wheel, output: Path) -> None:
@@ -81,8 +83,7 @@ def single_file(pex: bytes, parts: List[Wheel]) -> bytes:
     with zipfile.ZipFile(output, "a") as archive:
         for name in sorted(files, key=lambda name: (name != LAUNCHER, name)):
             # A Python without zlib can still run the launcher, which tells it what it lacks.
-            archives.add(archive, name, files[name],
-                         squeeze=name != LAUNCHER and not name.endswith(".whl"))
+            archives.add(archive, name, files[name], squeeze=not name.endswith(PLAIN))
     return output.getvalue()
 
 

@@ -28,6 +28,6 @@ install -m 755 "$file" "$root/job/pupgevent"
 install -m 644 "$here/smoke.py" "$root/job/smoke.py"
 chroot "$root" sh -ec '
   ldd --version | head -n 1
-  su service -c "cd / && /job/pupgevent --version && ls -d /var/tmp/pupgevent-*"
+  su service -c "cd / && /job/pupgevent --version && ls -d /var/tmp/pupgevent-cache-*"
   su service -c "cd /job && exec python3 smoke.py pupgevent /usr/bin/python3"
 '

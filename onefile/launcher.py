@@ -15,6 +15,7 @@ the wrong ones so.
 # ruff: noqa: B904, UP
 # Python 2 knows no `raise ... from`.
 
+import errno
 import os
 import sys
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:  # by mypy; Python 2 has no such module
 #: Names the build: versions of pupgevent side by side do not disturb each other.
 BUILD = "@BUILD@"
 SUPPORTED = "CPython 3.6 to 3.14 on Linux (x86-64, arm64) with glibc 2.17 or newer"
-#: Set over one exec, so that two Pythons do not hand the start to each other for ever.
+#: The newest Python 3 that there are wheels for.
+NEWEST = 14
+#: Tells over one exec which of them is tried, so that two do not hand the start to each other.
 RETRIED = "PUPGEVENT_RETRIED"
 #: Asks for what PEX itself has to offer.
 PEX_REQUESTS = ("PEX_INTERPRETER", "PEX_MODULE", "PEX_SCRIPT", "PEX_TOOLS")
@@ -37,17 +40,18 @@ class Refusal(Exception):
 
 def start():  # type: () -> int
     """Everything up to the command's own `main`; its exit code is returned."""
-    archive = archive_for_this_python()
-    folder = unpacked(archive)
-    # A system's own `zope` namespace, set up by a .pth file, would hide the zope in here.
-    sys.modules.pop("zope", None)
-    sys.path[0] = folder
+    folder = "its archive"
     try:
+        folder = unpacked(archive_for_this_python())
+        # A system's own `zope` namespace, set up by a .pth file, would hide the zope in here.
+        sys.modules.pop("zope", None)
+        sys.path[0] = folder
         from pupgevent import main
 
         return main()
     except ImportError as error:
-        # A Python without ctypes, a system without libstdc++, a file that somebody has changed.
+        # A Python without zlib or ctypes, a system without libstdc++, a file that somebody has
+        # changed.
         raise Refusal("cannot be loaded by %s from %s: %s" % (sys.executable, folder, error))
 
 
@@ -56,13 +60,14 @@ def start():  # type: () -> int
 
 def archive_for_this_python():  # type: () -> Archive
     """The wheels for this Python; else hand over to a better Python, else Refusal."""
-    retried = os.environ.pop(RETRIED, None)
+    tried = os.environ.pop(RETRIED, "")
+    below = int(tried) if tried.isdigit() else NEWEST + 1
     try:
         refuse_unknown_python()
         return Archive(target())
     except Refusal:
-        if not retried and not os.environ.get("PUPGEVENT_PYTHON"):
-            hand_over_to_a_better_python()
+        if not os.environ.get("PUPGEVENT_PYTHON"):
+            hand_over_to_a_better_python(below)
         raise
 
 
@@ -96,14 +101,26 @@ def libc_version():  # type: () -> Optional[Tuple[int, int]]
         return None
 
 
-def hand_over_to_a_better_python():  # type: () -> None
-    """Become the newest of the supported Pythons on the PATH; returns when there is none."""
-    for minor in range(14, 5, -1):
+def hand_over_to_a_better_python(below):  # type: (int) -> None
+    """Become the newest of the supported Pythons on the PATH below 3.`below`; returns when there
+    is none."""
+    for minor in range(below - 1, 5, -1):
         for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
             python = os.path.join(folder, "python3.%d" % minor)
-            if os.access(python, os.X_OK) and os.path.isfile(python):
-                os.environ[RETRIED] = "1"
+            if os.access(python, os.X_OK) and os.path.isfile(python) and runs(python):
+                os.environ[RETRIED] = str(minor)
                 os.execv(python, [python, "-Es"] + sys.argv)
+
+
+def runs(python):  # type: (str) -> bool
+    """pyenv and others leave a stand-in for versions that are not there."""
+    import subprocess
+
+    with open(os.devnull, "r+") as nowhere:
+        try:
+            return subprocess.call([python, "-Esc", ""], stdout=nowhere, stderr=nowhere) == 0
+        except OSError:
+            return False
 
 
 # What has to lie in the cache folder
@@ -148,13 +165,18 @@ class Archive:
 
 def write_whole(path, data):  # type: (str, bytes) -> None
     """The file is there whole or not at all, whoever looks, whoever else writes it."""
-    parent = os.path.dirname(path)
-    if not os.path.isdir(parent):
-        os.makedirs(parent, 0o755, exist_ok=True)
-    partial = "%s.%d.new" % (path, os.getpid())
+    import tempfile
+
+    parent, name = os.path.split(path)
+    make(parent)
+    if name.endswith(".py"):
+        # Python would make it at the first import, as the umask of that moment has it.
+        make(parent + "/__pycache__")
+    # Two containers that share a cache have the same pids.
+    descriptor, partial = tempfile.mkstemp(".new", name + ".", parent)
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
             file.write(data)
         os.rename(partial, path)
     except BaseException:
@@ -163,6 +185,24 @@ def write_whole(path, data):  # type: (str, bytes) -> None
         except OSError:
             pass
         raise
+
+
+def make(folder):  # type: (str) -> None
+    """Have it there; what is made is for everybody to read and for us to write, whatever the
+    umask is: others run what they find in it."""
+    if os.path.isdir(folder):
+        return
+    make(os.path.dirname(folder))
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError as error:
+        if os.path.isdir(folder):
+            return  # another start was quicker
+        if error.errno == errno.EEXIST:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise
+    else:
+        os.chmod(folder, 0o755)
 
 
 # Where the cache folder is
@@ -196,14 +236,15 @@ def places():  # type: () -> List[str]
     service = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(service):
         found.append(os.path.join(service, "pupgevent"))
+    # su and sudo may leave the folders of another user: not a place for root's own code.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(xdg):
+    if os.path.isabs(xdg) and is_mine(xdg):
         found.append(os.path.join(xdg, "pupgevent"))
     home = home_folder()
-    # sudo may leave the HOME of another user: not a place for root's own code.
     if os.path.isabs(home) and is_mine(home):
         found.append(os.path.join(home, ".cache", "pupgevent"))
-    name = "pupgevent-%d" % os.geteuid()
+    # The folder without `cache` in its name is that of sockets and locks, closed to others.
+    name = "pupgevent-cache-%d" % os.geteuid()
     return found + [os.path.join("/var/tmp", name), os.path.join("/tmp", name)]
 
 
@@ -215,7 +256,10 @@ def home_folder():  # type: () -> str
 
 
 def is_mine(path):  # type: (str) -> bool
+    """One that is not there yet is whose the folder is that it will lie in."""
     try:
+        if not os.path.lexists(path):
+            path = os.path.dirname(path)
         return os.stat(path).st_uid == os.geteuid()
     except OSError:
         return False
@@ -223,7 +267,7 @@ def is_mine(path):  # type: (str) -> bool
 
 def prepare(place, folder):  # type: (str, str) -> None
     """Make both folders unless they are there, and see that nobody else can write there."""
-    os.makedirs(folder, 0o755, exist_ok=True)
+    make(folder)
     for each in (place, folder):
         # Neither the folder nor a link to it may be somebody else's; root's are trusted.
         owners = {os.lstat(each).st_uid, os.stat(each).st_uid}
@@ -237,12 +281,15 @@ def prepare(place, folder):  # type: (str, str) -> None
 
 def hold(place):  # type: (str) -> None
     """systemd-tmpfiles passes over a folder that is locked: nothing of us goes while we run."""
-    import fcntl
-
     try:
-        # Never closed, and not inherited.
-        fcntl.flock(os.open(place, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        import fcntl
+
+        opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        # Never closed, not inherited, and not in the place of a standard stream that is closed.
+        descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(opened)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (ImportError, OSError):
         pass
 
 

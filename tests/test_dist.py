@@ -15,6 +15,8 @@ FILE = ROOT / "dist" / "pupgevent"
 SYSTEM_PYTHON = "/usr/bin/python3"
 #: An ordinary user without a name and without a home.
 NOBODY = 54321
+#: Where the file is unpacked for them, in /var/tmp or /tmp.
+CACHE = "pupgevent-cache-%d" % NOBODY
 VARIABLES = ("PUPGEVENT_PYTHON", "PUPGEVENT_CACHE", "CACHE_DIRECTORY", "XDG_CACHE_HOME", "HOME")
 
 
@@ -165,6 +167,34 @@ def test_folder_that_others_may_write_to_is_refused(tmp_path: Path, python: str)
     assert is_refused(told, "others may write there")
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_what_is_unpacked_is_for_all_to_read_and_for_one_to_write(
+    tmp_path: Path, python: str, umask: int
+) -> None:
+    """Whatever the umask is: what is in there is run."""
+    before = os.umask(umask)
+    try:
+        assert is_fine(run("--version", HOME=str(tmp_path), PUPGEVENT_PYTHON=python))
+    finally:
+        os.umask(before)
+    cache = tmp_path / ".cache"
+    odd = {str(path): oct(path.stat().st_mode) for path in [cache, *cache.glob("**/*")]
+           if path.stat().st_mode & 0o022 or (path.stat().st_mode & 0o055 != 0o055
+                                              and path.is_dir())}
+    assert odd == {}
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_matter(
+    tmp_path: Path, python: str, closed: str
+) -> None:
+    env = {"HOME": str(tmp_path), "PATH": os.defpath, "PUPGEVENT_PYTHON": python}
+    shell = '"$0" --version %s; first=$?; "$0" nowhere.toml %s; echo $first $?'
+    told = told_by(["/bin/sh", "-c", shell % (closed, closed), str(FILE)], env)
+    assert told[1].splitlines()[-1] == "0 2"
+    assert "Traceback" not in told[2]
+
+
 def test_python_that_is_not_there_gets_one_line() -> None:
     assert is_refused(run("--version", PUPGEVENT_PYTHON="python9"), "python9")
 
@@ -188,10 +218,13 @@ def test_python_that_is_too_old_gets_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not old_python(), reason="there is no Python 2.7")
 def test_better_python_on_the_path_takes_over(tmp_path: Path) -> None:
+    """And a stand-in for a better one still, as pyenv leaves them, does not."""
     (tmp_path / "python3").symlink_to(old_python())
-    newer = tmp_path / ("python3.%d" % sys.version_info[1])
-    newer.write_text('#!/bin/sh\nexec %s "$@"\n' % sys.executable)
-    newer.chmod(0o755)
+    scripts = {14: "exit 127", sys.version_info[1]: 'exec %s "$@"' % sys.executable}
+    for minor, script in scripts.items():
+        program = tmp_path / ("python3.%d" % minor)
+        program.write_text("#!/bin/sh\n%s\n" % script)
+        program.chmod(0o755)
     assert is_fine(run("--version", PATH=str(tmp_path), PUPGEVENT_CACHE=str(tmp_path / "cache")))
 
 
@@ -230,7 +263,7 @@ def test_exported_unit_runs_the_file_with_this_python(tmp_path: Path, python: st
 @needs_mounts
 def test_user_without_a_home_gets_a_folder_of_their_own(server: Path) -> None:
     told = on_server(server, "size=64m", "", "sh", "-c",
-                     "/mnt/pupgevent --version && stat -c '%u %a' /var/tmp/pupgevent-54321")
+                     "/mnt/pupgevent --version && stat -c '%u %a' /var/tmp/" + CACHE)
     assert told[0] == 0, told[2]
     assert told[1].endswith("%d 755\n" % NOBODY)
 
@@ -241,7 +274,20 @@ def test_home_that_cannot_be_written_is_passed_over(server: Path) -> None:
     told = on_server(server, "size=64m", home, "sh", "-c",
                      "HOME=/tmp/home /mnt/pupgevent --version && ls /var/tmp")
     assert told[0] == 0, told[2]
-    assert told[1].endswith("pupgevent-%d\n" % NOBODY)
+    assert told[1].endswith(CACHE + "\n")
+
+
+@needs_mounts
+def test_commands_work_where_only_tmp_can_be_written(server: Path) -> None:
+    """The cache and the control socket both lie there."""
+    told = on_server(server, "size=64m", "mount -o remount,ro /var/tmp", "sh", "-c", """
+        echo '{"processes": [{"id": "job", "cmd": "sleep 60", "autostart": true}]}' >/tmp/a.json
+        timeout 30 /mnt/pupgevent /tmp/a.json >/tmp/log 2>&1 &
+        until /mnt/pupgevent status /tmp/a.json 2>/tmp/err || ! kill -0 $!; do sleep 0.05; done
+        /mnt/pupgevent shutdown /tmp/a.json && wait $! && ! grep warning /tmp/log
+    """)
+    assert told[0] == 0, told
+    assert "job running" in told[1] and told[1].endswith("stopped\n")
 
 
 @needs_mounts
@@ -259,16 +305,15 @@ def test_full_disk_gets_one_line_and_no_partial_file(server: Path) -> None:
 
 @needs_mounts
 def test_folders_of_other_users_are_not_trusted(server: Path) -> None:
-    theirs = "for place in /tmp /var/tmp; do install -d -o 99 -m 777 $place/pupgevent-%d; done"
-    told = on_server(server, "size=64m", theirs % NOBODY)
+    theirs = "for place in /tmp /var/tmp; do install -d -o 99 -m 777 $place/%s; done"
+    told = on_server(server, "size=64m", theirs % CACHE)
     assert is_refused(told, "belongs to another user")
 
 
 @needs_mounts
 def test_links_of_other_users_are_not_trusted(server: Path) -> None:
     link = "install -d -o %d /tmp/x; for place in /tmp /var/tmp; do " % NOBODY
-    link += "ln -s /tmp/x $place/pupgevent-%d; chown -h 99 $place/pupgevent-%d; done" % (
-        NOBODY, NOBODY)
+    link += "ln -s /tmp/x $place/%s; chown -h 99 $place/%s; done" % (CACHE, CACHE)
     assert is_refused(on_server(server, "size=64m", link))
 
 
