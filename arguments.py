@@ -188,6 +188,8 @@ def _check_words(words: Sequence[str]) -> str:
     """The command, "" for a run; raises UsageError when the words after it do not fit."""
     if not words:
         raise UsageError("CONFIG is missing")
+    if "" in words:
+        raise UsageError("one of the words is empty")
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
         if rest and rest[0] in COMMANDS:

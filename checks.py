@@ -6,7 +6,6 @@ and lines: `keys` says which key takes which check, `reader` walks along them.
 """
 
 import ipaddress
-import math
 import os
 import re
 import socket
@@ -55,15 +54,18 @@ def string(value: Any) -> str:
 
 
 def unusable(value: str) -> Optional[str]:
-    """Why the system could not be given the string; none of it is part of the answer."""
-    if "\0" in value:
-        return "has a NUL character in it"
+    """Why a path cannot be that string; none of it is part of the answer."""
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
         reason = "has characters in it that the locale's encoding lacks (%s)"
         return reason % sys.getfilesystemencoding()
-    return None
+    return unspeakable(value)
+
+
+def unspeakable(value: str) -> Optional[str]:
+    """Why nobody can be given the string, in whatever encoding."""
+    return "has a NUL character in it" if "\0" in value else None
 
 
 def boolean() -> Check:
@@ -109,7 +111,8 @@ def duration(unit: str, above_zero: bool = False) -> Check:
     def convert(value: Any, folder: str) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Wrong()
-        if not math.isfinite(value) or not 0 <= value <= LONGEST * parts:
+        # Also of a NaN, and of a whole number that no float could hold.
+        if not 0 <= value <= LONGEST * parts:
             raise Wrong()
         if above_zero and value == 0:
             raise Wrong()
@@ -206,10 +209,16 @@ def host() -> Check:
 def _address(value: str) -> Optional[str]:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            return socket.inet_ntop(family, socket.inet_pton(family, value))
+            return _plain(socket.inet_ntop(family, socket.inet_pton(family, value)))
         except (OSError, ValueError):
             continue
     return None
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address that is written as one of IPv6 is the IPv4 address."""
+    mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
+    return str(mapped or address)
 
 
 def is_loopback(address: str) -> bool:

@@ -1,4 +1,7 @@
-"""What a value may be that a child process gets: command, environment, account, signal."""
+"""What a value may be that a child process gets: command, environment, account, signal.
+
+Command and environment reach it in UTF-8, as the file has them, whatever the locale is.
+"""
 
 import grp
 import os
@@ -6,7 +9,7 @@ import pwd
 import signal
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from checks import Check, Wrong, absolute, choice, string, unusable
+from checks import Check, Wrong, absolute, choice, string, unspeakable
 from wording import show
 
 
@@ -58,9 +61,12 @@ def command() -> Check:
     def convert(value: Any, folder: str) -> Union[str, Tuple[str, ...]]:
         if isinstance(value, list):
             return _words(value)
-        if isinstance(value, str) and value and not value.strip():
-            raise Wrong("it is empty")
-        return string(value)
+        if not isinstance(value, str) or not value:
+            raise Wrong()
+        reason = unspeakable(value)
+        if reason or not value.strip():
+            raise Wrong("it " + (reason or "is empty"))
+        return value
 
     return Check("a command line, or an array of strings", convert)
 
@@ -69,7 +75,7 @@ def _words(value: List[Any]) -> Tuple[str, ...]:
     for index, word in enumerate(value):
         if not isinstance(word, str):
             raise Wrong("%s is not a string" % show(word), index)
-        reason = unusable(word)
+        reason = unspeakable(word)
         if reason:
             raise Wrong("it " + reason, index)
     if not value or not value[0].strip():
@@ -91,7 +97,7 @@ def environment() -> Check:
 def _variable(name: str) -> str:
     if not name or "=" in name:
         raise Wrong("the name of a variable is never empty and has no = in it", name)
-    reason = unusable(name)
+    reason = unspeakable(name)
     if reason:
         raise Wrong("the name of a variable " + reason, name)
     return name
@@ -102,7 +108,7 @@ def _variable_value(name: str, value: Any) -> str:
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)):
         raise Wrong("the value of %s is not a string, a number or a boolean" % show(name), name)
-    reason = unusable(str(value))
+    reason = unspeakable(str(value))
     if reason:
         raise Wrong("the value of %s %s" % (show(name), reason), name)
     return str(value)

@@ -13,6 +13,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, U
 import checks
 import documents
 import keys
+import pidfile
 import reader
 from errors import ConfigurationError
 from records import Fields
@@ -196,7 +197,7 @@ def conflict(configuration: Configuration) -> Optional[Conflict]:
         chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
         _open_dashboard(configuration.dashboard),
         _taken_ports(configuration),
-        _taken_pid_files(configuration.processes),
+        _taken_pid_files(configuration),
     )
     return next(found, None)
 
@@ -302,13 +303,17 @@ def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
             beside.append(claim)
 
 
-def _taken_pid_files(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
-    taken: Dict[str, int] = {}
-    for index, process in enumerate(processes):
-        if process.pid_file is None:
-            continue
-        if process.pid_file in taken:
-            reason = "%s is the pidFile of processes[%d] already"
-            where = ("processes", index, "pidFile")
-            yield Conflict(where, reason % (show(process.pid_file), taken[process.pid_file]))
-        taken[process.pid_file] = index
+def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
+    own_paths = (os.path.abspath(configuration.path), configuration.real_path)
+    taken = dict.fromkeys(own_paths, "the configuration file")
+    if configuration.control.socket is not None:
+        taken[configuration.control.socket] = "the control socket"
+    for index, process in enumerate(configuration.processes):
+        where = ("processes", index, "pidFile")
+        for number in range(process.cluster.instances if process.cluster else 1):
+            path = pidfile.path_for(process, number)
+            if path is None:
+                break
+            if path in taken:
+                yield Conflict(where, "%s is %s already" % (show(path), taken[path]))
+            taken[path] = "the pidFile of processes[%d]" % index

@@ -3,12 +3,21 @@
 Whatever else reaches `main` is a bug of pupgevent and is shown as one.
 """
 
+import re
+
+#: Ends a line, or tells a terminal to do something.
+_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+
 
 class PupgeventError(Exception):
     """Root of all; its text is one line, made for the person at the terminal."""
 
     #: What the command exits with when this ends it.
     exit_status = 1
+
+    def __str__(self) -> str:
+        """One line, whatever the name of a file in it is."""
+        return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], super().__str__())
 
 
 class UsageError(PupgeventError):

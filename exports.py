@@ -54,14 +54,16 @@ WantedBy=multi-user.target
 
 def systemd(configuration: Configuration) -> str:
     """A unit that runs this configuration with the pupgevent that is running now."""
-    command, config = program(), configuration.real_path
+    # Not the real path: relative paths start where the file is named, and so does a new release
+    # that a link is moved to.
+    command, config = program(), os.path.abspath(configuration.path)
     return UNIT.format(
         name=unit_name(configuration.name),
         description=configuration.name.replace("%", "%%"),
         command=_command_line([*command, config]),
         # It waits for the end, and its exit code tells what came of it; SIGHUP does neither.
         reload=_command_line([*command, "reload", config]),
-        environment="".join(line + "\n" for line in single_file_lines(command[0])),
+        environment="".join(line + "\n" for line in single_file_lines(command[-1])),
         start_timeout=start_timeout(configuration),
         stop_timeout=stop_timeout(configuration),
         descriptors=_DESCRIPTORS,
@@ -76,7 +78,11 @@ def _command_line(words: "List[str]") -> str:
 def program() -> "List[str]":
     """How to run what runs now: the command, or Python with a file that is none."""
     script = os.path.abspath(sys.argv[0])
-    return [script] if os.access(script, os.X_OK) else [os.path.abspath(sys.executable), script]
+    if os.access(script, os.X_OK):
+        return [script]
+    # The one file for all Pythons starts itself so, too.
+    options = ["-Es"] if zipfile.is_zipfile(script) else []
+    return [os.path.abspath(sys.executable), *options, script]
 
 
 def single_file_lines(script: str) -> "List[str]":

@@ -20,8 +20,8 @@ TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
 #: What Pup takes and pupgevent does not, wherever Pup has it.
 PUPS = frozenset(
-    "api bootstrap cron decorate decorateFiles internalLogHours overrun plugins telemetry"
-    " terminate watch watcher worker".split()
+    "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
+    " restartBackoffMs telemetry terminate watch watcher worker".split()
 )
 #: Taken at the top and passed over: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])

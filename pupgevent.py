@@ -70,10 +70,12 @@ def run(told: Arguments) -> int:
     """`pupgevent CONFIG`: run in the foreground until a signal ends it."""
     import configuration
     import descriptors
-    from foreground import Foreground
 
     config = configuration.load(told.config)
     descriptors.raise_limit()
+    _choose_loop()
+    from foreground import Foreground
+
     foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__)
     inbox = _Inbox(foreground.orders)
     try:
@@ -82,6 +84,13 @@ def run(told: Arguments) -> int:
     finally:
         foreground.close()
         inbox.close()
+
+
+def _choose_loop() -> None:
+    """gevent's own: what the environment says of that is for the applications, which inherit it."""
+    import gevent
+
+    gevent.config.loop = ["libev-cext", "libev-cffi", "libuv-cffi"]
 
 
 class _Inbox:

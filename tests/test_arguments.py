@@ -46,6 +46,12 @@ def test_a_command_line_that_makes_sense(words: str, told: Arguments) -> None:
     assert arguments.parse(words.split()) == told
 
 
+@pytest.mark.parametrize("argv", [[""], ["check", ""], ["stop", "conf", ""]])
+def test_an_empty_word_is_told(argv: "List[str]") -> None:
+    with pytest.raises(UsageError, match="one of the words is empty"):
+        arguments.parse(argv)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -527,11 +527,13 @@ for path in sys.argv[1:]:
 
 
 def test_characters_that_the_locale_lacks_are_told(tmp_path: Path) -> None:
+    """Of paths; a child gets its words as the file has them."""
     texts = [
         MINIMAL.replace("serve", "é"),
         MINIMAL + 'cwd = "é"\n',
         MINIMAL + 'env = { A = "é" }\n',
         MINIMAL.replace('"serve"', '["a", "é"]'),
+        MINIMAL + 'pidFile = "é"\n',
     ]
     files = [tmp_path / ("%d.toml" % number) for number in range(len(texts))]
     for file, text in zip(files, texts):
@@ -546,11 +548,42 @@ def test_characters_that_the_locale_lacks_are_told(tmp_path: Path) -> None:
     ).stdout.decode("ascii")
     reason = "has characters in it that the locale's encoding lacks (ascii)"
     assert output.splitlines() == [
-        "3: processes[0].cmd: it " + reason,
         "4: processes[0].cwd: it " + reason,
-        '4: processes[0].env: the value of "A" ' + reason,
-        "3: processes[0].cmd[1]: it " + reason,
+        "4: processes[0].pidFile: it " + reason,
     ]
+
+
+@pytest.mark.parametrize("huge", ["9" * 390, "0x" + "f" * 300, "nan", "inf", "1e300"])
+def test_no_number_is_too_large_to_be_told(refuse: Refuse, huge: str) -> None:
+    error = refuse(MINIMAL + "timeout = %s\n" % huge)
+    assert error.line == 4
+    assert error.message.endswith("is not a number of seconds above 0, at most a year")
+
+
+def test_pid_files_of_instances_are_compared_by_their_own_names(
+    refuse: Refuse, tmp_path: Path
+) -> None:
+    several = MINIMAL + 'pidFile = "a.pid"\ncluster = { instances = 2 }\n'
+    error = refuse(several + OTHER + 'pidFile = "a-2.pid"\n')
+    shown = show(str(tmp_path / "a-2.pid"))
+    assert error.message == (
+        "processes[1].pidFile: %s is the pidFile of processes[0] already" % shown)
+
+
+def test_pid_file_in_the_place_of_something_else_is_told(refuse: Refuse) -> None:
+    assert refuse(MINIMAL + 'pidFile = "app.toml"\n').message.endswith(
+        "is the configuration file already")
+    assert refuse('control.socket = "a.sock"\n' + MINIMAL + 'pidFile = "a.sock"\n').message \
+        .endswith("is the control socket already")
+
+
+def test_mapped_addresses_are_those_of_ipv4(refuse: Refuse) -> None:
+    clusters = [
+        '[processes.cluster]\ncommonPort = 3000\nstartPort = %d\ncommonHost = "%s"\n' % each
+        for each in ((8000, "::ffff:127.0.0.1"), (9000, "0.0.0.0"))
+    ]
+    error = refuse(MINIMAL + clusters[0] + OTHER + clusters[1])
+    assert "port 3000 is already port 3000 of the balancer of" in error.message
 
 
 def test_every_check_refuses_what_nothing_is(tmp_path: Path) -> None:

@@ -258,6 +258,21 @@ def test_a_working_directory_that_is_gone_is_one_line(folder: Path, command: str
     assert (done.stderr.count(b"\n"), b"app.toml: " in done.stderr) == (1, True), done.stderr
 
 
+def test_a_name_with_a_line_in_it_is_told_in_one_line() -> None:
+    done = run("check", "no\nwhere\x1b[31m.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "no\\nwhere\\x1b[31m.toml: there is no such file\n"
+
+
+def test_the_loop_that_applications_are_to_have_is_not_ours(
+    running: Make, monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    """gevent would look for it, and might not find it."""
+    monkeypatch.setenv("GEVENT_LOOP", "libuv-cffi")
+    app = running(sleeper("job", cmd="echo loop=$GEVENT_LOOP; exec sleep 60")).start()
+    eventually(lambda: "loop=libuv-cffi" in app.said())
+
+
 #: No UTF-8 for a Python that is told not to help itself; 3.6 does not.
 NO_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
