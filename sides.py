@@ -94,7 +94,7 @@ class Side(_socket.socket):
     def pass_end_on(self) -> None:
         """Tell the other side that nothing more comes from here."""
         connection = self.connection
-        if connection.torn:
+        if connection.torn and not self.other.blocked:
             connection.reset()
         elif self.other.finished and not self.other.blocked:
             connection.close()

@@ -9,6 +9,7 @@ import pytest
 from peers import PATIENCE, Aside, Peer, Stage, eventually, setting, started
 from relay import BUFFER_BYTES
 from scenarios import is_dead
+from sockets import unread
 from splicing import PIPE_BYTES
 
 pytest_plugins = ["stages"]
@@ -141,6 +142,25 @@ def test_a_reset_reaches_one_who_does_not_listen(meet: Meeting) -> None:
     one.pushes_until_it_stalls()
     other.resets()
     eventually(lambda: is_dead(one.socket), "the reset has arrived")
+
+
+def test_what_is_held_back_when_a_reset_comes_arrives_though_the_other_has_finished(
+    meet: Meeting, stage: Stage
+) -> None:
+    """The balancer has read it already, and its reader has only not asked for it yet."""
+    one, other = meet()
+    said = one.pushes_until_it_stalls()
+    with stage.proxy.frozen():
+        one.resets()
+        other.finishes()
+    there = unread(other.socket.fileno())
+    for _ in range(3):
+        stage.status()
+    heard = 0
+    with pytest.raises(ConnectionResetError):
+        while True:
+            heard += len(other.takes(1 << 16))
+    assert there + BUFFER_BYTES // 2 < heard <= said
 
 
 def test_bytes_sent_to_one_who_has_closed_bring_a_reset(meet: Meeting) -> None:
