@@ -132,7 +132,9 @@ class Round:
         eventually(lambda: self.stage.figures()["attempts"] == count, "they are connecting")
         for client in clients:
             client.resets()
+        # Also those whose time was over meanwhile.
         eventually(lambda: self.stage.figures()["attempts"] == 0, "they have gone")
+        self.stage.counts(queue=0)
         self.the_usual_one_again(clogged)
 
     def connecting_for_too_long(self, count: int) -> None:
