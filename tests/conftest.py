@@ -24,7 +24,8 @@ PARTING = 3.0
 #: What takes long and depends little on the Python: with PUPGEVENT_TEST_QUICK set, only the oldest
 #: Python runs it. CI, which has ten minutes, tests the others like this.
 THOROUGH = {
-    "test_balancer_times", "test_control_hostile", "test_control_place", "test_documents_mutated",
+    "test_balancer_times", "test_commands", "test_control_hostile", "test_control_place",
+    "test_demonstration_server", "test_documents_mutated", "test_leaving", "test_pumps",
     "test_relay_random", "test_reload", "test_strategies",
 }  # fmt: skip
 OLDEST = (3, 6)
