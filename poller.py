@@ -45,6 +45,10 @@ _BOTH_WAYS = _ARRIVALS | select.EPOLLOUT
 #: watchers had theirs.
 EVENTS_A_TURN = 512
 
+#: With so many at once there are likely more by now, and to ask for them here costs less than to
+#: come back by way of gevent's loop. With fewer it would be a system call for nothing.
+BUSY_EVENTS = 4
+
 _READ = 1
 
 
@@ -121,15 +125,21 @@ class Poller:
             handlers.extend([None] * len(handlers))
 
     def _turn(self) -> None:
-        handlers = self._handlers
-        for fileno, mask in self._epoll.poll(0, EVENTS_A_TURN):
-            handler = handlers[fileno]
-            if handler is not None:
-                # An exception that left this callback would stop the watcher for ever.
-                try:
-                    handler.on_event(mask)
-                except Exception:
-                    self.failed(handler)
+        handlers, poll = self._handlers, self._epoll.poll
+        left = EVENTS_A_TURN
+        while left > 0:
+            events = poll(0, left)
+            for fileno, mask in events:
+                handler = handlers[fileno]
+                if handler is not None:
+                    # An exception that left this callback would stop the watcher for ever.
+                    try:
+                        handler.on_event(mask)
+                    except Exception:
+                        self.failed(handler)
+            if len(events) < BUSY_EVENTS:
+                return
+            left -= len(events)
 
     def _pay(self) -> None:
         owed, self._owed = self._owed, []
