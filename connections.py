@@ -8,7 +8,7 @@ into the backend's counters, so the hot path counts on the socket alone.
 import _socket
 import struct
 from time import monotonic
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Set
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set
 
 from gevent import get_hub
 
@@ -38,7 +38,7 @@ class Connection:
     """
 
     __slots__ = (
-        "backend", "began", "client", "home", "idle", "queued", "seen", "speaker", "torn",
+        "backend", "began", "client", "dying", "home", "idle", "queued", "seen", "speaker", "torn",
         "upstream",
     )  # fmt: skip
 
@@ -53,6 +53,8 @@ class Connection:
         self.began = monotonic()
         #: One side's socket died: the other gets a reset, after the bytes that are left.
         self.torn = False
+        #: A side whose socket died while nothing was read from it; what is left of it comes first.
+        self.dying: Optional[End] = None
         #: Byte counts and ends of stream, sweeps without a change (the first may come at once and
         #: does not count), and unsent bytes, as the last sweep saw them.
         self.seen = (0, 0, False, False)
@@ -75,8 +77,8 @@ class Connection:
 
     @property
     def half_closed(self) -> bool:
-        """Nothing more comes from one side: it has finished, or has died with bytes held here."""
-        return self.client.finished or self.upstream.finished or self.torn
+        """Nothing more comes from one side: it has finished, or has died."""
+        return self.client.finished or self.upstream.finished or self.dying is not None
 
     @property
     def unused(self) -> bool:
@@ -86,7 +88,7 @@ class Connection:
     @property
     def abandoned(self) -> bool:
         """The client has died, with bytes that the instance does not take."""
-        return self.torn and self.client.blocked
+        return self.dying is self.client and self.client.blocked
 
     def hold(self) -> None:
         """Leave unread what the client says, so that another instance can still have it."""
@@ -152,6 +154,7 @@ class Connection:
         home.ended(self)
         # Without its cycles a connection is gone at once and the collector finds nothing.
         self.home = None  # type: ignore[assignment]
+        self.dying = None
         del client.other, upstream.other, client.connection, upstream.connection
 
 

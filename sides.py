@@ -94,7 +94,7 @@ class Side(_socket.socket):
     def pass_end_on(self) -> None:
         """Tell the other side that nothing more comes from here."""
         connection = self.connection
-        if connection.torn and not self.other.blocked:
+        if connection.torn:
             connection.reset()
         elif self.other.finished and not self.other.blocked:
             connection.close()
@@ -134,7 +134,7 @@ class Side(_socket.socket):
         only paused, the reset comes behind what had arrived before, if the other end takes that in
         the time of a connection that is half closed."""
         if not self.finished:
-            self.connection.torn = True
+            self.connection.dying = self
         elif self.fileno() >= 0 and self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
             self.connection.reset()
 

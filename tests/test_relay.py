@@ -144,6 +144,16 @@ def test_a_reset_reaches_one_who_does_not_listen(meet: Meeting) -> None:
     eventually(lambda: is_dead(one.socket), "the reset has arrived")
 
 
+def test_last_words_with_a_reset_reach_an_instance_that_has_ended_its_side_before(
+    stage: Stage
+) -> None:
+    client, server = stage.meet()
+    with stage.proxy.frozen():
+        server.finishes()
+        client.says(b"last words").resets()
+    server.hears(b"last words").hears_a_reset()
+
+
 def test_what_is_held_back_when_a_reset_comes_arrives_though_the_other_has_finished(
     meet: Meeting, stage: Stage
 ) -> None:
@@ -217,10 +227,15 @@ def test_the_memory_of_many_stalled_connections_is_bounded(stage: Stage) -> None
     pairs = [stage.meet() for _ in range(30)]
     before = stage.proxy.call("memory")
     pushed = 0
-    for client, server in pairs:
-        client.socket.setblocking(False)
-        pushed += push(client) + push(server)
-    eventually(lambda: stage.proxy.call("unread") > 0, "the balancer reads no more")
+
+    def fill() -> bool:
+        """A balancer that is slow to read may take more later."""
+        nonlocal pushed
+        for client, server in pairs:
+            pushed += push(client) + push(server)
+        return bool(stage.proxy.call("unread") > 0)
+
+    eventually(fill, "the balancer reads no more")
     grown = stage.proxy.call("memory") - before
     print("pushed %d bytes, grown by %d" % (pushed, grown))
     assert pushed > 60 * 1024 * 1024
