@@ -17,6 +17,9 @@ from errors import ConfigurationError, PupgeventError, UsageError
 
 __version__ = "0.1.0"
 
+#: What a run in the foreground acts on.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 #: errno values of an output that takes nothing: a full disk, a terminal that has gone.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -101,15 +104,18 @@ class _Inbox:
 
         self._watchers: List[Any] = []
         loop = gevent.get_hub().loop
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             watcher = loop.signal(number)
             watcher.start(orders.put, signal.Signals(number).name)
             self._watchers.append(watcher)
 
     def close(self) -> None:
+        """All is done. A signal that comes now changes nothing any more, the exit code included."""
         for watcher in self._watchers:
             watcher.stop()
             watcher.close()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def check(told: Arguments) -> int:

@@ -48,8 +48,8 @@ startPort = {start}
 strategy = "round-robin"
 """
 
-#: Says nothing, and does not mind SIGTERM.
-STUBBORN = "trap '' TERM; while :; do sleep 1 & wait; done"
+#: Does not mind SIGTERM, from when it says so.
+STUBBORN = "trap '' TERM; echo deaf; while :; do sleep 1 & wait; done"
 
 
 def four(running: Make, free_ports: Ports) -> Any:
@@ -112,6 +112,7 @@ def test_a_signal_stops_everything_and_the_exit_code_is_0(
 
 def test_a_second_sigterm_kills_at_once(running: Make) -> None:
     app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=60)).start()
+    eventually(lambda: "deaf" in app.said())
     app.signal(signal.SIGTERM)
     eventually(lambda: "stopping (SIGTERM)" in app.said())
     began = now()
@@ -122,6 +123,7 @@ def test_a_second_sigterm_kills_at_once(running: Make) -> None:
 
 def test_what_ignores_its_stop_signal_is_killed_in_time(running: Make) -> None:
     app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=0.3)).start()
+    eventually(lambda: "deaf" in app.said())
     app.signal(signal.SIGTERM)
     assert app.wait() == 0
     assert "still there 0.3 s after SIGTERM" in app.said()
