@@ -24,8 +24,8 @@ Make = Callable[..., Running]
 
 CRASH = ["sh", "-c", "exit 3"]
 
-#: Does not leave before a test kills it.
-STUBBORN = sleeper("slow", cmd="trap '' TERM; while :; do sleep 1 & wait; done",
+#: Does not leave before a test kills it, from when it says so.
+STUBBORN = sleeper("slow", cmd="trap '' TERM; echo deaf; while :; do sleep 1 & wait; done",
                    terminateTimeout=600)
 
 
@@ -203,6 +203,7 @@ def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_port
     """The first takes its time: the application does not leave before it is killed."""
     ports = free_ports(3)
     app = running(STUBBORN, server("my-app", ports[:2], ports[2])).start()
+    eventually(lambda: "deaf" in app.said())
     stubborn = app.pids()["slow"]
     first = subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "slow"])
     eventually(lambda: app.states()["slow"] == "stopping")
@@ -217,6 +218,7 @@ def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_port
 
 def test_a_stop_wins_over_a_restart_under_way(running: Make) -> None:
     app = running(STUBBORN, sleeper("job")).start()
+    eventually(lambda: "deaf" in app.said())
     stubborn = app.pids()["slow"]
     with subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "slow", "job"],
                           stderr=subprocess.PIPE) as first:
@@ -241,6 +243,7 @@ def test_a_stop_of_one_instance_stops_no_other_of_a_restart_under_way(running: M
     """The roll-out ends there; the instance that it was at runs again."""
     stubborn = dict(STUBBORN, id="web", cluster={"instances": 3})
     app = running(stubborn).start()
+    eventually(lambda: app.said().count("deaf") == 3)
     before = app.pids()
     with subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "web"],
                           stderr=subprocess.PIPE) as first:
