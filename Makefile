@@ -49,7 +49,7 @@ dist/pupgevent: $(VENV)/.installed-tools $(sources) $(wildcard onefile/*)
 	$(bin)/python -m onefile.build --check $@
 
 smoke: dist/pupgevent $(VENV)/.installed-test
-	$(bin)/python -m pytest -q tests/test_dist.py
+	$(bin)/python -m pytest -q tests/test_dist.py $(TESTS)
 	$(bin)/python -m onefile.smoke dist/pupgevent
 
 smoke-debian11: dist/pupgevent

@@ -74,6 +74,16 @@ def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
         items[:] = [item for item in items if item.module.__name__ not in THOROUGH]
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """In a second try of what has failed before, name each test that passes now."""
+    if not os.environ.get("PUPGEVENT_TEST_AGAIN"):
+        return
+    ids = {outcome: {report.nodeid for report in terminalreporter.getreports(outcome)}
+           for outcome in ("passed", "failed", "error")}
+    for nodeid in sorted(ids["passed"] - ids["failed"] - ids["error"]):
+        terminalreporter.write_line("FLAKY %s" % nodeid, yellow=True)
+
+
 class PortLocks:
     """Ports of this machine that parallel test runs have divided among themselves.
 

@@ -3,6 +3,9 @@
 Started by `make test-all`, with tox in the same environment. Interpreters are found on PATH and
 among pyenv's versions, which need not be on PATH. What is not installed is named and left out;
 that none is installed, or that one passes without a test, is a failure.
+
+What fails is tried once more, by itself: a machine that others use makes one test of thousands
+late now and then. A test that passes then is listed under FLAKY, to be mended.
 """
 
 import os
@@ -13,7 +16,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 MINORS = range(6, 14)
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,27 +45,66 @@ def is_cpython(path: str, minor: int) -> bool:
     return asked.stdout.split() == ["cpython", "3", str(minor)]
 
 
-def run_tox(interpreters: Dict[str, str], pytest_words: List[str]) -> int:
-    """Two environments at a time; tox shows the output of those that fail.
+def run_tox(interpreters: Dict[str, str], pytest_words: List[str], at_once: int) -> int:
+    """So many environments at once; of several, tox shows the output of those that fail.
 
     PATH tells tox where to look: its option --discover is forgotten by parallel runs.
     """
     folders = [os.path.dirname(path) for path in interpreters.values()]
     search = os.pathsep.join(folders + [os.environ.get("PATH", os.defpath)])
-    command = [sys.executable, "-m", "tox", "-p", "2", "-e", ",".join(interpreters), "--"]
+    parallel = ["-p", str(at_once)] if at_once > 1 else []
+    command = [sys.executable, "-m", "tox", *parallel, "-e", ",".join(interpreters), "--"]
     environment = dict(os.environ, PATH=search, TOX_PARALLEL_NO_SPINNER="1")
     return subprocess.call(command + pytest_words, cwd=str(ROOT), env=environment)
 
 
-def read_counts(report: Path) -> "Counter[str]":
-    """What pytest counted, from its JUnit report; nothing where it did not get that far."""
-    if not report.exists():
-        return Counter()
-    suite = ElementTree.parse(str(report)).getroot()[0]
+class Report(NamedTuple):
+    """What one run of pytest has counted, and the names of what went wrong."""
+
+    counts: "Counter[str]"
+    bad: Set[str]
+
+
+def read_report(path: Path) -> Report:
+    """From a JUnit file; nothing is in it where pytest did not get that far."""
+    if not path.exists():
+        return Report(Counter(), set())
+    suite = ElementTree.parse(str(path)).getroot()[0]
     counts = Counter({word: int(suite.get(name, 0)) for word, name in (
         ("failed", "failures"), ("errors", "errors"), ("skipped", "skipped"))})
     counts["passed"] = int(suite.get("tests", 0)) - sum(counts.values())
-    return counts
+    bad = {"%s::%s" % (case.get("classname"), case.get("name")) for case in suite.iter("testcase")
+           if case.find("failure") is not None or case.find("error") is not None}
+    return Report(counts, bad)
+
+
+def try_again(name: str, path: str, first: Report, pytest_words: List[str]) -> "Counter[str]":
+    """Run what has failed in one environment once more, or all of it where it did not get to the
+    tests; what it counts in the end."""
+    report = fresh_report(name + "-again")
+    words = [*pytest_words, "--junitxml=%s" % report]
+    if first.bad:
+        words += ["--last-failed", "--last-failed-no-failures=none"]
+    status = run_tox({name: path}, words, at_once=1)
+    second = read_report(report)
+    if status and is_good(second.counts):
+        second.counts["errors"] += 1
+    if not first.bad:
+        return second.counts
+    if not second.counts["passed"]:
+        return first.counts
+    for test in sorted(first.bad - second.bad):
+        print("FLAKY %s %s" % (name, test))
+    kept = Counter(passed=first.counts["passed"], skipped=first.counts["skipped"])
+    return kept + second.counts
+
+
+def fresh_report(name: str) -> Path:
+    """Where pytest is to write; what an earlier run has written is gone."""
+    path = ROOT / ".tox" / (name + ".xml")
+    if path.exists():
+        path.unlink()
+    return path
 
 
 def total(counts: "Iterable[Counter[str]]") -> "Counter[str]":
@@ -74,25 +116,31 @@ def describe(counts: "Counter[str]") -> str:
     return ", ".join("%d %s" % (counts[word], word) for word in words) or "no tests ran"
 
 
+def is_good(counts: "Counter[str]") -> bool:
+    return bool(counts["passed"]) and not counts["failed"] and not counts["errors"]
+
+
 def main(pytest_words: List[str]) -> int:
     found = {minor: find_interpreter(minor) for minor in MINORS}
     interpreters = {"py3%d" % minor: path for minor, path in found.items() if path}
     if not interpreters:
         print("no Python from 3.%d to 3.%d is installed" % (MINORS[0], MINORS[-1]))
         return 1
-    reports = {name: ROOT / ".tox" / (name + ".xml") for name in interpreters}
-    for report in reports.values():
-        if report.exists():
-            report.unlink()
-    status = run_tox(interpreters, pytest_words)
-    counts = {name: read_counts(report) for name, report in reports.items()}
+    paths = {name: fresh_report(name) for name in interpreters}
+    status = run_tox(interpreters, pytest_words, at_once=2)
+    counts = {}
+    for name, path in interpreters.items():
+        report = read_report(paths[name])
+        counts[name] = report.counts
+        if not is_good(report.counts):
+            status = 0
+            print("%s: %s; once more" % (name, describe(report.counts)), flush=True)
+            counts[name] = try_again(name, path, report, pytest_words)
     for minor in MINORS:
-        name = "py3%d" % minor
-        print("Python 3.%-3d %s" % (minor, describe(counts[name]) if found[minor]
+        print("Python 3.%-3d %s" % (minor, describe(counts["py3%d" % minor]) if found[minor]
                                     else "not installed"))
-    every_one_passed = all(count.get("passed") for count in counts.values())
     print("=== %s on %d interpreters ===" % (describe(total(counts.values())), len(counts)))
-    return status or (0 if every_one_passed else 1)
+    return status or (0 if all(map(is_good, counts.values())) else 1)
 
 
 if __name__ == "__main__":
