@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Iterable, Iterator, MutableMapping, Opt
 import gevent
 
 import lifecycle
+from phrases import counted
 
 #: Seconds until a full socket is tried again.
 _RETRY_DELAY = 0.05
@@ -170,4 +171,4 @@ def status_of(instances: "Iterable[Any]") -> str:
     """The line that `systemctl status` shows: of the instances that should run, how many do."""
     wanted = [each for each in instances if each.wanted]
     running = [each for each in wanted if each.state == lifecycle.RUNNING]
-    return "STATUS=%d of %d instances running" % (len(running), len(wanted))
+    return "STATUS=%d of %s running" % (len(running), counted(len(wanted), "instance"))

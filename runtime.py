@@ -13,6 +13,7 @@ from errors import PupgeventError
 from instance import Instance
 from listener import Listener
 from logs import Heads, LineWriter, Log, wants_colors
+from phrases import counted
 from recent import Recent, Tee
 from sinks import Sink
 from supervisor import Supervisor
@@ -197,10 +198,10 @@ class Runtime:
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
         if cluster is not None:
-            text = "%s: listening on %s port %d, %s over %d instances"
+            text = "%s: listening on %s port %d, %s over %s"
             self.log.info("balancer", text % (
                 process.id, cluster.common_host, cluster.common_port or 0, cluster.strategy,
-                cluster.instances))  # fmt: skip
+                counted(cluster.instances, "instance")))  # fmt: skip
 
     def forget(self, process_id: str) -> None:
         """The process is gone for good; its connections end here if they have not."""
