@@ -38,6 +38,8 @@ class Instance:
         self._wanted = False
         self._hurried = False
         self._streak = Streak()
+        #: Its last run failed, and it has not come up since, nor been started by hand.
+        self.recovering = False
         #: When it came into its state, by the supervisor's clock.
         self.since = world.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
@@ -117,6 +119,7 @@ class Instance:
         if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
             return self.attempts
         self._wanted = self._hurried = True
+        self.recovering = False
         self._streak.forget()
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._live)
@@ -229,6 +232,7 @@ class Instance:
         self.due_at = self._world.clock() + delay
         self._outcome = "%s, restart in %.1f s" % (self.last_exit, delay)
         self._say("warning", self._outcome)
+        self.recovering = True
         self._move(lifecycle.RETRY)
         self._bell.wait(lambda: self._hurried or not self._wanted, self.due_at)
         self.due_at = None
@@ -249,6 +253,8 @@ class Instance:
 
     def _move(self, event: str) -> None:
         self._life.move(event)
+        if event == lifecycle.READY:
+            self.recovering = False
         self._arrive()
 
     def _arrive(self) -> None:
