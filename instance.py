@@ -37,6 +37,7 @@ class Instance:
         self._greenlet: Any = None
         self._wanted = False
         self._hurried = False
+        self._killed = False
         self._streak = Streak()
         #: Its last run failed, and it has not come up since, nor been started by hand.
         self.recovering = False
@@ -118,6 +119,8 @@ class Instance:
         """Order it to run; the number of the attempt that this brings about, for `came_up`."""
         if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
             return self.attempts
+        if self._killed:
+            return self.attempts + 1
         self._wanted = self._hurried = True
         self.recovering = False
         self._streak.forget()
@@ -136,7 +139,8 @@ class Instance:
         self._tell()
 
     def kill(self) -> None:
-        """The same by SIGKILL, at once."""
+        """The same by SIGKILL, at once and for good: no order to start is followed any more."""
+        self._killed = True
         self.stop()
         if self._run is not None:
             self._run.kill()
@@ -230,7 +234,8 @@ class Instance:
     def _back_off(self) -> None:
         delay = self._streak.delay(self._process)
         self.due_at = self._world.clock() + delay
-        self._outcome = "%s, restart in %.1f s" % (self.last_exit, delay)
+        when = "at once" if delay < 0.05 else "in %.1f s" % delay
+        self._outcome = "%s, restart %s" % (self.last_exit, when)
         self._say("warning", self._outcome)
         self.recovering = True
         self._move(lifecycle.RETRY)
