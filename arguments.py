@@ -55,7 +55,7 @@ Options:
 CONFIG is a TOML file, or Pup's own JSON (.json, .jsonc).
 PROCESS is the id of a process, the name of an instance, or `all`, as when there is none.
 Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 `status` when something that should
-run does not, 4 no pupgevent runs for CONFIG.
+run does not serve, 4 no pupgevent runs for CONFIG.
 """
 
 #: Each command: the words behind it, and whether the last may be repeated or left out.

@@ -88,6 +88,8 @@ class Balancer:
         self.down = self._pool.down
         self.drain = self._pool.drain
         self.remove = self._pool.remove
+        #: Of an instance, by name: see backends.py.
+        self.state_of = self._pool.state_of
 
     @property
     def listener(self) -> Optional[Listener]:
@@ -135,6 +137,10 @@ class Balancer:
         self._connections.limits = _limits(settings)
         self._admission.patience = _patience(settings)
         self._pool.limit(settings.max_connections)
+
+    def watch(self, on_change: "Callable[[], Any]") -> None:
+        """Call back, in the hub, when an instance that lives is no longer reached, or is again."""
+        self._pool.on_change = on_change
 
     def close(self) -> None:
         """Close everything that is open, connections too; idempotent."""

@@ -99,6 +99,7 @@ class Process(NamedTuple):
     restart_delay: float
     restart_max_delay: float
     restart_limit: Optional[int]
+    min_uptime: float
     timeout: Optional[float]
     terminate_grace_period: float
     terminate_timeout: float

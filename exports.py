@@ -98,9 +98,15 @@ def single_file_lines(script: str) -> "List[str]":
 
 def start_timeout(configuration: Configuration) -> int:
     """Seconds; the instances start side by side, and the first verdict on each is awaited."""
-    clusters = [each.cluster for each in configuration.processes if each.autostart]
-    longest = max((each.ready_timeout for each in clusters if each), default=0)
+    started = [each for each in configuration.processes if each.autostart]
+    longest = max(map(_time_to_start, started), default=0)
     return max(_START_TIMEOUT, math.ceil(longest) + _START_MARGIN)
+
+
+def _time_to_start(process: Process) -> float:
+    if process.cluster is None or process.cluster.start_port is None:
+        return process.min_uptime
+    return process.cluster.ready_timeout
 
 
 def stop_timeout(configuration: Configuration) -> int:

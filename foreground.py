@@ -50,8 +50,10 @@ class Foreground:
         self._place = self._take_place()
         self.runtime = Runtime(
             configuration, self.log, recent, self._sink, self._on_essential, fd)
-        self._herald = Herald(Notifier(os.environ), self.runtime.instances)
+        self._herald = Herald(
+            Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._herald.changed)
+        self.runtime.on_reach = self._herald.look
         self._operations = Operations(self.runtime, self._herald.reload)
         about: Dict[str, Any] = {"version": version, "pid": os.getpid()}
         self._service = Service(

@@ -13,6 +13,9 @@ from run import Run
 from spawning import describe_exit
 from world import Bell, Process, Rotation, Seat, World, same_child
 
+#: How a message tells of a state that is not what its word says.
+_STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
+
 
 class Instance:
     """Lives in a greenlet of its own, from its first start on."""
@@ -34,7 +37,10 @@ class Instance:
         self._greenlet: Any = None
         self._wanted = False
         self._hurried = False
+        self._killed = False
         self._streak = Streak()
+        #: Its last run failed, and it has not come up since, nor been started by hand.
+        self.recovering = False
         #: When it came into its state, by the supervisor's clock.
         self.since = world.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
@@ -44,6 +50,8 @@ class Instance:
         self.restarts = 0
         #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
         self.last_exit: Optional[str] = None
+        #: The same, and what follows from it: "exit code 3, restart in 0.5 s".
+        self._outcome = ""
 
     # What it is
 
@@ -95,13 +103,26 @@ class Instance:
         """Seconds since then."""
         return None if self.started_at is None else self._world.clock() - self.started_at
 
+    @property
+    def outcome(self) -> str:
+        """Why it does not run, and what comes next, as a message says it: "exit code 3, given up
+        after 4 failures in a row"."""
+        if self.state in lifecycle.ENDED:
+            return self._outcome
+        if self.state == lifecycle.STARTING and self.last_exit is not None:
+            return "%s, it is started again" % self.last_exit
+        return _STANDING.get(self.state, "it is %s" % self.state)
+
     # What is asked of it; these return at once
 
     def start(self) -> int:
         """Order it to run; the number of the attempt that this brings about, for `came_up`."""
         if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
             return self.attempts
+        if self._killed:
+            return self.attempts + 1
         self._wanted = self._hurried = True
+        self.recovering = False
         self._streak.forget()
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._live)
@@ -118,7 +139,8 @@ class Instance:
         self._tell()
 
     def kill(self) -> None:
-        """The same by SIGKILL, at once."""
+        """The same by SIGKILL, at once and for good: no order to start is followed any more."""
+        self._killed = True
         self.stop()
         if self._run is not None:
             self._run.kill()
@@ -192,27 +214,30 @@ class Instance:
             self._say("info", "stopped, %s" % self.last_exit)
             self._move(lifecycle.OVER)
             return
-        verdict = self._streak.verdict(self._process, run.returncode, run.lasted)
+        verdict = self._streak.verdict(
+            self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
             self._back_off()
         else:
             self._settle(verdict)
 
     def _settle(self, verdict: str) -> None:
-        if verdict == lifecycle.EXHAUST:
-            self._say("error", "%s, given up after %d failures in a row" % (
-                self.last_exit, self._streak.failures))
-        elif verdict == lifecycle.FAIL:
-            self._say("error", "%s, and it is not to be restarted" % self.last_exit)
+        reason = self._streak.reason(self._process, verdict)
+        self._outcome = "%s, %s" % (self.last_exit, reason)
+        if verdict == lifecycle.FINISH:
+            self._say("info", reason)
         else:
-            self._say("info", "finished")
+            self._say("error", self._outcome)
         self._wanted = False
         self._move(verdict)
 
     def _back_off(self) -> None:
         delay = self._streak.delay(self._process)
         self.due_at = self._world.clock() + delay
-        self._say("warning", "%s, restart in %.1f s" % (self.last_exit, delay))
+        when = "at once" if delay < 0.05 else "in %.1f s" % delay
+        self._outcome = "%s, restart %s" % (self.last_exit, when)
+        self._say("warning", self._outcome)
+        self.recovering = True
         self._move(lifecycle.RETRY)
         self._bell.wait(lambda: self._hurried or not self._wanted, self.due_at)
         self.due_at = None
@@ -225,6 +250,7 @@ class Instance:
         """A bug of pupgevent has ended its greenlet: told in full, and it counts as given up."""
         for line in traceback.format_exc().splitlines():
             self._say("error", line)
+        self._outcome = "a bug of pupgevent has ended it"
         self._wanted = False
         self._greenlet = None
         self._life.break_down()
@@ -232,6 +258,8 @@ class Instance:
 
     def _move(self, event: str) -> None:
         self._life.move(event)
+        if event == lifecycle.READY:
+            self.recovering = False
         self._arrive()
 
     def _arrive(self) -> None:

@@ -216,6 +216,13 @@ CLUSTER = Table(
 )
 
 
+def _restart(own: Fields, top: Fields) -> str:
+    if not own["autostart"]:
+        return "never"
+    # A server is never done; a job that ends with 0 is.
+    return "always" if own["cluster"] else "error"
+
+
 def _max_delay(own: Fields, top: Fields) -> float:
     return max(30.0, float(own["restart_delay"]))
 
@@ -259,12 +266,13 @@ PROCESS = Table(
         ),
         _key("user", childchecks.user(), nothing(), "run as this user (root only)"),
         _key("group", childchecks.group(), nothing(), "run as this group (root only)"),
+        _key("cluster", CLUSTER, nothing(), "several instances, below"),
         _key(
             "restart",
             checks.choice("restart policy", RESTARTS),
             Derived(
-                "`always` with autostart, else `never`",
-                lambda own, top: "always" if own["autostart"] else "never",
+                "with autostart `always` for a cluster, else `error`; without it `never`",
+                _restart,
             ),
             "after which exit it starts again; `error`: a code other than 0, or a signal",
         ),
@@ -272,7 +280,8 @@ PROCESS = Table(
             "restartDelayMs",
             500,
             "before the first restart; doubles for each failure in a row, with up to 10 %"
-            " jitter; back to the start after 10 s of running",
+            " jitter; back to the start after 10 s of running; from the sixth restart in a row"
+            " on at least 500 ms, also where this or `restartMaxDelayMs` says less",
         ),
         _ms(
             "restartMaxDelayMs",
@@ -283,10 +292,16 @@ PROCESS = Table(
             "restartLimit",
             checks.whole(0, MANY),
             nothing(),
-            "failures in a row before it is given up: state `exhausted`",
+            "restarts in a row: with 3, the fourth run that fails is the last, then state"
+            " `exhausted`; with 0 it is never restarted",
+        ),
+        _ms(
+            "minUptimeMs",
+            1000,
+            "a process without a port is `running` once it has lived that long; one that fails"
+            " earlier has not come up",
         ),
         _seconds("timeout", nothing(), "one run is stopped after that time", above_zero=True),
-        _key("cluster", CLUSTER, nothing(), "several instances, below"),
         _seconds(
             "terminateGracePeriod",
             Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),

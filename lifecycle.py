@@ -76,6 +76,8 @@ STATES: Tuple[str, ...] = tuple(MOVES)
 ALIVE: FrozenSet[str] = frozenset([STARTING, RUNNING, STOPPING])
 #: Nothing lives, and nothing will until somebody asks for it.
 SETTLED: FrozenSet[str] = frozenset([CREATED, STOPPED, FINISHED, ERRORED, EXHAUSTED])
+#: A run of it has ended, and the user has not asked it to stop.
+ENDED: FrozenSet[str] = frozenset(_VERDICTS.values())
 #: Given up for good: what `essential` is about.
 GIVEN_UP: FrozenSet[str] = frozenset([ERRORED, EXHAUSTED])
 

@@ -15,6 +15,8 @@ from typing import Any, Callable, Deque, Iterable, Iterator, MutableMapping, Opt
 import gevent
 
 import lifecycle
+from health import Health, health_of
+from phrases import counted
 
 #: Seconds until a full socket is tried again.
 _RETRY_DELAY = 0.05
@@ -97,12 +99,17 @@ class Herald:
 
     READY comes once each instance that starts by itself has come up, or has failed for the first
     time: the supervisor does its work then, and one broken application shall not keep the others
-    from being a started service. `instances()` gives all there are.
+    from being a started service. `instances()` gives all there are, `backend_of(instance)` what its
+    balancer makes of it.
     """
 
-    def __init__(self, notifier: Notifier, instances: "Callable[[], Iterable[Any]]") -> None:
+    def __init__(
+        self, notifier: Notifier, instances: "Callable[[], Iterable[Any]]",
+        backend_of: "Callable[[Any], Optional[str]]",
+    ) -> None:  # fmt: skip
         self._notifier = notifier
         self._instances = instances
+        self._backend_of = backend_of
         self._pending: Set[str] = set()
         self._begun = self._ready = self._stopping = False
         self._reloads = 0
@@ -118,11 +125,25 @@ class Herald:
             interval = self._notifier.watchdog / 2
             self._watchdog = gevent.get_hub().loop.timer(0, interval)
             self._watchdog.start(self._notifier.send, "WATCHDOG=1")
-        self._look()
+        self.look()
 
     def changed(self, instance: Any) -> None:
         """The state of an instance is another; does not block."""
-        self._look()
+        self.look()
+
+    def look(self) -> None:
+        """Tell systemd what is different from what it was told; does not block."""
+        if not self._begun or self._stopping:
+            return
+        instances = list(self._instances())
+        self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
+        status = status_of(health_of(each, self._backend_of(each)) for each in instances)
+        if not self._ready and not self._pending:
+            self._ready = True
+            self._notifier.send("READY=1", status)
+        elif status != self._status:
+            self._notifier.send(status)
+        self._status = status
 
     @contextlib.contextmanager
     def reload(self) -> "Iterator[None]":
@@ -152,22 +173,9 @@ class Herald:
             self._watchdog = None
         self._notifier.close()
 
-    def _look(self) -> None:
-        if not self._begun or self._stopping:
-            return
-        instances = list(self._instances())
-        self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
-        status = status_of(instances)
-        if not self._ready and not self._pending:
-            self._ready = True
-            self._notifier.send("READY=1", status)
-        elif status != self._status:
-            self._notifier.send(status)
-        self._status = status
 
-
-def status_of(instances: "Iterable[Any]") -> str:
-    """The line that `systemctl status` shows: of the instances that should run, how many do."""
+def status_of(instances: "Iterable[Health]") -> str:
+    """The line that `systemctl status` shows: of the instances that should run, how many serve."""
     wanted = [each for each in instances if each.wanted]
-    running = [each for each in wanted if each.state == lifecycle.RUNNING]
-    return "STATUS=%d of %d instances running" % (len(running), len(wanted))
+    serving = [each for each in wanted if each.serves]
+    return "STATUS=%d of %s running" % (len(serving), counted(len(wanted), "instance"))

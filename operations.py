@@ -23,7 +23,8 @@ import keys
 import reload
 from errors import PupgeventError
 from instance import Instance
-from lifecycle import RUNNING
+from lifecycle import ENDED, RUNNING
+from phrases import counted
 from rollout import Claim, Claims, as_it_is, roll, seat_of, should_run
 from runtime import Runtime
 from wording import nearest
@@ -140,8 +141,8 @@ class Operations:
         new = old._replace(processes=processes)
         clash = configuration.conflict(new)
         if clash is not None:
-            raise PupgeventError("%d instances of %s: %s" % (
-                scaled.cluster.instances, scaled.id, clash.reason))
+            raise PupgeventError("%s of %s: %s" % (
+                counted(scaled.cluster.instances, "instance"), scaled.id, clash.reason))
         self._runtime.configuration = new
         self._runtime.supervisor.processes[scaled.id] = scaled
 
@@ -162,7 +163,7 @@ class Operations:
         if runs:
             _raise_for(map(str, supervisor.start([seat.name for seat in added])))
         running = sum(each.state == RUNNING for each in supervisor.instances_of(scaled.id))
-        return "%s has %d instances, %d running" % (scaled.id, len(wanted), running)
+        return "%s has %s, %d running" % (scaled.id, counted(len(wanted), "instance"), running)
 
 
 def choose(runtime: Runtime, words: "Sequence[str]") -> Chosen:
@@ -195,13 +196,15 @@ def _names(instances: "List[Instance]") -> "List[str]":
 
 
 def _news(instance: Instance) -> str:
+    if instance.state in ENDED:
+        return "%s: %s" % (instance.name, instance.outcome)
     reason = " (%s)" % instance.last_exit if not instance.wanted or instance.due_at else ""
     return "%s: %s%s" % (instance.name, instance.state, reason if instance.last_exit else "")
 
 
 def _about(state: str, instances: "List[Instance]") -> str:
     if len(instances) > 3:
-        return "%s: %d instances" % (state, len(instances))
+        return "%s: %s" % (state, counted(len(instances), "instance"))
     return "%s: %s" % (state, ", ".join(_names(instances)) or "nothing")
 
 

@@ -33,11 +33,18 @@ class Pool:
         self._on_available = on_available
         self._log = log
         self._backends: Dict[str, Backend] = {}
+        #: Called when a backend whose process lives has gone down or come up again.
+        self.on_change: Callable[[], Any] = _nobody_asks
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
 
     def __iter__(self) -> "Iterator[Backend]":
         return iter(self._backends.values())
+
+    def state_of(self, name: str) -> str:
+        """Of an instance; ABSENT where it was never up."""
+        backend = self._backends.get(name)
+        return ABSENT if backend is None else backend.state
 
     # Told of processes
 
@@ -113,6 +120,7 @@ class Pool:
             self._refresh()
             gevent.spawn(self._probe, backend, backend.changed_at)
             self._log("%s is down: %s" % (backend.name, reason))
+            self.on_change()
 
     def _probe(self, backend: Backend, since: float) -> None:
         while True:
@@ -122,6 +130,7 @@ class Pool:
             if self._answers(backend) and backend.changed_at == since:
                 self._bring_up(backend, "answers again")
                 self._log("%s is up again" % backend.name)
+                self.on_change()
                 return
 
     @staticmethod
@@ -146,3 +155,7 @@ class Pool:
         )
         if self.available:
             self._on_available()
+
+
+def _nobody_asks() -> None:
+    pass

@@ -11,6 +11,7 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optio
 
 from gevent.event import Event
 
+from phrases import counted
 from sinks import Sink
 
 #: Of each process. Lines, and bytes.
@@ -142,8 +143,8 @@ class Follower:
         self._news.clear()
         data = b"".join(self._waiting)
         if self._dropped:
-            data += b"(%d lines are left out: they came faster than they were read)\n" % (
-                self._dropped
+            data += b"(%s left out: reading was too slow)\n" % (
+                counted(self._dropped, "line").encode()
             )
         self._waiting, self._bytes, self._dropped = [], 0, 0
         return data

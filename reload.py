@@ -23,6 +23,7 @@ import gevent
 import configuration
 from configuration import Configuration
 from errors import ConfigurationError, PupgeventError
+from phrases import counted
 from rollout import Claim, Turn, roll, seat_of, should_run, start_fresh
 from runtime import Runtime, settings_of
 from world import keeping_child, same_child, seats
@@ -178,4 +179,4 @@ class _Reload:
 
 
 def _few(names: List[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else "%d instances" % len(names)
+    return ", ".join(names) if len(names) < 4 else counted(len(names), "instance")

@@ -3,12 +3,16 @@
 A run that ended within ten seconds of being ready, or never got that far, is a failure whatever
 its exit code: a server that exits with 0 as soon as it is started should not be started again
 without end either. Each failure in a row doubles the delay before the next start.
+
+`restartLimit` counts as Pup does, restarts in a row and not failures: with 3 the fourth run that
+fails is the last one.
 """
 
 import random
 from typing import Optional
 
 from lifecycle import EXHAUST, FAIL, FINISH, RETRY
+from phrases import counted
 from world import Process
 
 #: Seconds of running that make earlier failures forgotten.
@@ -20,6 +24,14 @@ JITTER = 0.1
 #: After so many doublings any delay is at its most; after a thousand a float would overflow.
 _MOST_DOUBLINGS = 40
 
+#: So many restarts in a row follow the configuration alone, down to no delay at all.
+UNHINDERED = 5
+
+#: Seconds of delay that each one after these has at least. A program that ends at once takes some
+#: milliseconds to start, so without a pause it would take a core. It is the default delay: who has
+#: not asked for a shorter one never meets it. systemd gives up at that point (StartLimitBurst=5).
+SHORTEST_DELAY = 0.5
+
 
 class Streak:
     """The failures of one instance, in a row."""
@@ -30,13 +42,20 @@ class Streak:
     def forget(self) -> None:
         self.failures = 0
 
-    def verdict(self, process: Process, returncode: Optional[int], lasted: float) -> str:
-        """The event that follows a run; `returncode` is None where no child could be started."""
+    def verdict(
+        self, process: Process, returncode: Optional[int], lasted: float, failed_start: bool = False
+    ) -> str:
+        """The event that follows a run; `returncode` is None where no child could be started.
+
+        After a `failed_start` it has not done its work, whatever its exit code is.
+        """
         self.failures = 0 if lasted >= LONG_ENOUGH else self.failures + 1
-        succeeded = returncode == 0
+        succeeded = returncode == 0 and not failed_start
         if process.restart == "never" or (process.restart == "error" and succeeded):
             return FINISH if succeeded else FAIL
-        if process.restart_limit is not None and self.failures >= process.restart_limit:
+        if process.restart_limit == 0:
+            return FINISH if succeeded else EXHAUST
+        if process.restart_limit is not None and self.failures > process.restart_limit:
             return EXHAUST
         return RETRY
 
@@ -44,4 +63,17 @@ class Streak:
         """Seconds before the next start."""
         doublings = min(max(0, self.failures - 1), _MOST_DOUBLINGS)
         delay = min(process.restart_delay * 2.0**doublings, process.restart_max_delay)
+        if self.failures > UNHINDERED:
+            delay = max(delay, SHORTEST_DELAY)
         return float(delay) * (1 + random.random() * JITTER)
+
+    def reason(self, process: Process, verdict: str) -> str:
+        """Why there is no further start, as a message says it."""
+        if verdict == FINISH:
+            spent = process.restart == "always"
+            return "finished" + (", and restartLimit is 0" if spent else "")
+        if verdict == FAIL:
+            return "and it is not to be restarted"
+        if process.restart_limit == 0:
+            return "given up: restartLimit is 0"
+        return "given up after %s in a row" % counted(self.failures, "failure")

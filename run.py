@@ -104,6 +104,8 @@ class Run:
                 self._say("info", "accepts on port %d" % self._seat.port)
             self._last()
         if child.exited and not self.ending:
+            if self.ready_at is None and self._seat.port is not None and not child.returncode:
+                self.failure = "exit code 0 before port %d accepted" % self._seat.port
             return
         if not self.ending:
             self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
@@ -157,7 +159,7 @@ class Run:
         """False: it was cut short, or it was not ready in time and is dead."""
         port = self._seat.port
         if port is None:
-            return not self._is_cut_short()
+            return self._lives_long_enough(child)
         began, pause = self._now(), _FIRST_LOOK
         while not self._is_cut_short() and not self._is_overdue():
             # Whoever accepts while the child is dead is not the child.
@@ -168,6 +170,21 @@ class Run:
                 return False
             self._bell.wait(self._is_cut_short, self._now() + pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
+        return False
+
+    def _lives_long_enough(self, child: Child) -> bool:
+        """Without a port nothing else tells that it works; how long may change meanwhile."""
+        while not self._is_cut_short():
+            due, overdue = (self.started_at or 0.0) + self.process.min_uptime, self._overdue()
+            if self._now() >= due and not child.is_dead():
+                return True
+            if child.is_dead():
+                # It has ended, and that is about to be told.
+                self._bell.wait(self._is_cut_short)
+            elif self._is_overdue():
+                break
+            has_news = functools.partial(self._has_news, self.process)
+            self._bell.wait(has_news, due if overdue is None else min(due, overdue))
         return False
 
     def _fail_to_start(self, port: int, child: Child) -> None:

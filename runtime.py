@@ -13,6 +13,7 @@ from errors import PupgeventError
 from instance import Instance
 from listener import Listener
 from logs import Heads, LineWriter, Log, wants_colors
+from phrases import counted
 from recent import Recent, Tee
 from sinks import Sink
 from supervisor import Supervisor
@@ -70,14 +71,19 @@ class Runtime:
         console: Sink,
         on_essential: "Callable[[str], Any]",
         fd: int = 1,
+        clock: "Callable[[], float]" = time.monotonic,
     ) -> None:
         self.configuration = configuration
-        self.began_at = time.monotonic()
+        #: Monotonic seconds: of everything that has a time, down to the instances.
+        self.clock = clock
+        self.began_at = clock()
         self.closing = False
         self.log = log
         self.recent = recent
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], Any]] = set()
+        #: Called when a balancer no longer reaches an instance that runs, or does so again.
+        self.on_reach: Callable[[], Any] = lambda: None
         self.engine = Engine(self._say_balancer)
         self.balancers: Dict[str, Balancer] = {}
         self.seams: Dict[str, Seam] = {}
@@ -93,6 +99,7 @@ class Runtime:
             outputs=self._outlets.writers,
             on_change=self._changed,
             on_essential=lambda instance: on_essential(instance.name),
+            clock=clock,
         )
 
     def listen(self) -> None:
@@ -135,7 +142,9 @@ class Runtime:
         self._outlets.set(process)
         if not places_of([process]) or process.id in self.balancers:
             return
-        balancer = Balancer(process.id, settings_of(process), self.engine, self._say_balancer)
+        balancer = Balancer(
+            process.id, settings_of(process), self.engine, self._say_balancer, self.clock)
+        balancer.watch(self._reach_changed)
         self.balancers[process.id] = balancer
         self.seams[process.id].put_before(balancer)
 
@@ -183,7 +192,7 @@ class Runtime:
         beside = [each for each, (_, other) in self._places.items() if other == port]
         try:
             return Listener(
-                host, port, _turn_away, self._say_balancer, time.monotonic,
+                host, port, _turn_away, self._say_balancer, self.clock,
                 self.balancers[beside[0]].listener if beside else None,
             )  # fmt: skip
         except PupgeventError as error:
@@ -197,10 +206,10 @@ class Runtime:
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
         if cluster is not None:
-            text = "%s: listening on %s port %d, %s over %d instances"
+            text = "%s: listening on %s port %d, %s over %s"
             self.log.info("balancer", text % (
                 process.id, cluster.common_host, cluster.common_port or 0, cluster.strategy,
-                cluster.instances))  # fmt: skip
+                counted(cluster.instances, "instance")))  # fmt: skip
 
     def forget(self, process_id: str) -> None:
         """The process is gone for good; its connections end here if they have not."""
@@ -215,9 +224,17 @@ class Runtime:
     def instances(self) -> "List[Instance]":
         return list(self.supervisor.instances.values())
 
+    def backend_state(self, instance: Instance) -> "Optional[str]":
+        """What its balancer makes of it; None where it has none."""
+        balancer = self.balancers.get(instance.process_id)
+        return None if balancer is None else balancer.state_of(instance.name)
+
     def _changed(self, instance: Instance) -> None:
         for watcher in list(self.watchers):
             watcher(instance)
+
+    def _reach_changed(self) -> None:
+        self.on_reach()
 
     def _say_balancer(self, text: str) -> None:
         self.log.warning("balancer", text)

@@ -5,17 +5,19 @@ file; times are seconds, sizes are bytes, and what there is none of is null:
 
     name, config, version, pid, uptime       of pupgevent; config is the file's real path
     state         running; stopping once it is asked to
-    healthy       false: something that should run does not
+    healthy       false: something that should run does not serve
     processes     in the order of the file, each:
       id, autostart
+      healthy     false: an instance fails, or none of a cluster that should run serves
       state       running; starting, while an instance is; degraded: some of those that should
-                  run do not; down: none of them does; stopping; stopped; finished
+                  run fail; down: none of them does; stopping; stopped; finished
       up, wanted, instances     how many serve, how many should, how many there are
       balancer    null without a common port, else:
         host, port, strategy
         accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
       members     its instances in the order of their index, each:
         id, index, port, state, since (seconds in that state), wanted
+        serves      it runs, and the balancer, where there is one, reaches it
         pid, uptime      of the living child
         restarts, lastExit, retryIn (seconds to the next start, in backoff)
         cpu (1.0 is one core), memory      with all that it has started
@@ -26,17 +28,12 @@ file; times are seconds, sizes are bytes, and what there is none of is null:
 """
 
 import re
-import time
 from typing import Any, Dict, List, Mapping, Optional
 
+from health import Health, health_of, is_healthy, state_of
 from instance import Instance
-from lifecycle import FINISHED, RUNNING, STARTING, STOPPED, STOPPING
 from procfs import Usage
-from rollout import FAILED, should_run
 from runtime import Runtime
-
-#: Of a process, besides the states of instances.
-DEGRADED, DOWN = "degraded", "down"
 
 Plain = Dict[str, Any]
 
@@ -53,9 +50,9 @@ def snapshot(runtime: Runtime, usages: "Mapping[int, Usage]", about: Plain) -> P
         about,
         name=runtime.configuration.name,
         config=runtime.configuration.real_path,
-        uptime=_seconds(time.monotonic() - runtime.began_at),
+        uptime=_seconds(runtime.clock() - runtime.began_at),
         state="stopping" if runtime.closing else "running",
-        healthy=all(_is_healthy(process) for process in processes),
+        healthy=all(process["healthy"] for process in processes),
         processes=processes,
     )
 
@@ -69,16 +66,21 @@ def _process(runtime: Runtime, process: Any) -> Plain:
     counts = balancer.status() if balancer is not None else None
     backends = {each["name"]: each for each in counts["backends"]} if counts else {}
     instances = runtime.supervisor.instances_of(process.id)
-    members = [_member(instance, backends.get(instance.name)) for instance in instances]
+    found = [(each, backends.get(each.name)) for each in instances]
+    healths = [health_of(each, backend and backend["state"]) for each, backend in found]
     return {
         "id": process.id,
         "autostart": process.autostart,
-        "state": state_of(members),
-        "up": sum(map(_serves, members)),
-        "wanted": sum(map(should_run, instances)),
-        "instances": len(members),
+        "healthy": is_healthy(process, healths),
+        "state": state_of(healths),
+        "up": sum(each.serves for each in healths),
+        "wanted": sum(each.wanted for each in healths),
+        "instances": len(found),
         "balancer": _balancer(counts) if counts and counts["address"] else None,
-        "members": members,
+        "members": [
+            _member(each, backend, health, runtime.clock())
+            for (each, backend), health in zip(found, healths)
+        ],
     }
 
 
@@ -88,8 +90,9 @@ def _balancer(counts: Plain) -> Plain:
                 host=host, port=port)  # fmt: skip
 
 
-def _member(instance: Instance, backend: "Optional[Plain]") -> Plain:
-    now = time.monotonic()
+def _member(
+    instance: Instance, backend: "Optional[Plain]", health: Health, now: float
+) -> Plain:  # fmt: skip
     due = instance.due_at
     return {
         "id": instance.name,
@@ -97,7 +100,8 @@ def _member(instance: Instance, backend: "Optional[Plain]") -> Plain:
         "port": instance.port,
         "state": instance.state,
         "since": _seconds(now - instance.since),
-        "wanted": instance.wanted,
+        "wanted": health.wanted,
+        "serves": health.serves,
         "pid": instance.pid,
         "uptime": _seconds(instance.uptime if instance.pid is not None else None),
         "restarts": instance.restarts,
@@ -125,32 +129,3 @@ def _chosen(counts: Plain, names: str) -> Plain:
 
 def _seconds(value: "Optional[float]") -> "Optional[float]":
     return None if value is None else round(value, 6)
-
-
-def _serves(member: Plain) -> bool:
-    backend = member["backend"]
-    return member["state"] == RUNNING and (backend is None or backend["state"] == "up")
-
-
-def _is_healthy(process: Plain) -> bool:
-    """Everything that should run does, or is about to."""
-    return not any(_fails(member) for member in process["members"])
-
-
-def _fails(member: Plain) -> bool:
-    """Starting is on its way and no failure. One whose process lives is, if the balancer does not
-    reach it."""
-    backend = member["backend"]
-    unreached = backend is not None and backend["state"] == "down"
-    return member["state"] in FAILED or (member["state"] == RUNNING and unreached)
-
-
-def state_of(members: "List[Plain]") -> str:
-    """One word for all instances of a process."""
-    states = {member["state"] for member in members}
-    if any(map(_fails, members)):
-        return DEGRADED if any(map(_serves, members)) else DOWN
-    for state in (STARTING, STOPPING, RUNNING, FINISHED):
-        if state in states:
-            return state
-    return STOPPED

@@ -23,10 +23,11 @@ class Failure(NamedTuple):
 
     name: str
     state: str
+    #: And what follows: "exit code 1, restart in 0.5 s".
     reason: str
 
     def __str__(self) -> str:
-        return "%s is %s: %s" % (self.name, self.state, self.reason)
+        return "%s did not come up: %s" % (self.name, self.reason)
 
 
 class Supervisor:
@@ -178,4 +179,4 @@ def console_outputs(log: Log) -> Outputs:
 
 
 def _failure(instance: Instance) -> Failure:
-    return Failure(instance.name, instance.state, instance.last_exit or "it was not started")
+    return Failure(instance.name, instance.state, instance.outcome)

@@ -58,7 +58,7 @@ def cluster_line(process: Plain) -> str:
 def _cells(member: Plain) -> "Sequence[str]":
     backend: Dict[str, Any] = member["backend"] or {}
     state = member["state"]
-    if state == "running" and backend.get("state") == "down":
+    if state == "running" and not member["serves"]:
         state = "down"
     return (
         state,

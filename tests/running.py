@@ -44,8 +44,9 @@ def server(process_id: str, ports: Sequence[int], common: Optional[int], **more:
 
 
 def sleeper(process_id: str, **more: Any) -> Any:
-    """A process without a port that does nothing."""
-    return dict({"id": process_id, "cmd": ["sleep", "600"], "autostart": True}, **more)
+    """A process without a port that does nothing, and runs as soon as it is there."""
+    return dict({"id": process_id, "cmd": ["sleep", "600"], "autostart": True, "minUptimeMs": 0},
+                **more)
 
 
 class Running:

@@ -39,7 +39,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
     values: Dict[str, Any] = dict.fromkeys(Process._fields)
     values.update(
         id="app", cmd=cmd, autostart=True, cwd="/", env={}, restart="never", restart_delay=0.02,
-        restart_max_delay=30.0, terminate_grace_period=0.0, terminate_timeout=5.0,
+        min_uptime=0.0, restart_max_delay=30.0, terminate_grace_period=0.0, terminate_timeout=5.0,
         stop_signal=int(signal.SIGTERM), essential=False,
         logger=Logger(True, None, None, None, 0, 0),
     )

@@ -153,7 +153,7 @@ def test_a_start_that_fails_says_why_and_exits_with_1(running: Make) -> None:
     app = running(sleeper("bad", autostart=False, cmd=["/nowhere/program"])).start()
     done = app.run("start", "bad")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("pupgevent: bad is errored: cannot start")
+    assert done.stderr.startswith("pupgevent: bad did not come up: cannot start")
     assert "No such file" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
@@ -182,7 +182,7 @@ def test_a_restart_stops_at_the_first_that_does_not_come_up(
     flag.write_text("")
     done = app.run("restart")
     assert done.returncode == 1
-    assert "my-app-1 is backoff: exit code 1" in done.stderr
+    assert "my-app-1 did not come up: exit code 1, restart in 0." in done.stderr
     after = app.pids()
     assert [after["my-app-2"], after["my-app-3"]] == [before["my-app-2"], before["my-app-3"]]
     assert {instance_of(get(ports[3])) for _ in range(4)} == {"1", "2"}
@@ -392,7 +392,7 @@ def test_a_follower_that_does_not_read_holds_nobody_up_and_is_told_what_it_misse
         child.send_signal(signal.SIGCONT)
         missed = False
         while not missed:
-            missed = b"lines are left out: they came faster than they were read" in (
+            missed = b"lines left out: reading was too slow" in (
                 child.stdout.readline())
 
 

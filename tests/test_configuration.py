@@ -61,6 +61,7 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
                 restart_delay=0.5,
                 restart_max_delay=30.0,
                 restart_limit=None,
+                min_uptime=1.0,
                 timeout=None,
                 terminate_grace_period=0.0,
                 terminate_timeout=30.0,
@@ -180,7 +181,7 @@ def test_durations_are_float_seconds(load: Load) -> None:
     assert (loaded.restart_delay, loaded.restart_max_delay) == (0.001, 0.0025)
     assert (loaded.timeout, loaded.terminate_timeout) == (3.0, 0.0)
     durations = [value for value in loaded if isinstance(value, float)]
-    assert len(durations) == 5
+    assert len(durations) == 6
 
 
 def test_longest_delay_is_never_less_than_the_first(load: Load) -> None:
@@ -189,11 +190,16 @@ def test_longest_delay_is_never_less_than_the_first(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    "autostart, restart", [("", "never"), ("autostart = true\n", "always")], ids=["by hand", "auto"]
+    "text, restart",
+    [("", "never"), ("[processes.cluster]\n", "never"), ("autostart = true\n", "error"),
+     ("autostart = true\n[processes.cluster]\n", "always"),
+     ('restart = "never"\nautostart = true\n[processes.cluster]\n', "never"),
+     ('restart = "always"\n', "always")],
 )
-def test_restart_follows_autostart(load: Load, autostart: str, restart: str) -> None:
-    assert process(load, autostart).restart == restart
-    assert process(load, autostart + 'restart = "error"\n').restart == "error"
+def test_restart_follows_autostart_and_whether_it_is_a_cluster(
+    load: Load, text: str, restart: str
+) -> None:
+    assert process(load, text).restart == restart
 
 
 PORTS = "[processes.cluster]\nstartPort = 8000\n"

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import eventually
 from notify import Notifier, watchdog_of
-from running import Running, sleeper
+from running import Running, server, sleeper
 
 pytest_plugins = ["runs"]
 
@@ -87,6 +87,54 @@ def test_ready_waits_for_the_first_verdict_on_each_and_not_for_success(
     assert listener.until("READY")["STATUS"] == "1 of 2 instances running"
 
 
+def test_what_was_given_up_is_still_one_that_should_run(
+    running: Make, listener: Listener
+) -> None:
+    running(sleeper("good"), sleeper("bad", cmd=["/nowhere"], restart="never")).begin()
+    assert listener.until("READY")["STATUS"] == "1 of 2 instances running"
+
+
+def test_ready_waits_until_one_without_a_port_has_lived_long_enough(
+    running: Make, listener: Listener
+) -> None:
+    running(sleeper("slow", minUptimeMs=500)).begin()
+    assert listener.until("READY")["STATUS"] == "1 of 1 instance running"
+
+
+#: Listens, and stops listening for as long as a file is there.
+SHY = """\
+import os, socket, sys, time
+def listener():
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", int(os.environ["PUP_CLUSTER_PORT"]))); s.listen(5)
+    return s
+s = listener()
+while True:
+    while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+    s.close()
+    open(sys.argv[1] + ".closed", "w").close()
+    while os.path.exists(sys.argv[1]): time.sleep(0.01)
+    s = listener()
+"""
+
+
+def test_one_that_the_balancer_does_not_reach_is_not_counted_until_it_does(
+    running: Make, listener: Listener, free_ports: Callable[[int], List[int]], tmp_path: Path
+) -> None:
+    ports, shy = free_ports(2), tmp_path / "shy"
+    app = running(server("web", ports[:1], ports[1], cmd=[sys.executable, "-c", SHY, str(shy)]))
+    app.begin()
+    assert listener.until("READY")["STATUS"] == "1 of 1 instance running"
+    shy.touch()
+    eventually((tmp_path / "shy.closed").exists)
+    with socket.create_connection(("127.0.0.1", ports[1])):
+        assert listener.until("STATUS")["STATUS"] == "0 of 1 instance running"
+        assert app.status()["healthy"] is False
+        shy.unlink()
+        assert listener.until("STATUS")["STATUS"] == "1 of 1 instance running"
+        assert app.status()["healthy"] is True
+
+
 def test_ready_does_not_come_before_the_ports_accept(
     running: Make, listener: Listener, free_ports: Callable[[int], List[int]], tmp_path: Path
 ) -> None:
@@ -102,16 +150,16 @@ def test_ready_does_not_come_before_the_ports_accept(
              "cluster": {"instances": 1, "startPort": port}}).begin()
     eventually(begun.exists)
     gate.write_text("")
-    assert listener.until("READY")["STATUS"] == "1 of 1 instances running"
+    assert listener.until("READY")["STATUS"] == "1 of 1 instance running"
     assert [each["STATUS"] for each in listener.heard[:-1]] in (
-        [], ["0 of 1 instances running"])
+        [], ["0 of 1 instance running"])
 
 
 def test_the_status_follows_the_instances(running: Make, listener: Listener) -> None:
     app = running(sleeper("one"), sleeper("two")).begin()
     listener.until("READY")
     app.run("stop", "two")
-    while listener.until("STATUS")["STATUS"] != "1 of 1 instances running":
+    while listener.until("STATUS")["STATUS"] != "1 of 1 instance running":
         pass
 
 

@@ -84,7 +84,7 @@ def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
         memory.add(block)
     taken = follower.take(0)
     assert len(taken) <= FOLLOWER_BYTES + 100
-    assert b"(70 lines are left out" in taken.splitlines()[-1]
+    assert b"(70 lines left out" in taken.splitlines()[-1]
     follower.close()
     memory.add(line("a-1", "later"))
     assert follower.take(0) == b""

@@ -370,7 +370,7 @@ def test_one_that_made_room_for_a_roll_out_that_failed_is_back(
     ports = free_ports(4)
     app = running(
         server("one", ports[:1], None), server("two", ports[1:3], ports[3])).start()
-    with pytest.raises(PupgeventError, match="two-1 is"):
+    with pytest.raises(PupgeventError, match="two-1 did not come up"):
         reload(app, server("one", ports[2:3], None),
                server("two", ports[:2], ports[3], cmd=CRASH))
     eventually(lambda: app.members()["two-2"]["wanted"])
@@ -415,7 +415,7 @@ def test_a_release_that_crashes_costs_one_instance_and_the_fixed_file_rolls_what
     app.write(dict(good, cmd=CRASH))
     done = app.run("reload")
     assert done.returncode == 1
-    assert "my-app-1 is backoff: exit code 3" in done.stderr
+    assert "my-app-1 did not come up: exit code 3, restart in 0." in done.stderr
     kept = app.pids()
     assert [kept["my-app-2"], kept["my-app-3"]] == [before["my-app-2"], before["my-app-3"]]
     # Their own restarts are still of the release that works.
@@ -437,7 +437,7 @@ def test_a_release_that_crashes_is_tried_where_it_takes_nobodys_place(
     app = running(server("my-app", ports[:2], ports[3])).start()
     before = app.pids()
     app.write(server("my-app", ports[:3], ports[3], cmd=CRASH))
-    with pytest.raises(PupgeventError, match="my-app-3 is backoff"):
+    with pytest.raises(PupgeventError, match="my-app-3 did not come up"):
         app.ask("reload")
     after = app.pids()
     assert [after["my-app-1"], after["my-app-2"]] == list(before.values())

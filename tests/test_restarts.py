@@ -5,7 +5,8 @@ from typing import List, Optional
 import pytest
 from hypothesis import given, strategies as st
 
-from restarts import JITTER, LONG_ENOUGH, Streak
+import keys
+from restarts import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNHINDERED, Streak
 from supervision import process
 
 ALWAYS = process(restart="always", restart_delay=0.5, restart_max_delay=30.0)
@@ -49,7 +50,8 @@ def test_no_number_of_failures_and_no_setting_exceeds_the_longest_delay(
 ) -> None:
     streak = Streak()
     streak.failures = failures
-    assert 0 <= streak.delay(process(restart_delay=delay, restart_max_delay=most)) <= most * 1.1
+    found = streak.delay(process(restart_delay=delay, restart_max_delay=most))
+    assert 0 <= found <= max(most, SHORTEST_DELAY) * 1.1
 
 
 @pytest.mark.parametrize("restart, returncode, verdict", [
@@ -64,12 +66,60 @@ def test_restart_decides_by_how_a_run_ended(
     assert Streak().verdict(process(restart=restart), returncode, 0.0) == verdict
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
-def test_the_failure_that_reaches_the_limit_exhausts(limit: int) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.001, 0.1, 0.5])
+@pytest.mark.parametrize("most", [0.0, 0.2, 30.0])
+def test_the_first_restarts_come_as_configured_and_no_flapping_beats_the_shortest_delay(
+    delay: float, most: float
+) -> None:
+    streak, flapping = Streak(), process(restart="always", restart_delay=delay,
+                                         restart_max_delay=max(delay, most))
+    for failure in range(1, 50):
+        assert streak.verdict(flapping, 0, 0.0) == "retry"
+        found, asked = streak.delay(flapping), min(delay * 2.0 ** (failure - 1), max(delay, most))
+        if failure > UNHINDERED:
+            asked = max(asked, SHORTEST_DELAY)
+        assert asked <= found <= asked * (1 + JITTER)
+    # Ten seconds of running are ten seconds without a start: no floor is needed after them.
+    streak.verdict(flapping, 1, LONG_ENOUGH)
+    assert streak.delay(flapping) <= delay * (1 + JITTER)
+
+
+def test_the_reference_tells_the_shortest_delay() -> None:
+    words = {6: "sixth"}[UNHINDERED + 1], "at least %d ms" % (SHORTEST_DELAY * 1000)
+    (meaning,) = [key.meaning for key in keys.PROCESS.keys if key.name == "restartDelayMs"]
+    assert "from the %s restart in a row on %s" % words in meaning
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_a_limit_counts_restarts_as_pup_does_so_one_more_run_may_fail(limit: int) -> None:
     streak = Streak()
     limited = process(restart="always", restart_limit=limit)
-    verdicts = [streak.verdict(limited, 1, 0.0) for _ in range(limit)]
-    assert verdicts == ["retry"] * (limit - 1) + ["exhaust"]
+    verdicts = [streak.verdict(limited, 1, 0.0) for _ in range(limit + 1)]
+    assert verdicts == ["retry"] * limit + ["exhaust"]
+
+
+@pytest.mark.parametrize("lasted", [0.0, 20.0])
+@pytest.mark.parametrize("restart, returncode, verdict, reason", [
+    ("always", 1, "exhaust", "given up: restartLimit is 0"),
+    ("error", 1, "exhaust", "given up: restartLimit is 0"),
+    ("always", None, "exhaust", "given up: restartLimit is 0"),
+    ("always", 0, "finish", "finished, and restartLimit is 0"),
+    ("error", 0, "finish", "finished"),
+])
+def test_a_limit_of_0_is_no_restart_and_an_end_with_0_is_no_error(
+    restart: str, returncode: Optional[int], verdict: str, reason: str, lasted: float
+) -> None:
+    streak, limited = Streak(), process(restart=restart, restart_limit=0)
+    assert streak.verdict(limited, returncode, lasted) == verdict
+    assert streak.reason(limited, verdict) == reason
+
+
+@pytest.mark.parametrize("restart, verdict", [
+    ("always", "retry"), ("error", "retry"), ("never", "fail")])
+def test_a_start_that_failed_is_a_failure_whatever_its_exit_code(
+    restart: str, verdict: str
+) -> None:
+    assert Streak().verdict(process(restart=restart), 0, 0.0, failed_start=True) == verdict
 
 
 def test_failures_that_are_not_in_a_row_never_exhaust() -> None:
@@ -81,5 +131,5 @@ def test_failures_that_are_not_in_a_row_never_exhaust() -> None:
 
 def test_a_quick_exit_with_code_0_counts_as_a_failure() -> None:
     streak = Streak()
-    limited = process(restart="always", restart_limit=2)
+    limited = process(restart="always", restart_limit=1)
     assert [streak.verdict(limited, 0, 0.1) for _ in range(2)] == ["retry", "exhaust"]

@@ -26,7 +26,7 @@ from supervision import (
     ("always", "exit 0", "exhausted"),
 ])
 def test_restart_decides_what_comes_of_an_exit(restart: str, cmd: str, state: str) -> None:
-    with supervise(process(cmd, restart=restart, restart_limit=2)) as stage:
+    with supervise(process(cmd, restart=restart, restart_limit=1)) as stage:
         instance = stage.reaches(state)
         assert instance.attempts == (2 if state == "exhausted" else 1)
         assert instance.restarts == instance.attempts - 1
@@ -63,7 +63,7 @@ def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
     failing = tmp_path / "failing"
     failing.touch()
     cmd = "test -e %s && exit 1; exec sleep 60" % failing
-    with supervise(process(cmd, restart="always", restart_limit=3)) as stage:
+    with supervise(process(cmd, restart="always", restart_limit=2)) as stage:
         wait_until(lambda: stage.states().count("backoff") == 2)
         failing.unlink()
         stage.reaches("running")
@@ -77,7 +77,7 @@ def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
 
 
 def test_start_by_hand_begins_a_new_row_of_failures() -> None:
-    with supervise(process("exit 1", restart="always", restart_limit=2)) as stage:
+    with supervise(process("exit 1", restart="always", restart_limit=1)) as stage:
         stage.reaches("exhausted")
         stage.supervisor.start(["app"])
         stage.reaches("exhausted")
@@ -169,7 +169,7 @@ def test_descendant_that_escaped_with_the_port_is_told_as_a_stranger(
 
 
 def test_run_past_its_time_is_stopped_and_restarted_by_the_policy() -> None:
-    with supervise(process(timeout=0.2, restart="always", restart_limit=2)) as stage:
+    with supervise(process(timeout=0.2, restart="always", restart_limit=1)) as stage:
         instance = stage.reaches("exhausted")
         assert instance.last_exit == "SIGTERM"
         assert stage.states() == ["starting", "running", "stopping", "backoff"] + [

@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from errors import PupgeventError
+from rollout import Claim, as_it_is, roll
 from supervision import (
     Stage,
     cluster,
@@ -256,6 +257,66 @@ def test_nothing_is_started_any_more_once_it_shuts_down() -> None:
         stage.supervisor.shutdown()
         with pytest.raises(PupgeventError, match="is stopping"):
             stage.supervisor.start(["app"])
+
+
+def test_nothing_is_started_any_more_once_it_has_killed() -> None:
+    with supervise(process(), process(id="resting", autostart=False)) as stage:
+        stage.reaches("running")
+        stage.supervisor.kill()
+        for name in ("app", "resting"):
+            with pytest.raises(PupgeventError, match="is stopping"):
+                stage.supervisor.start([name])
+        stage.supervisor.add_process(process(id="new"))
+        with pytest.raises(PupgeventError, match="is stopping"):
+            stage.supervisor.start(["new"])
+        stage.supervisor.shutdown()
+        assert [each.attempts for each in stage.supervisor.instances.values()] == [1, 0, 0]
+
+
+def test_an_instance_that_was_killed_follows_no_order_to_start() -> None:
+    """Whoever holds it and does not ask the supervisor."""
+    with supervise(process(), process(id="resting", autostart=False)) as stage:
+        stage.reaches("running")
+        stage.supervisor.kill()
+        instances = list(stage.supervisor.instances.values())
+        attempts = [each.start() for each in instances]
+        with gevent.Timeout(30):
+            assert not any(each.came_up(attempt) for each, attempt in zip(instances, attempts))
+        assert [(each.state, each.pid) for each in instances] == [("stopped", None)] * 2
+        assert [each.attempts for each in instances] == [1, 0]
+
+
+@pytest.mark.parametrize("when", ["before", "at once", "a turn of the loop later"])
+def test_a_kill_leaves_nothing_of_a_begin(when: str) -> None:
+    many = [process(id="app%d" % number) for number in range(8)]
+    with supervise(*many, begin=False) as stage:
+        if when == "before":
+            stage.supervisor.kill()
+        beginning = gevent.spawn(stage.supervisor.begin)
+        if when == "a turn of the loop later":
+            gevent.sleep(0)
+        stage.supervisor.kill()
+        beginning.get(timeout=30)
+        stage.supervisor.shutdown()
+        assert all(each.pid is None for each in stage.supervisor.instances.values())
+        assert "running" not in {state for _, state in stage.changes}
+
+
+def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
+    stubborn = process(script("stubborn.py"), cluster=cluster(None, 3), terminate_timeout=600.0)
+    with supervise(stubborn) as stage:
+        instances = list(stage.supervisor.instances.values())
+        for each in instances:
+            stage.prints("ignoring", "[%s][stdout]" % each.name)
+        claim = Claim("a restart", True)
+        rolling = gevent.spawn(roll, stage.supervisor, list(map(as_it_is, instances)), claim)
+        stage.reaches("stopping", "app-1")
+        stage.supervisor.kill()
+        rolling.join(30)
+        assert isinstance(rolling.exception, PupgeventError)
+        stage.supervisor.shutdown()
+        assert [each.attempts for each in instances] == [1, 1, 1]
+        assert {each.state for each in instances} == {"stopped"}
 
 
 def test_shutdown_at_any_moment_of_a_start_leaves_nothing(

@@ -38,8 +38,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 def member(name: str, **more: Any) -> Dict[str, Any]:
     found = {
-        "id": name, "state": "running", "pid": 4711, "port": 8000, "uptime": 12345.6,
-        "restarts": 3, "cpu": 0.123, "memory": 18 * 2**20,
+        "id": name, "state": "running", "serves": True, "pid": 4711, "port": 8000,
+        "uptime": 12345.6, "restarts": 3, "cpu": 0.123, "memory": 18 * 2**20,
         "backend": {"state": "up", "open": 12, "total": 123456, "bytesIn": 10**6,
                     "bytesOut": 10**9},
     }  # fmt: skip
@@ -76,7 +76,8 @@ def test_long_ids_are_shortened_in_the_middle_where_there_is_a_width(width: Opti
 
 def test_one_that_lives_and_is_not_reached_is_down() -> None:
     backend = dict(member("x")["backend"], state="down")
-    assert "down" in tables.table(status([member("my-app-1", backend=backend)]))[2].split()
+    found = status([member("my-app-1", serves=False, backend=backend)])
+    assert "down" in tables.table(found)[2].split()
 
 
 def test_what_there_is_none_of_is_a_dash() -> None:
