@@ -4,8 +4,10 @@ Plain blocking sockets, no loop: a command is there at once. Results go to stdou
 errors to stderr, and progress only where that is a terminal. control.py tells what is said.
 """
 
+import io
 import json
 import os
+import select
 import socket
 import sys
 import time
@@ -58,8 +60,10 @@ class Line:
     def ask(self, request: Plain, patience: "Optional[float]") -> "Iterator[Plain]":
         """Everything that is answered, the last line included; raises PupgeventError.
 
-        `patience` is seconds between two lines, None waits for as long as it takes.
+        `patience` is seconds between two lines, None waits for as long as it takes. Who follows
+        gets a BrokenPipeError as soon as nobody reads our stdout any more.
         """
+        lines = io.BufferedReader(_Followed(self._socket)) if request.get("follow") else self._file
         self._socket.settimeout(patience)
         try:
             told = dict(request, config=self._config)
@@ -67,16 +71,38 @@ class Line:
         except OSError:
             pass  # it has closed already: why is in what it has sent
         try:
-            for line in self._file:
+            for line in lines:
                 yield json.loads(line.decode())
         except socket.timeout:
             raise PupgeventError("pupgevent does not answer") from None
+        except BrokenPipeError:
+            raise  # of stdout: from the connection we only read
         except (OSError, ValueError):
             return
 
     def close(self) -> None:
         self._file.close()
         self._socket.close()
+
+
+class _Followed(io.RawIOBase):
+    """What comes from a socket, for as long as somebody reads our stdout."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        # No event is asked for: what is told is only that the other end of a pipe, or of a
+        # terminal, has gone.
+        poll.register(sys.stdout, 0)
+        if sys.stdout.fileno() in dict(poll.poll()):
+            raise BrokenPipeError
+        return self._socket.recv_into(buffer)
 
 
 def call(

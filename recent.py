@@ -3,11 +3,27 @@
 Each process has a ring of its own: one that floods forgets its own lines and nobody else's. A
 follower has a queue of its own, from which lines are dropped when it does not keep up; nobody
 waits for it.
+
+All that is remembered may be 256 KB of each of many processes. So it is given out in pieces: who
+sends them lets the loop turn between two; one is about half a millisecond of work.
 """
 
 import collections
+import heapq
 import re
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from gevent.event import Event
 
@@ -20,11 +36,19 @@ MOST_LINES, MOST_BYTES = 1000, 256 * 1024
 #: What a follower may be behind. Bytes.
 FOLLOWER_BYTES = 256 * 1024
 
+#: Of a piece: bytes, unless its only line is longer; blocks that are looked at for it, beyond which
+#: at most one more process is.
+PIECE_BYTES, PIECE_BLOCKS = 32 * 1024, 1000
+
 #: A line's head, coloured or not: time, then who said it where that is told, then a category.
 _HEAD = re.compile(
     rb"^(?:\x1b\[90m)?(\[[^]\n]*\])(?:\x1b\[[0-9]+m)?(\[([^]\n]*)\](\[[^]\n]*\])?)(?:\x1b\[0m)? ",
     re.MULTILINE,
 )
+
+#: A `Block` as it is kept. The garbage collector walks through each named tuple at every full
+#: collection, 60,000 take 14 ms on Python 3.6; plain ones of numbers and bytes it leaves alone.
+_Kept = Tuple[int, str, bytes, int]
 
 #: The ring of what is about no process in particular.
 _OURS = ""
@@ -51,19 +75,22 @@ class Wanted(NamedTuple):
 
 class _Ring:
     def __init__(self) -> None:
-        self._blocks: Deque[Block] = collections.deque()
+        self._blocks: Deque[_Kept] = collections.deque()
         self._lines = 0
         self._bytes = 0
 
-    def __iter__(self) -> "Iterator[Block]":
+    def __iter__(self) -> "Iterator[_Kept]":
         return iter(self._blocks)
 
+    def __len__(self) -> int:
+        return len(self._blocks)
+
     def add(self, block: Block) -> None:
-        self._blocks.append(block)
+        self._blocks.append((block.number, block.name, block.data, block.lines))
         self._lines += block.lines
         self._bytes += len(block.data)
         while self._lines > MOST_LINES or self._bytes > MOST_BYTES:
-            oldest = self._blocks.popleft()
+            oldest = Block._make(self._blocks.popleft())
             self._lines -= oldest.lines
             self._bytes -= len(oldest.data)
 
@@ -97,17 +124,13 @@ class Recent:
         """The process is gone from the configuration."""
         self._rings.pop(process, None)
 
-    def last(self, wanted: "Optional[Wanted]", most: "Optional[int]" = None) -> bytes:
-        """The lines that are left, in the order they came; `most` lines of them at most."""
-        blocks = [
-            block
-            for process, ring in self._rings.items()
-            for block in ring
-            if wanted is None or wanted.wants(process, block.name)
-        ]
-        blocks.sort(key=lambda block: block.number)
-        data = b"".join(block.data for block in blocks)
-        return data if most is None else _last_lines(data, most)
+    def last(self, wanted: "Optional[Wanted]", most: "Optional[int]" = None) -> "Iterator[bytes]":
+        """The lines that are left now, in the order they came; `most` lines of them at most.
+
+        In pieces of whole lines, some of which are empty: the lines for them are yet to be found.
+        """
+        order = _Order(list(self._rings.items()), wanted, self._number)
+        return _joined(order.oldest_first()) if most is None else _ending(order, most)
 
     def follow(self, wanted: "Optional[Wanted]") -> "Follower":
         """Everything from now on, until its `close`."""
@@ -174,6 +197,96 @@ class Tee(Sink):
 
     def flush(self, timeout: float) -> bool:
         return self.onward.flush(timeout)
+
+
+class _Order:
+    """The wanted blocks of all rings up to a number; a None between them ends a piece of work."""
+
+    def __init__(
+        self, rings: "List[Tuple[str, _Ring]]", wanted: "Optional[Wanted]", newest: int
+    ) -> None:
+        self._rings = rings
+        self._wanted = wanted
+        self._newest = newest
+
+    def oldest_first(self) -> "Iterator[Optional[Block]]":
+        return self._merge(1)
+
+    def newest_first(self) -> "Iterator[Optional[Block]]":
+        return self._merge(-1)
+
+    def _merge(self, step: int) -> "Iterator[Optional[Block]]":
+        """Each ring is in order, and is copied in one go: it may change while this goes on."""
+        # With the number first, which two blocks never share, nothing else is compared.
+        heap: List[Tuple[int, int, List[_Kept]]] = []
+        looked_at = 0
+        for process, ring in self._rings:
+            blocks = self._choose(process, ring)[::step]
+            if blocks:
+                heapq.heappush(heap, (step * blocks[0][0], 0, blocks))
+            looked_at += 1 + len(ring)
+            if looked_at >= PIECE_BLOCKS:
+                looked_at = 0
+                yield None
+        while heap:
+            _, at, blocks = heap[0]
+            yield Block._make(blocks[at])
+            if at + 1 < len(blocks):
+                heapq.heapreplace(heap, (step * blocks[at + 1][0], at + 1, blocks))
+            else:
+                heapq.heappop(heap)
+
+    def _choose(self, process: str, ring: _Ring) -> "List[_Kept]":
+        wanted = self._wanted
+        return [
+            kept
+            for kept in ring
+            for number, name, _, _ in (kept,)
+            if number <= self._newest and (wanted is None or wanted.wants(process, name))
+        ]
+
+
+def _joined(blocks: "Iterable[Optional[Block]]") -> "Iterator[bytes]":
+    parts: List[bytes] = []
+    size = 0
+    for block in blocks:
+        if block is None:
+            yield b""
+            continue
+        for part in pieces(block.data):
+            if size + len(part) > PIECE_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+            parts.append(part)
+            size += len(part)
+    yield b"".join(parts)
+
+
+def _ending(order: _Order, most: int) -> "Iterator[bytes]":
+    parts: List[bytes] = []
+    lines = 0
+    for block in order.newest_first():
+        if block is None:
+            yield b""
+            continue
+        parts.append(_last_lines(block.data, most))
+        lines += block.lines
+        if lines >= most:
+            break
+    yield from pieces(_last_lines(b"".join(reversed(parts)), most))
+
+
+def pieces(data: bytes) -> "Iterator[bytes]":
+    """Whole lines, cut behind lines into what is sent at a time."""
+    start = 0
+    while start < len(data):
+        end = (
+            data.rfind(b"\n", start, start + PIECE_BYTES) + 1
+            or data.find(b"\n", start) + 1
+            or len(data)
+        )
+        yield data[start:end]
+        start = end
 
 
 def uncolored(data: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """The requests that a running pupgevent takes at its control socket."""
 
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
+import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 import status
 from answering import FOLLOWER_TIMEOUT, Answer
@@ -10,7 +12,7 @@ from control import LOOK_EVERY, Request
 from errors import PupgeventError
 from operations import ALL, Operations, choose
 from procfs import Meter
-from recent import Wanted, uncolored
+from recent import Wanted, pieces, uncolored
 from runtime import Runtime
 
 Plain = Dict[str, Any]
@@ -18,8 +20,9 @@ Plain = Dict[str, Any]
 #: Lines that a follower gets of what was before.
 _LINES_BEFORE = 10
 
-#: Bytes of lines in one line of an answer.
-_PIECE = 32 * 1024
+#: Seconds between two pieces of lines, whoever gets them. With a time to sleep, the loop looks at
+#: its sockets before the next piece; with none it would go on with up to 50 of them.
+_REST = 0.001
 
 
 class Service:
@@ -34,6 +37,8 @@ class Service:
         self._on_shutdown = on_shutdown
         self._about = about
         self._meter = Meter()
+        #: Held by whoever sends the next piece of lines.
+        self._turn = BoundedSemaphore()
         #: Set when all has stopped.
         self.stopped = Event()
 
@@ -84,18 +89,31 @@ class Service:
         wanted = self._wanted(fields["words"])
         recent, colors = self._runtime.recent, fields["colors"]
         if not fields["follow"]:
-            _send_lines(answer, recent.last(wanted), colors)
+            self._send_lines(answer, recent.last(wanted), colors)
             return {}
         follower = recent.follow(wanted)
         try:
             answer.patience = FOLLOWER_TIMEOUT
-            _send_lines(answer, recent.last(wanted, _LINES_BEFORE), colors)
+            self._send_lines(answer, recent.last(wanted, _LINES_BEFORE), colors)
             while not self.stopped.is_set():
-                _send_lines(answer, follower.take(LOOK_EVERY), colors)
+                self._send_lines(answer, pieces(follower.take(LOOK_EVERY)), colors)
                 answer.look()
         finally:
             follower.close()
         return {}
+
+    def _send_lines(self, answer: Answer, found: "Iterable[bytes]", colors: bool) -> None:
+        """Each piece in a turn of the loop that nobody else's piece is made in."""
+        waiting = iter(found)
+        while True:
+            with self._turn:
+                gevent.sleep(_REST)
+            piece = next(waiting, None)
+            if piece is None:
+                return
+            if piece:
+                text = piece if colors else uncolored(piece)
+                answer.send({"lines": text.decode("utf-8", "surrogateescape")})
 
     def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
         """None is everything, also what is about no process."""
@@ -105,11 +123,3 @@ class Service:
         processes = set(words) & set(self._runtime.supervisor.processes)
         return Wanted(processes, set(words) - processes)
 
-
-def _send_lines(answer: Answer, data: bytes, colors: bool) -> None:
-    if not colors:
-        data = uncolored(data)
-    while data:
-        end = data.rfind(b"\n", 0, _PIECE) + 1 or data.find(b"\n") + 1 or len(data)
-        answer.send({"lines": data[:end].decode("utf-8", "surrogateescape")})
-        data = data[end:]

@@ -1,12 +1,27 @@
 """The last lines of everyone: bounded, in order, and never at the cost of who writes."""
 
-from typing import Optional
+import json
+from types import SimpleNamespace
+from typing import Any, Iterator, List, Optional
 
+import gevent
+import gevent.socket
 import pytest
 
 import recent
-from logs import Heads, LineWriter, Log
-from recent import FOLLOWER_BYTES, MOST_BYTES, MOST_LINES, Recent, Wanted, uncolored
+from answering import Answer
+from logs import LONGEST_LINE, Heads, LineWriter, Log
+from recent import (
+    FOLLOWER_BYTES,
+    MOST_BYTES,
+    MOST_LINES,
+    PIECE_BLOCKS,
+    PIECE_BYTES,
+    Recent,
+    Wanted,
+    uncolored,
+)
+from service import Service
 from sinks import Sink
 
 STAMP = b"[2026-11-23 15:04:05]"
@@ -24,16 +39,20 @@ def only(*names: str) -> Wanted:
     return Wanted(set(), set(names))
 
 
+def last(memory: Recent, wanted: Optional[Wanted] = None, most: Optional[int] = None) -> bytes:
+    return b"".join(memory.last(wanted, most))
+
+
 def test_lines_come_back_in_the_order_they_came() -> None:
     memory = Recent(process_of)
     for number in range(5):
         memory.add(line("a-1", str(number)))
         memory.add(line("b-1", str(number)))
-    assert memory.last(None).count(b"\n") == 10
-    assert memory.last(None).splitlines()[:2] == [
+    assert last(memory).count(b"\n") == 10
+    assert last(memory).splitlines()[:2] == [
         line("a-1", "0").strip(), line("b-1", "0").strip()]  # fmt: skip
-    assert memory.last(only("b-1")) == b"".join(line("b-1", str(n)) for n in range(5))
-    assert memory.last(Wanted({"a"}, set()), 2) == line("a-1", "3") + line("a-1", "4")
+    assert last(memory, only("b-1")) == b"".join(line("b-1", str(n)) for n in range(5))
+    assert last(memory, Wanted({"a"}, set()), 2) == line("a-1", "3") + line("a-1", "4")
 
 
 def test_a_flood_forgets_its_own_lines_only() -> None:
@@ -41,8 +60,8 @@ def test_a_flood_forgets_its_own_lines_only() -> None:
     memory.add(line("quiet-1", "kept"))
     for number in range(5 * MOST_LINES):
         memory.add(line("loud-1", str(number)))
-    assert memory.last(only("quiet-1")) == line("quiet-1", "kept")
-    assert memory.last(only("loud-1")).count(b"\n") == MOST_LINES
+    assert last(memory, only("quiet-1")) == line("quiet-1", "kept")
+    assert last(memory, only("loud-1")).count(b"\n") == MOST_LINES
 
 
 @pytest.mark.parametrize("size", [10, 1000, 60000])
@@ -50,7 +69,7 @@ def test_one_process_holds_no_more_than_it_may(size: int) -> None:
     memory = Recent(process_of)
     for _ in range(100):
         memory.add(line("loud-1", "x" * size) * 30)
-    held = memory.last(None)
+    held = last(memory)
     assert len(held) <= MOST_BYTES and held.count(b"\n") <= MOST_LINES
     assert all(each.startswith(STAMP) for each in held.splitlines())
 
@@ -63,12 +82,12 @@ def test_heads_of_real_writers_are_understood_and_their_colours_taken_off(colors
     Log(sink, colors).warning("core", "about it", who="app-1")
     writer = LineWriter(sink, Heads(colors), "app-1", "stderr")
     writer.feed(b"one\n\x1b[31mred\x1b[0m\n")
-    assert memory.last(only("app-1")).count(b"\n") == 3
-    assert uncolored(memory.last(only("app-1"))).endswith(
+    assert last(memory, only("app-1")).count(b"\n") == 3
+    assert uncolored(last(memory, only("app-1"))).endswith(
         b"[app-1][stderr] \x1b[31mred\x1b[0m\n")
-    assert b"ours" in memory.last(None)
-    assert (b"\x1b[90m" in memory.last(None)) is colors
-    assert b"\x1b[90m" not in uncolored(memory.last(None))
+    assert b"ours" in last(memory)
+    assert (b"\x1b[90m" in last(memory)) is colors
+    assert b"\x1b[90m" not in uncolored(last(memory))
 
 
 def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
@@ -94,9 +113,160 @@ def test_what_is_gone_is_forgotten() -> None:
     memory = Recent(process_of)
     memory.add(line("a-1", "text"))
     memory.forget("a")
-    assert memory.last(None) == b""
+    assert last(memory) == b""
 
 
 def test_last_lines() -> None:
     assert recent._last_lines(b"a\nb\nc\n", 2) == b"b\nc\n"
     assert recent._last_lines(b"a\nb\n", 2) == b"a\nb\n"
+
+
+# However much is remembered, it is given out in pieces
+
+
+def full(processes: int, width: int = 200) -> Recent:
+    """All that may be remembered of so many, who have taken turns."""
+    memory = Recent(process_of)
+    for number in range(MOST_LINES):
+        for process in range(processes):
+            memory.add(line("p%d-1" % process, "%d %s" % (number, "x" * width)))
+    return memory
+
+
+class Everything:
+    """Wants all, and counts how often it is asked."""
+
+    asked = 0
+
+    def wants(self, process: str, name: str) -> bool:
+        self.asked += 1
+        return True
+
+
+@pytest.mark.parametrize("most", [None, 10])
+def test_no_piece_is_more_work_than_a_turn_of_the_loop_has_time_for(most: Optional[int]) -> None:
+    memory, wanted = full(60), Everything()
+    found: List[bytes] = []
+    asked: List[int] = []
+    for piece in memory.last(wanted, most):  # type: ignore[arg-type]
+        found.append(piece)
+        asked.append(wanted.asked - sum(asked))
+    assert max(map(len, found)) <= PIECE_BYTES
+    assert max(asked) <= PIECE_BLOCKS + MOST_LINES and sum(asked) > 50000
+    assert b"".join(found) == last(memory, None, most)
+    assert all(not piece or piece.endswith(b"\n") for piece in found)
+
+
+@pytest.mark.parametrize("most", [None, 5000])
+def test_the_lines_of_many_come_in_the_order_they_came(most: Optional[int]) -> None:
+    memory = Recent(process_of)
+    came = []
+    for number in range(3000):
+        came.append(line("p%d-1" % (number * number % 59), str(number)))
+        memory.add(came[-1])
+    assert last(memory, None, most) == b"".join(came)
+
+
+def test_what_is_written_while_lines_are_given_out_is_not_among_them() -> None:
+    """And what is forgotten meanwhile does no harm."""
+    memory = full(60)
+    found = memory.last(None)
+    assert next(found) == b""
+    for _ in range(2 * MOST_LINES):
+        for process in range(60):
+            memory.add(line("p%d-1" % process, "later"))
+    memory.forget("p59")
+    rest = b"".join(found).splitlines()
+    assert rest and not any(each.endswith(b"later") for each in rest)
+    numbers = [int(each.split()[2]) for each in rest]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("size", [LONGEST_LINE, 2 * LONGEST_LINE, 5 * PIECE_BYTES])
+def test_a_line_that_is_longer_than_a_piece_is_a_piece_of_its_own(size: int) -> None:
+    memory = Recent(process_of)
+    lines = [line("a-1", "short"), line("a-1", "x" * size), line("a-1", "short again")]
+    for each in lines:
+        memory.add(each)
+    assert [piece for piece in memory.last(None) if piece] == lines
+    assert last(memory, None, 2) == b"".join(lines[1:])
+
+
+class Turns:
+    """Counts the turns of the loop, in each of which it looks at all of its sockets."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._watcher: Any = gevent.get_hub().loop.prepare()
+
+    def __enter__(self) -> "Turns":
+        self._watcher.start(self._count)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._watcher.stop()
+        self._watcher.close()
+
+    def _count(self) -> None:
+        self.now += 1
+
+
+class Dated(Answer):
+    """Notes in which turn of the loop each line was sent."""
+
+    def __init__(self, connection: Any, turns: Turns, dates: "List[int]") -> None:
+        super().__init__(connection)
+        self._turns = turns
+        self._dates = dates
+
+    def send(self, what: Any) -> None:
+        self._dates.append(self._turns.now)
+        super().send(what)
+
+
+def told(connection: Any) -> "Iterator[bytes]":
+    for each in connection.makefile("rb"):
+        yield json.loads(each.decode())["lines"].encode()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow: bool) -> None:
+    """However many ask at once, and though their sockets take everything at once."""
+    memory = full(60, width=0)
+    service = Service(SimpleNamespace(recent=memory), None, lambda: None, {})  # type: ignore
+    request = service.requests()["logs"]
+    dates: List[int] = []
+    ends = [gevent.socket.socketpair() for _ in range(4)]
+    through: List[Any] = []
+
+    def read(connection: Any) -> bytes:
+        found = b""
+        for lines in told(connection):
+            found += lines
+            if found.endswith(b" the end\n"):
+                through.append(connection)
+                if len(through) == len(ends):
+                    service.stopped.set()
+        return found
+
+    def serve(connection: Any, turns: Turns) -> None:
+        answer = Dated(connection, turns, dates)
+        request.act({"words": [], "follow": follow, "colors": False}, answer)
+        answer.close()
+
+    with Turns() as turns:
+        serving = [gevent.spawn(serve, ours, turns) for ours, _ in ends]
+        reading = [gevent.spawn(read, theirs) for _, theirs in ends]
+        if follow:
+            gevent.sleep(0)
+            for number in range(5000):
+                memory.add(line("p1-1", str(number)))
+            memory.add(line("p1-1", "the end"))
+        gevent.joinall([*serving, *reading], raise_error=True)
+    for _, theirs in ends:
+        theirs.close()
+    assert len(dates) == len(set(dates)) and len(dates) >= 4 * 5
+    if follow:
+        assert all(b" 4999\n" in each.value for each in reading)
+    else:
+        assert all(each.value == last(memory) for each in reading)
