@@ -95,6 +95,11 @@ class Instance:
         """Seconds since then."""
         return None if self.started_at is None else self._world.clock() - self.started_at
 
+    def intruder(self) -> str:
+        """Who accepts on its port in its place, where that is known; else empty. Blocks the
+        calling greenlet for a look into /proc."""
+        return "" if self._run is None else self._run.intruder()
+
     # What is asked of it; these return at once
 
     def start(self) -> int:

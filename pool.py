@@ -33,6 +33,8 @@ class Pool:
         self._on_available = on_available
         self._log = log
         self._backends: Dict[str, Backend] = {}
+        #: Who else accepts in the place of a backend, by its name; may block the greenlet.
+        self.intruder: Callable[[str], str] = lambda name: ""
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
 
@@ -55,6 +57,15 @@ class Pool:
         if backend is not None and backend.state != ABSENT:
             backend.become(ABSENT, "stopped" if backend.state == DRAINING else "exited")
             self._refresh()
+
+    def suspect(self, name: str, reason: str) -> None:
+        """Somebody else accepts in its place: no clients until a probe finds itself there. Whoever
+        tells it here has told it to people."""
+        backend = self._backends.get(name)
+        if backend is not None and backend.state == UP:
+            self._take_down(backend, reason)
+        elif backend is not None and backend.state == DOWN:
+            backend.reason = reason
 
     def drain(self, name: str, seconds: float) -> None:
         """No new clients; returns when the last connection has ended, or after `seconds`."""
@@ -109,10 +120,13 @@ class Pool:
         attempt that `began` before it last came up says nothing about now."""
         backend.connect_errors += 1
         if backend.state == UP and began >= backend.changed_at:
-            backend.become(DOWN, reason)
-            self._refresh()
-            gevent.spawn(self._probe, backend, backend.changed_at)
+            self._take_down(backend, reason)
             self._log("%s is down: %s" % (backend.name, reason))
+
+    def _take_down(self, backend: Backend, reason: str) -> None:
+        backend.become(DOWN, reason)
+        self._refresh()
+        gevent.spawn(self._probe, backend, backend.changed_at)
 
     def _probe(self, backend: Backend, since: float) -> None:
         while True:
@@ -124,11 +138,10 @@ class Pool:
                 self._log("%s is up again" % backend.name)
                 return
 
-    @staticmethod
-    def _answers(backend: Backend) -> bool:
+    def _answers(self, backend: Backend) -> bool:
         host, port = backend.address
         try:
-            return accepts(host, port, PROBE_TIMEOUT)
+            return accepts(host, port, PROBE_TIMEOUT) and not self.intruder(backend.name)
         except OSError:
             return False
 

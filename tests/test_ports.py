@@ -23,6 +23,10 @@ def port_of(server: socket.socket) -> int:
     return int(server.getsockname()[1])
 
 
+def owner(port: int) -> str:
+    return ports.owner("127.0.0.1", port) or "nobody"
+
+
 def test_port_that_somebody_listens_on_is_taken(listener: socket.socket) -> None:
     assert ports.is_taken("127.0.0.1", port_of(listener))
     assert ports.is_taken("0.0.0.0", port_of(listener))
@@ -62,9 +66,9 @@ def test_port_that_shares_itself_is_taken(free_port: Callable[[], int]) -> None:
 
 
 def test_owner_is_told_by_its_pid_and_its_command(listener: socket.socket) -> None:
-    assert ports.owner(port_of(listener)).startswith("pid %d (" % os.getpid())
+    assert owner(port_of(listener)).startswith("pid %d (" % os.getpid())
     with open("/proc/self/cmdline") as file:
-        assert file.read().split("\0")[0] in ports.owner(port_of(listener))
+        assert file.read().split("\0")[0] in owner(port_of(listener))
 
 
 def test_command_of_an_owner_is_one_short_printable_line(free_port: Callable[[], int]) -> None:
@@ -78,9 +82,9 @@ def test_command_of_an_owner_is_one_short_printable_line(free_port: Callable[[],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         other.stdout.readline()  # type: ignore
-        owner = ports.owner(port)
-        assert owner.startswith("pid %d (" % other.pid)
-        assert owner.isprintable() and len(owner) < 110
+        whose = owner(port)
+        assert whose.startswith("pid %d (" % other.pid)
+        assert whose.isprintable() and len(whose) < 110
         other.stdin.close()  # type: ignore
 
 
@@ -89,11 +93,11 @@ def test_listener_is_told_rather_than_the_connections_to_it(listener: socket.soc
         accepted, _ = listener.accept()
         with accepted:
             assert len(ports.sockets_at(port_of(listener))) == 2
-            assert ports.owner(port_of(listener)).startswith("pid %d (" % os.getpid())
+            assert owner(port_of(listener)).startswith("pid %d (" % os.getpid())
         assert client
 
 
-def test_connections_that_linger_are_told_as_such(free_port: Callable[[], int]) -> None:
+def test_connections_that_linger_are_nobodys(free_port: Callable[[], int]) -> None:
     port = free_port()
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))
@@ -102,18 +106,18 @@ def test_connections_that_linger_are_told_as_such(free_port: Callable[[], int]) 
         accepted, _ = server.accept()
         accepted.close()
     with client:
-        assert ports.owner(port) == "connections that have not ended"
+        assert owner(port) == "nobody"
 
 
 def test_owner_of_a_free_port_is_unknown(free_port: Callable[[], int]) -> None:
-    assert ports.owner(free_port()) == "somebody unknown"
+    assert owner(free_port()) == "somebody unknown"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_owner_that_may_not_be_looked_at_is_told_by_its_user(listener: socket.socket) -> None:
     program = (
         "import os, sys; sys.path.insert(0, %r); import ports; os.setgroups([]);"
-        "os.setgid(65534); os.setuid(65534); print(ports.owner(%d))"
+        "os.setgid(65534); os.setuid(65534); print(ports.owner('127.0.0.1', %d))"
     ) % (os.path.dirname(os.path.abspath(ports.__file__)), port_of(listener))
     told = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
     assert told.strip() == "a process of user root"
