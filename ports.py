@@ -225,7 +225,7 @@ def _sockets_of(pid: int, wanted: Optional[Set[int]] = None) -> Set[int]:
 def _has_marks(pid: int, marks: Set[bytes]) -> bool:
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
-            return marks <= set(file.read().split(b"\0"))
+            return bool(marks) and marks <= set(file.read().split(b"\0"))
     except OSError:
         return False
 

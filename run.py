@@ -214,7 +214,9 @@ class Run:
 
     def _explain_exit(self, child: Child) -> None:
         """A server whose port somebody else has got says so in its own words, if at all."""
-        if self.ready_at is None and self._tenure is not None and self._tenure.last_intruder:
+        if self.failure is not None or self.ready_at is not None or self._tenure is None:
+            return
+        if self._tenure.last_intruder:
             self.failure = "%s, port %d is taken by %s" % (
                 describe_exit(child.returncode or 0), self._tenure.port,
                 self._tenure.last_intruder)
