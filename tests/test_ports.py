@@ -168,7 +168,9 @@ def test_listener_amid_time_wait_has_the_port(free_port: Callable[[], int]) -> N
         assert owner(port).startswith("pid %d (" % os.getpid())
 
 
-def test_socket_that_is_bound_and_does_not_listen_is_somebodys(free_port: Callable[[], int]) -> None:
+def test_socket_that_is_bound_and_does_not_listen_is_somebodys(
+    free_port: Callable[[], int]
+) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", free_port()))
         assert ports.is_taken("127.0.0.1", port_of(server))
@@ -195,7 +197,7 @@ def test_probe_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]
     port = free_port()
     with socket.socket() as probe:
         meet_itself(port, probe)
-        assert reaching.met_itself(probe)  # type: ignore[arg-type]
+        assert reaching.met_itself(probe)
     assert ports.sockets_at(port) == []
 
 

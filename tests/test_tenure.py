@@ -21,7 +21,6 @@ from nobody import as_nobody
 from pumps import Pace
 from run import Run
 from running import Running, now
-from sinks import Sink
 from spawning import Child, Order, Spawner
 from supervision import (
     Ledger,
@@ -378,7 +377,7 @@ def test_no_client_reaches_a_stranger(
     running: Callable[..., Running], free_ports: Callable[[int], List[int]],
     eventually: Callable[..., Any],
 ) -> None:
-    first, second, common = free_ports(3)
+    first, _, common = free_ports(3)
     app = running({
         "id": "web", "cmd": list(script("tenant.py", "open")), "autostart": True,
         "terminateGracePeriod": 0,

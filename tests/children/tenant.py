@@ -13,48 +13,60 @@ import signal
 import socket
 import sys
 
-wants = sys.argv[1] == "open"
 word = sys.argv[2] if len(sys.argv) > 2 else "own"
 host = sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1"
 port = int(sys.argv[4] if len(sys.argv) > 4 else os.environ["PUP_CLUSTER_PORT"])
 
-
-def want(number, frame):
-    global wants
-    wants = number == signal.SIGUSR2
+#: Seconds between two looks at what is wanted.
+PAUSE = 0.02
 
 
-def listen():
-    server = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        server.bind((host, port))
-        server.listen(64)
-    except OSError:
-        server.close()
-        return None
-    print("listening", flush=True)
-    return server
+class Tenant:
+    def __init__(self, wants):
+        self.wants = wants
+        self.server = None
+        signal.signal(signal.SIGUSR1, lambda *_: self.want(False))
+        signal.signal(signal.SIGUSR2, lambda *_: self.want(True))
 
+    def want(self, wants):
+        self.wants = wants
 
-signal.signal(signal.SIGUSR1, want)
-signal.signal(signal.SIGUSR2, want)
-server = None
-if not wants:
-    print("closed", flush=True)
-while True:
-    if wants and server is None:
-        server = listen()
-    if server is not None and not wants:
-        server.close()
-        server = None
+    def serve(self):
+        while True:
+            if self.wants and self.server is None:
+                self.listen()
+            if self.server is not None and not self.wants:
+                self.close()
+            ready = select.select([self.server] if self.server else [], [], [], PAUSE)[0]
+            if ready:
+                self.answer()
+
+    def listen(self):
+        server = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            server.bind((host, port))
+            server.listen(64)
+        except OSError:
+            server.close()
+            return
+        self.server = server
+        print("listening", flush=True)
+
+    def close(self):
+        self.server.close()
+        self.server = None
         print("closed", flush=True)
-    if server is None or not select.select([server], [], [], 0.02)[0]:
-        select.select([], [], [], 0.02 if server is None else 0)
-        continue
-    client, _ = server.accept()
-    try:
-        client.sendall(word.encode() + b"\n")
-    except OSError:
-        pass
-    client.close()
+
+    def answer(self):
+        client, _ = self.server.accept()
+        try:
+            client.sendall(word.encode() + b"\n")
+        except OSError:
+            pass
+        client.close()
+
+
+if sys.argv[1] == "closed":
+    print("closed", flush=True)
+Tenant(sys.argv[1] == "open").serve()
