@@ -59,7 +59,8 @@ class Engine:
 
 
 class Balancer:
-    """`log(text)` takes a line for people; `clock` is monotonic seconds."""
+    """`log(text)` takes a line for people; `clock` is monotonic seconds. `intruder(name)` says who
+    else accepts in the place of an instance, empty where nobody is known to; it may block."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Balancer:
         engine: Engine,
         log: "Callable[[str], Any]",
         clock: "Callable[[], float]" = time.monotonic,
+        intruder: "Optional[Callable[[str], str]]" = None,
     ) -> None:
         self.name = name
         self._settings = settings
@@ -84,7 +86,10 @@ class Balancer:
         self._connections.report_to(self._pool.release, self._admission.readmit)
         self._sweeper = get_hub().loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
         self._sweeper.start(self._sweep)
+        if intruder is not None:
+            self._pool.intruder = intruder
         self.up = self._pool.up
+        self.suspect = self._pool.suspect
         self.down = self._pool.down
         self.drain = self._pool.drain
         self.remove = self._pool.remove

@@ -113,6 +113,11 @@ class Instance:
             return "%s, it is started again" % self.last_exit
         return _STANDING.get(self.state, "it is %s" % self.state)
 
+    def intruder(self) -> str:
+        """Who accepts on its port in its place, where that is known; else empty. Blocks the
+        calling greenlet for a look into /proc."""
+        return "" if self._run is None else self._run.intruder()
+
     # What is asked of it; these return at once
 
     def start(self) -> int:

@@ -5,6 +5,7 @@ belongs to whoever it is handed to, so nothing here closes it.
 """
 
 import _socket
+import errno
 import os
 from typing import Any, Callable, Optional
 
@@ -26,6 +27,10 @@ _BACKLOG = 4096
 
 #: Clients taken in before those who are connected have their turn.
 ACCEPTS_A_TURN = 64
+
+
+class PortTaken(PupgeventError):
+    """Somebody else has the port."""
 
 
 class Listener(StreamServer):
@@ -129,7 +134,8 @@ def _bind(host: str, port: int, beside: "Optional[Listener]") -> "gevent.socket.
     try:
         return _open(host, port, beside)
     except OSError as error:
-        raise PupgeventError(
+        kind = PortTaken if error.errno == errno.EADDRINUSE else PupgeventError
+        raise kind(
             "cannot listen on %s port %d: %s" % (host, port, os.strerror(error.errno or 0).lower())
         ) from None
 

@@ -35,6 +35,8 @@ class Pool:
         self._backends: Dict[str, Backend] = {}
         #: Called when a backend whose process lives has gone down or come up again.
         self.on_change: Callable[[], Any] = _nobody_asks
+        #: Who else accepts in the place of a backend, by its name; may block the greenlet.
+        self.intruder: Callable[[str], str] = lambda name: ""
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
 
@@ -62,6 +64,15 @@ class Pool:
         if backend is not None and backend.state != ABSENT:
             backend.become(ABSENT, "stopped" if backend.state == DRAINING else "exited")
             self._refresh()
+
+    def suspect(self, name: str, reason: str) -> None:
+        """Somebody else accepts in its place: no clients until a probe finds itself there. Whoever
+        tells it here has told it to people."""
+        backend = self._backends.get(name)
+        if backend is not None and backend.state == UP:
+            self._take_down(backend, reason)
+        elif backend is not None and backend.state == DOWN:
+            backend.reason = reason
 
     def drain(self, name: str, seconds: float) -> None:
         """No new clients; returns when the last connection has ended, or after `seconds`."""
@@ -116,11 +127,14 @@ class Pool:
         attempt that `began` before it last came up says nothing about now."""
         backend.connect_errors += 1
         if backend.state == UP and began >= backend.changed_at:
-            backend.become(DOWN, reason)
-            self._refresh()
-            gevent.spawn(self._probe, backend, backend.changed_at)
+            self._take_down(backend, reason)
             self._log("%s is down: %s" % (backend.name, reason))
-            self.on_change()
+
+    def _take_down(self, backend: Backend, reason: str) -> None:
+        backend.become(DOWN, reason)
+        self._refresh()
+        gevent.spawn(self._probe, backend, backend.changed_at)
+        self.on_change()
 
     def _probe(self, backend: Backend, since: float) -> None:
         while True:
@@ -133,11 +147,10 @@ class Pool:
                 self.on_change()
                 return
 
-    @staticmethod
-    def _answers(backend: Backend) -> bool:
+    def _answers(self, backend: Backend) -> bool:
         host, port = backend.address
         try:
-            return accepts(host, port, PROBE_TIMEOUT)
+            return accepts(host, port, PROBE_TIMEOUT) and not self.intruder(backend.name)
         except OSError:
             return False
 

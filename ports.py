@@ -1,13 +1,17 @@
-"""The port of an instance: does it accept, is it free, and if not, whose is it?"""
+"""The port of an instance: does it accept, is it free, and if not, whose is it?
+
+All but `accepts` and `is_taken` read /proc and block: they are for a thread.
+"""
 
 import errno
 import os
 import pwd
 import socket
-from typing import List, NamedTuple, Set
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import procfs
 import reaching
+from listening import Listening, address_of, listeners, overlap, takers
 
 #: Seconds for one look at a port. On the machine itself the answer is there at once.
 _LOOK_TIMEOUT = 1.0
@@ -18,13 +22,27 @@ _COMMAND_LENGTH = 80
 #: The state of a socket in /proc/net/tcp (enum in the kernel's net/tcp_states.h).
 _LISTEN = "0A"
 
+#: How often is looked again when what listens there changes under the looking.
+_LOOKS = 3
+
+#: Programs that listen on this machine for an application in a container: `docker run -p` starts
+#: the first one from its daemon, out of reach of whoever called it.
+_PUBLISHERS = ("docker-proxy", "rootlesskit", "rootlessport")
+
 
 class Socket(NamedTuple):
     """A line of /proc/net/tcp."""
 
     state: str
     uid: int
-    inode: str
+    #: 0: its process has closed it, or is gone.
+    inode: int
+    #: Where it is bound.
+    host: str
+
+
+class _Unreadable(Exception):
+    """A process of the instance may not be looked at."""
 
 
 def accepts(host: str, port: int) -> bool:
@@ -36,7 +54,7 @@ def accepts(host: str, port: int) -> bool:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Would a server there fail, because somebody else has the port?
+    """Would a server there fail? `owner` tells whether that is because of somebody.
 
     Where binding is impossible for another reason (an address of another machine, a port that
     only root may have), nothing is known, and that is no.
@@ -51,16 +69,20 @@ def is_taken(host: str, port: int) -> bool:
     return False
 
 
-def owner(port: int) -> str:
-    """'pid 4711 (nginx: master process)', or as much as can be known; reads /proc and blocks."""
-    there = sockets_at(port)
-    listening = [each for each in there if each.state == _LISTEN]
-    holder = _holder({"socket:[%s]" % each.inode for each in listening or there})
-    if holder:
-        return "pid %s (%s)" % (holder, _command(holder))
-    if listening:
-        return "a process of user %s" % _user(listening[0].uid)
-    return "connections that have not ended" if there else "somebody unknown"
+def owner(host: str, port: int) -> Optional[str]:
+    """'pid 4711 (nginx: master process)', or as much as can be known of who has a taken port.
+
+    None where it is nobody: connections (TIME_WAIT and the like) whose process has closed them.
+    A server with SO_REUSEPORT can have the port beside those of one that had it so.
+    """
+    there = [each for each in sockets_at(port) if overlap(each.host, host)]
+    held = [each for each in there if each.inode]
+    if there and not held:
+        return None
+    listening = [each for each in held if each.state == _LISTEN]
+    for pid, _ in _holders({each.inode for each in listening or held}):
+        return _describe(pid)
+    return _of_user(listening[0].uid) if listening else "somebody unknown"
 
 
 def sockets_at(port: int) -> List[Socket]:
@@ -73,36 +95,179 @@ def sockets_at(port: int) -> List[Socket]:
                 for line in lines:
                     fields = line.split()
                     if fields[1].endswith(suffix):
-                        found.append(Socket(fields[3], int(fields[7]), fields[9]))
+                        host = address_of(fields[1])[0]
+                        found.append(Socket(fields[3], int(fields[7]), int(fields[9]), host))
         except OSError:
             pass  # no IPv6, or no /proc
     return found
 
 
-def _holder(inodes: Set[str]) -> str:
-    """The first process that has such a socket; without root only our own can be looked at."""
-    for pid in procfs.pids():
-        folder = "/proc/%s/fd" % pid
+# Is it the instance that listens?
+
+
+def intruder(host: str, port: int, leader: int, marks: Set[bytes]) -> str:
+    """Who takes connections there besides an instance; empty: nobody, or it cannot be known.
+
+    To the instance belong the session of its first process, the `leader`, all that descend from
+    it, and all that have the `marks` (NAME=value) in their environment: a daemon that has left
+    its session has them still.
+    """
+    if not _proc_shows_us():
+        return ""
+    for _ in range(_LOOKS):
+        there = takers(listeners(port), host, port)
         try:
-            if any(os.readlink("%s/%s" % (folder, fd)) in inodes for fd in os.listdir(folder)):
-                return pid
-        except OSError:
-            pass  # not ours, or gone
+            who = _who_else({each.inode: each for each in there}, leader, marks)
+        except _Unreadable:
+            return ""
+        # What listens may have changed under the looking: then nothing was found.
+        if not who or there == takers(listeners(port), host, port):
+            return who
     return ""
 
 
-def _command(pid: str) -> str:
+def places(leader: int) -> List[str]:
+    """Where an instance listens, on whatever port: "[::1]:8000"."""
+    mine: Set[int] = set()
+    for pid in _session(leader):
+        try:
+            mine.update(_sockets_of(pid))
+        except OSError:
+            continue  # gone, or not for us to see
+    return sorted(each.place for each in listeners() if each.inode in mine) if mine else []
+
+
+def _who_else(missing: Dict[int, Listening], leader: int, marks: Set[bytes]) -> str:
+    """Besides the instance, to whose processes those of the sockets are struck off that they hold;
+    first the cheap way, by the session."""
+    for pid in _session(leader):
+        if missing:
+            _strike(missing, _sockets_of_member(pid, set(missing)))
+    if not missing:
+        return ""
+    family = procfs.family(leader)
+    for pid in family:
+        _strike(missing, _sockets_of_member(pid, set(missing)))
+    strangers = []
+    for pid, held in _holders(set(missing)):
+        if pid in family or _has_marks(pid, marks) or _publishes(pid, missing[min(held)]):
+            _strike(missing, held)
+        else:
+            strangers.append((pid, held))
+    for pid, held in strangers:
+        if not held.isdisjoint(missing):
+            return _describe(pid)
+    return _unseen(list(missing.values()))
+
+
+def _unseen(left: List[Listening]) -> str:
+    """Of sockets whose holder may not be looked at, which without root is that of another user."""
+    # Where /proc hides others (hidepid), one of the instance may be among them.
+    if not left or not os.path.exists("/proc/1/stat") or _published(left[0]):
+        return ""
+    return _of_user(left[0].uid)
+
+
+def _strike(missing: Dict[int, Listening], inodes: Iterable[int]) -> None:
+    for inode in inodes:
+        missing.pop(inode, None)
+
+
+def _session(leader: int) -> Iterator[int]:
+    """The leader first: mostly nobody else is needed. getsid(2) is a tenth of a read of /proc."""
+    yield leader
+    for pid in map(int, procfs.pids()):
+        try:
+            if pid != leader and os.getsid(pid) == leader:
+                yield pid
+        except OSError:
+            continue  # gone
+
+
+def _sockets_of_member(pid: int, wanted: Set[int]) -> Set[int]:
+    """Those of the wanted that a process of the instance has. Raises _Unreadable."""
     try:
-        with open("/proc/%s/cmdline" % pid, "rb") as file:
-            words = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace")
+        return _sockets_of(pid, wanted)
+    except PermissionError:
+        # To others than root that is said of a zombie, too, and a zombie has nothing open.
+        if procfs.is_zombie(pid):
+            return set()
+        raise _Unreadable from None
     except OSError:
-        words = ""
-    printable = "".join(each if each.isprintable() else " " for each in words)
-    return " ".join(printable.split())[:_COMMAND_LENGTH] or "?"
+        return set()
 
 
-def _user(uid: int) -> str:
+def _holders(wanted: Set[int]) -> Iterator[Tuple[int, Set[int]]]:
+    """Who has such sockets, and which; without root only our own can be looked at."""
+    for pid in map(int, procfs.pids()):
+        try:
+            held = _sockets_of(pid, wanted)
+        except OSError:
+            continue  # not ours, or gone
+        if held:
+            yield pid, held
+
+
+def _sockets_of(pid: int, wanted: Optional[Set[int]] = None) -> Set[int]:
+    """The inodes of all the sockets that it has, or of those that are wanted. OSError."""
+    found: Set[int] = set()
+    # One after the other, and not all at once: what listens was opened early.
+    for name in procfs.descriptors(pid):
+        if name.startswith("socket:["):
+            inode = int(name[8:-1])
+            if wanted is None or inode in wanted:
+                found.add(inode)
+                if wanted is not None and len(found) == len(wanted):
+                    break
+    return found
+
+
+def _has_marks(pid: int, marks: Set[bytes]) -> bool:
     try:
-        return pwd.getpwuid(uid).pw_name
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            return bool(marks) and marks <= set(file.read().split(b"\0"))
+    except OSError:
+        return False
+
+
+def _publishes(pid: int, socket_: Listening) -> bool:
+    return socket_.uid in (0, os.geteuid()) and procfs.name_of(pid) in _PUBLISHERS
+
+
+def _published(socket_: Listening) -> bool:
+    """The same where the holder may not be looked at: root's docker-proxy names its port."""
+    words = {b"-host-port", b"%d" % socket_.port}
+    return socket_.uid == 0 and any(
+        procfs.name_of(pid) in _PUBLISHERS and words <= set(_words(pid))
+        for pid in map(int, procfs.pids())
+    )
+
+
+def _proc_shows_us() -> bool:
+    """Is /proc there, and that of our own namespace?"""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def _describe(pid: int) -> str:
+    words = b" ".join(_words(pid)).decode("utf-8", "replace")
+    printable = "".join(each if each.isprintable() else " " for each in words)
+    return "pid %d (%s)" % (pid, " ".join(printable.split())[:_COMMAND_LENGTH] or "?")
+
+
+def _words(pid: int) -> List[bytes]:
+    """Of its command line."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return file.read(4096).split(b"\0")
+    except OSError:
+        return []
+
+
+def _of_user(uid: int) -> str:
+    try:
+        return "a process of user %s" % pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(uid)
+        return "a process of user %d" % uid

@@ -6,7 +6,7 @@ the session that each instance leads, or descends from it.
 
 import os
 import time
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 import gevent
 
@@ -115,12 +115,46 @@ def read_processes() -> "Dict[int, _Process]":
     return found
 
 
+def family(leader: int) -> "Set[int]":
+    """Who belongs to an instance, by its first process; for a thread, as the above."""
+    processes = read_processes()
+    return {pid for pid in processes if _owner(pid, processes, {leader}) is not None}
+
+
 def pids() -> List[str]:
     """The numbers of all processes, as text; none where /proc is not mounted."""
     try:
         return [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
+
+
+def descriptors(pid: int) -> "Iterator[str]":
+    """What a process has open, one after the other as it was opened: "socket:[4711]". OSError."""
+    with os.scandir("/proc/%d/fd" % pid) as entries:
+        for entry in entries:
+            try:
+                yield os.readlink(entry.path)
+            except FileNotFoundError:
+                continue  # closed meanwhile
+
+
+def name_of(pid: int) -> str:
+    """Of its program, fifteen characters at most; empty where it is gone."""
+    try:
+        with open("/proc/%d/comm" % pid) as file:
+            return file.read().rstrip("\n")
+    except (OSError, ValueError):
+        return ""
+
+
+def is_zombie(pid: int) -> bool:
+    """Has it ended? Also true once it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X", b"")
+    except OSError:
+        return True
 
 
 def _read(name: str) -> _Process:

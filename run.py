@@ -16,8 +16,17 @@ from belongings import Belongings
 from errors import PupgeventError
 from identity import find_identity
 from lifecycle import READY, STOP
-from spawning import Child, Order, StartError, command, environment, signal_name
-from world import Bell, Membership, Process, Rotation, Seat, World, variables_of
+from spawning import (
+    Child,
+    Order,
+    StartError,
+    command,
+    describe_exit,
+    environment,
+    signal_name,
+)
+from tenure import Tenure
+from world import Bell, Membership, Process, Rotation, Seat, World, place_of, variables_of
 
 #: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
 #: the first, and the longest.
@@ -44,6 +53,7 @@ class Run:
         self._membership = Membership(rotation, seat, bell)
         self._belongings: Optional[Belongings] = None
         self._child: Optional[Child] = None
+        self._tenure: Optional[Tenure] = None
         self._killing = False
         self.started_at: Optional[float] = None
         self.ready_at: Optional[float] = None
@@ -82,6 +92,10 @@ class Run:
             self._child.signal(signal.SIGKILL)
         self._bell.ring()
 
+    def intruder(self) -> str:
+        """Who accepts in the place of its child, where that is known; blocks for a look."""
+        return "" if self._tenure is None else self._tenure.intruder()
+
     def live(self, move: Callable[[str], None]) -> None:
         """Blocks until nothing of it is left; tells READY and STOP as they happen."""
         try:
@@ -104,8 +118,7 @@ class Run:
                 self._say("info", "accepts on port %d" % self._seat.port)
             self._last()
         if child.exited and not self.ending:
-            if self.ready_at is None and self._seat.port is not None and not child.returncode:
-                self.failure = "exit code 0 before port %d accepted" % self._seat.port
+            self._explain_exit(child)
             return
         if not self.ending:
             self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
@@ -114,6 +127,16 @@ class Run:
 
     def _last(self) -> None:
         """Until it is cut short, or its time is over; that may change meanwhile."""
+        if self._tenure is None:
+            self._outlast()
+            return
+        self._world.watch.begin(self._tenure, self._on_intruder)
+        try:
+            self._outlast()
+        finally:
+            self._world.watch.end(self._tenure)
+
+    def _outlast(self) -> None:
         while not self._is_cut_short():
             has_news = functools.partial(self._has_news, self.process)
             if not self._bell.wait(has_news, self._overdue()):
@@ -138,6 +161,10 @@ class Run:
         self.started_at = self._now()
         child.on_exit(self._on_exit)
         self._belongings = Belongings(process, self._seat, child, self._world)
+        place = place_of(process, self._seat, child.pid)
+        if place is not None:
+            say = functools.partial(self._say, "warning")
+            self._tenure = Tenure(place, self._world.threads, say)
         self._say("info", "started, pid %d" % child.pid)
         self._belongings.write_pid_file()
         return child
@@ -145,8 +172,9 @@ class Run:
     def _check_port(self) -> None:
         seat = self._seat
         if seat.port is not None and ports.is_taken(seat.host, seat.port):
-            owner = self._look_up(ports.owner, seat.port)
-            raise StartError("port %d is taken by %s" % (seat.port, owner))
+            owner = self._look_up(ports.owner, seat.host, seat.port)
+            if owner is not None:
+                raise StartError("port %d is taken by %s" % (seat.port, owner))
 
     def _look_up(self, find: Callable[..., Any], *words: Any) -> Any:
         """In a thread: the system's tables and databases may be slow."""
@@ -157,17 +185,18 @@ class Run:
 
     def _becomes_ready(self, child: Child) -> bool:
         """False: it was cut short, or it was not ready in time and is dead."""
-        port = self._seat.port
-        if port is None:
+        tenure = self._tenure
+        if tenure is None:
             return self._lives_long_enough(child)
         began, pause = self._now(), _FIRST_LOOK
         while not self._is_cut_short() and not self._is_overdue():
-            # Whoever accepts while the child is dead is not the child.
-            if ports.accepts(self._seat.host, port) and not child.is_dead():
+            if self._accepts(tenure, child):
                 return not self.ending
-            if self._now() - began >= self.process.cluster.ready_timeout:
-                self._fail_to_start(port, child)
+            waited = self._now() - began
+            if waited >= self.process.cluster.ready_timeout:
+                self._fail_to_start(tenure, child)
                 return False
+            tenure.search(waited)
             self._bell.wait(self._is_cut_short, self._now() + pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
         return False
@@ -187,11 +216,32 @@ class Run:
             self._bell.wait(has_news, due if overdue is None else min(due, overdue))
         return False
 
-    def _fail_to_start(self, port: int, child: Child) -> None:
-        self.failure = "port %d does not accept after %g s" % (
-            port, self.process.cluster.ready_timeout)
+    def _accepts(self, tenure: Tenure, child: Child) -> bool:
+        accepts = ports.accepts(self._seat.host, tenure.port)
+        # Whoever accepts while the child is dead is not the child: asked last, since a look takes
+        # its time.
+        return accepts and tenure.is_kept() and not child.is_dead()
+
+    def _fail_to_start(self, tenure: Tenure, child: Child) -> None:
+        self.failure = tenure.failure(self.process.cluster.ready_timeout)
         child.signal(signal.SIGKILL)
         self._await_exit(child)
+
+    def _explain_exit(self, child: Child) -> None:
+        """A server whose port somebody else has got says so in its own words, if at all."""
+        if self.failure is not None or self.ready_at is not None or self._tenure is None:
+            return
+        if self._tenure.last_intruder:
+            self.failure = "%s, port %d is taken by %s" % (
+                describe_exit(child.returncode or 0), self._tenure.port,
+                self._tenure.last_intruder)
+        elif not child.returncode:
+            self.failure = "exit code 0 before port %d accepted" % self._tenure.port
+
+    def _on_intruder(self) -> None:
+        if self._tenure is not None:
+            self._membership.suspect("port %d is taken by %s" % (
+                self._tenure.port, self._tenure.last_intruder))
 
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited

@@ -7,11 +7,14 @@ instances report, and behind it stands the balancer, where the process has one.
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
+import gevent
+
+import ports
 from balancer import Balancer, Engine, Settings
 from configuration import Configuration, Process
 from errors import PupgeventError
 from instance import Instance
-from listener import Listener
+from listener import Listener, PortTaken
 from logs import Heads, LineWriter, Log, wants_colors
 from phrases import counted
 from recent import Recent, Tee
@@ -21,6 +24,9 @@ from world import Rotation
 
 #: Address and port.
 Place = Tuple[str, int]
+
+#: Seconds for a look at who has a port.
+_LOOK_UP = 10.0
 
 
 class Seam(Rotation):
@@ -45,6 +51,10 @@ class Seam(Rotation):
         self._up.pop(name, None)
         if self._balancer is not None:
             self._balancer.down(name)
+
+    def suspect(self, name: str, reason: str) -> None:
+        if self._balancer is not None:
+            self._balancer.suspect(name, reason)
 
     def drain(self, name: str, seconds: float) -> None:
         if self._balancer is not None:
@@ -143,7 +153,8 @@ class Runtime:
         if not places_of([process]) or process.id in self.balancers:
             return
         balancer = Balancer(
-            process.id, settings_of(process), self.engine, self._say_balancer, self.clock)
+            process.id, settings_of(process), self.engine, self._say_balancer, self.clock,
+            self._intruder)
         balancer.watch(self._reach_changed)
         self.balancers[process.id] = balancer
         self.seams[process.id].put_before(balancer)
@@ -201,7 +212,14 @@ class Runtime:
                     raise PupgeventError(
                         "%s: %s has it; stop that first, or restart pupgevent" % (
                             error, instance.name)) from None
+            if isinstance(error, PortTaken):
+                raise PupgeventError("%s by %s" % (error, _owner(host, port))) from None
             raise
+
+    def _intruder(self, name: str) -> str:
+        """Who else accepts in the place of an instance; blocks the greenlet for a look."""
+        instance = self.supervisor.instances.get(name)
+        return "" if instance is None else instance.intruder()
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
@@ -278,6 +296,17 @@ def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
 def settings_of(process: Process) -> Settings:
     """What the balancer takes of a cluster: the names are the same on both sides."""
     return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
+
+
+def _owner(host: str, port: int) -> str:
+    """Who has it; blocks the calling greenlet only."""
+    try:
+        with gevent.Timeout(_LOOK_UP, False):
+            owner = gevent.get_hub().threadpool.apply(ports.owner, (host, port))
+            return str(owner or "connections that have not ended")
+    except (OSError, RuntimeError, MemoryError):
+        pass
+    return "somebody unknown"
 
 
 def _turn_away(fileno: int, key: str) -> None:

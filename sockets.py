@@ -3,6 +3,7 @@
 import _socket
 import array
 import fcntl
+import struct
 import termios
 from typing import Any
 
@@ -14,6 +15,15 @@ _KEEP_ALIVE = (
     (_socket.TCP_KEEPINTVL, 15),
     (_socket.TCP_KEEPCNT, 4),
 )
+
+
+#: struct linger: on, no seconds.
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(socket: Any) -> None:
+    """End with a reset: neither side keeps its port in TIME_WAIT (socket(7), SO_LINGER)."""
+    socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _NO_LINGER)
 
 
 def keep_alive(socket: Any) -> None:

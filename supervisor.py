@@ -1,5 +1,6 @@
 """The set of all instances: found by name, started and stopped side by side."""
 
+import functools
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -11,6 +12,7 @@ from logs import Heads, LineWriter, Log
 from pumps import Pace
 from sinks import Sink
 from spawning import Spawner, adopt_orphans, close_on_exec
+from tenure import Watch
 from threads import Threads
 from world import Outputs, Process, Rotation, Seat, World, seats
 
@@ -51,9 +53,10 @@ class Supervisor:
         self._rotation_for = rotation_for or (lambda process: Rotation())
         self._on_change = on_change
         self._on_essential = on_essential
+        threads = Threads(4)
         self._world = World(
-            log, Spawner(self.guardian), outputs or console_outputs(log), Threads(4), Pace(),
-            clock,
+            log, Spawner(self.guardian), outputs or console_outputs(log), threads, Pace(),
+            Watch(threads, functools.partial(log.error, "core")), clock,
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}

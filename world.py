@@ -1,5 +1,6 @@
 """What an instance finds around it: seat, rotation, bell, and the world that all share."""
 
+import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import gevent
@@ -8,6 +9,7 @@ from gevent.event import Event
 from logs import LineWriter, Log
 from pumps import Pace
 from spawning import Spawner
+from tenure import Place, Watch
 from threads import Threads
 
 #: configuration.Process, or anything else that has its fields: this half of the house is told
@@ -48,6 +50,16 @@ def variables_of(process: Process, seat: Seat) -> Dict[str, str]:
     return variables
 
 
+def place_of(process: Process, seat: Seat, pid: int) -> Optional[Place]:
+    """Where a child is expected to listen; None: nowhere."""
+    if seat.port is None:
+        return None
+    variables = variables_of(process, seat)
+    marks = ("PUP_PROCESS_ID", "PUP_CLUSTER_PORT")
+    return Place(seat.host, seat.port, pid, frozenset(
+        os.fsencode("%s=%s" % (name, variables[name])) for name in marks))
+
+
 #: What a child is made of. The other values of a process apply to the child that is there.
 _MADE_OF = ("cmd", "cwd", "env", "path", "pid_file", "user", "group")
 
@@ -74,6 +86,9 @@ class Rotation:
     def down(self, name: str) -> None:
         """It is gone, or about to go: no further client."""
 
+    def suspect(self, name: str, reason: str) -> None:
+        """Somebody else accepts in its place: no client until a probe finds itself there."""
+
     def drain(self, name: str, seconds: float) -> None:
         """No further client; block until its last connection has ended, or so many seconds."""
 
@@ -94,6 +109,7 @@ class World(NamedTuple):
     #: For what may block: files, the user database, /proc.
     threads: Threads
     pace: Pace
+    watch: Watch
     #: Monotonic seconds.
     clock: Callable[[], float]
 
@@ -139,6 +155,11 @@ class Membership:
         if self._is_in:
             self._is_in = False
             self._rotation.down(self._seat.name)
+
+    def suspect(self, reason: str) -> None:
+        """No client, until the rotation finds that it accepts itself."""
+        if self._is_in:
+            self._rotation.suspect(self._seat.name, reason)
 
     def drain(self, seconds: float, is_pointless: Callable[[], bool]) -> None:
         """Leave, and give the last connection so long to end; blocks unless it is pointless."""

@@ -89,6 +89,9 @@ class Ledger(Rotation):
         self.told.append(("down", name))
         self.up_now.discard(name)
 
+    def suspect(self, name: str, reason: str) -> None:
+        self.told.append(("suspect", name, reason))
+
     def drain(self, name: str, seconds: float) -> None:
         self.told.append(("drain", name))
         self.up_now.discard(name)

@@ -308,6 +308,11 @@ def test_where_nobody_listens_it_does_not_take_itself_for_the_instance(far: FarS
     client = far.client().says(b"hello")
     far.counts(queue=1, open=0, total=0)
     client.hears_nothing()
+    # Who has met itself, in a connect or in a probe, keeps the port from nobody afterwards.
+    kept = far.elsewhere.do(lambda: [
+        line for line in Path("/proc/thread-self/net/tcp").read_text().splitlines()
+        if line.split()[1] == line.split()[2]])
+    assert kept == []
     far.instance().comes_up().accepts().hears(b"hello")
 
 

@@ -1,14 +1,18 @@
 """Whose port it is, and what can be known of that."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 
+import dialing
 import ports
+import reaching
+from backends import Backend
 
 
 @pytest.fixture
@@ -21,6 +25,10 @@ def listener() -> Iterator[socket.socket]:
 
 def port_of(server: socket.socket) -> int:
     return int(server.getsockname()[1])
+
+
+def owner(port: int) -> str:
+    return ports.owner("127.0.0.1", port) or "nobody"
 
 
 def test_port_that_somebody_listens_on_is_taken(listener: socket.socket) -> None:
@@ -62,9 +70,9 @@ def test_port_that_shares_itself_is_taken(free_port: Callable[[], int]) -> None:
 
 
 def test_owner_is_told_by_its_pid_and_its_command(listener: socket.socket) -> None:
-    assert ports.owner(port_of(listener)).startswith("pid %d (" % os.getpid())
+    assert owner(port_of(listener)).startswith("pid %d (" % os.getpid())
     with open("/proc/self/cmdline") as file:
-        assert file.read().split("\0")[0] in ports.owner(port_of(listener))
+        assert file.read().split("\0")[0] in owner(port_of(listener))
 
 
 def test_command_of_an_owner_is_one_short_printable_line(free_port: Callable[[], int]) -> None:
@@ -78,9 +86,9 @@ def test_command_of_an_owner_is_one_short_printable_line(free_port: Callable[[],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         other.stdout.readline()  # type: ignore
-        owner = ports.owner(port)
-        assert owner.startswith("pid %d (" % other.pid)
-        assert owner.isprintable() and len(owner) < 110
+        whose = owner(port)
+        assert whose.startswith("pid %d (" % other.pid)
+        assert whose.isprintable() and len(whose) < 110
         other.stdin.close()  # type: ignore
 
 
@@ -89,11 +97,11 @@ def test_listener_is_told_rather_than_the_connections_to_it(listener: socket.soc
         accepted, _ = listener.accept()
         with accepted:
             assert len(ports.sockets_at(port_of(listener))) == 2
-            assert ports.owner(port_of(listener)).startswith("pid %d (" % os.getpid())
+            assert owner(port_of(listener)).startswith("pid %d (" % os.getpid())
         assert client
 
 
-def test_connections_that_linger_are_told_as_such(free_port: Callable[[], int]) -> None:
+def test_connections_that_linger_are_nobodys(free_port: Callable[[], int]) -> None:
     port = free_port()
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))
@@ -102,18 +110,18 @@ def test_connections_that_linger_are_told_as_such(free_port: Callable[[], int]) 
         accepted, _ = server.accept()
         accepted.close()
     with client:
-        assert ports.owner(port) == "connections that have not ended"
+        assert owner(port) == "nobody"
 
 
 def test_owner_of_a_free_port_is_unknown(free_port: Callable[[], int]) -> None:
-    assert ports.owner(free_port()) == "somebody unknown"
+    assert owner(free_port()) == "somebody unknown"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_owner_that_may_not_be_looked_at_is_told_by_its_user(listener: socket.socket) -> None:
     program = (
         "import os, sys; sys.path.insert(0, %r); import ports; os.setgroups([]);"
-        "os.setgid(65534); os.setuid(65534); print(ports.owner(%d))"
+        "os.setgid(65534); os.setuid(65534); print(ports.owner('127.0.0.1', %d))"
     ) % (os.path.dirname(os.path.abspath(ports.__file__)), port_of(listener))
     told = subprocess.check_output([sys.executable, "-c", program], universal_newlines=True)
     assert told.strip() == "a process of user root"
@@ -125,3 +133,91 @@ def test_nobody_accepts_on_a_free_port(free_port: Callable[[], int]) -> None:
 
 def test_somebody_accepts_where_somebody_listens(listener: socket.socket) -> None:
     assert ports.accepts("127.0.0.1", port_of(listener))
+
+
+def has_time_wait(port: int) -> bool:
+    return any(each.state == "06" for each in ports.sockets_at(port))
+
+
+def leave_time_wait(port: int) -> None:
+    """As a server with SO_REUSEPORT alone does that ends its connections first."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen(5)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = server.accept()
+            accepted.close()
+            assert client.recv(1) == b""
+
+
+def test_time_wait_is_nobodys(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    leave_time_wait(port)
+    assert has_time_wait(port) and ports.is_taken("127.0.0.1", port)
+    assert owner(port) == "nobody"
+
+
+def test_listener_amid_time_wait_has_the_port(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    leave_time_wait(port)
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen(5)
+        assert owner(port).startswith("pid %d (" % os.getpid())
+
+
+def test_socket_that_is_bound_and_does_not_listen_is_somebodys(
+    free_port: Callable[[], int]
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
+        assert ports.is_taken("127.0.0.1", port_of(server))
+        assert owner(port_of(server)) == "somebody unknown"
+
+
+def test_owner_at_another_address_is_not_the_owner(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.2", port))
+        one.listen(5)
+        assert owner(port) == "somebody unknown"
+        other.bind(("127.0.0.1", port))
+        other.listen(5)
+        assert owner(port).startswith("pid %d (" % os.getpid())
+
+
+def meet_itself(port: int, sock: Any) -> None:
+    sock.bind(("127.0.0.1", port))
+    sock.connect(("127.0.0.1", port))
+
+
+def test_probe_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    with socket.socket() as probe:
+        meet_itself(port, probe)
+        assert reaching.met_itself(probe)
+    assert ports.sockets_at(port) == []
+
+
+def test_connect_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    backend = Backend("web-1")
+    backend.move_to("127.0.0.1", port)
+    backend.meets_itself = True
+    end = dialing.new_end(backend, 1 << 20)
+    assert end is not None
+    end.setblocking(True)
+    meet_itself(port, end)
+    assert dialing.ask(end, backend) == errno.ECONNREFUSED
+    end.close()
+    assert ports.sockets_at(port) == []
+
+
+def test_probe_is_no_reset_to_whoever_accepts(listener: socket.socket) -> None:
+    """Python's http.server prints a traceback for one, a server of Node may end."""
+    assert ports.accepts("127.0.0.1", port_of(listener))
+    accepted, _ = listener.accept()
+    with accepted:
+        assert accepted.recv(1) == b""

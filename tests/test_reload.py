@@ -264,7 +264,7 @@ def test_a_common_port_that_cannot_be_had_changes_nothing(
         stranger.bind(("127.0.0.1", ports[5]))
         stranger.listen(1)
         app.write(server("one", ports[:1], ports[4]), server("two", ports[2:3], ports[5]))
-        with pytest.raises(PupgeventError, match="address already in use"):
+        with pytest.raises(PupgeventError, match="address already in use by pid %d " % os.getpid()):
             app.ask("reload")
     assert app.pids() == before
     assert is_free(ports[4])

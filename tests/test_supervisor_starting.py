@@ -9,6 +9,7 @@ from typing import Callable
 
 import pytest
 
+import ports
 from supervision import (
     PATIENCE,
     accepts,
@@ -157,6 +158,27 @@ def test_port_in_time_wait_is_not_taken(free_port: Callable[[], int]) -> None:
                 pass
         stage.supervisor.stop(["app-1"])
         assert stage.supervisor.start(["app-1"]) == []
+
+
+def test_connections_of_a_server_that_shares_its_port_keep_it_from_no_start(
+    free_port: Callable[[], int]
+) -> None:
+    """With SO_REUSEPORT and without SO_REUSEADDR, whatever is left of connections is in the way of
+    everybody else: TIME_WAIT for a minute, and FIN_WAIT2 as long as a client does not close."""
+    port = free_port()
+    with supervise(process(script("tenant.py", "open"), cluster=cluster(port))) as stage:
+        stage.reaches("running", "app-1")
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            while client.recv(100):
+                pass
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            while slow.recv(100):
+                pass
+            wait_until(lambda: {each.state for each in ports.sockets_at(port)} >= {"05", "06"})
+            assert ports.is_taken("127.0.0.1", port)
+            stage.supervisor.stop(["app-1"])
+            assert ports.is_taken("127.0.0.1", port)
+            assert stage.supervisor.start(["app-1"]) == []
 
 
 def test_address_of_another_machine_is_not_checked_before_the_start(
