@@ -107,6 +107,10 @@ class Admission:
         else:
             self._go_on(visitor)
 
+    def has_room(self) -> bool:
+        """A client that came now would find an instance at once."""
+        return not self.queue and bool(self._pool.available)
+
     def left(self, visitor: Visitor) -> None:
         """A client has gone, or its time is over, before it got through: leave nothing of it."""
         self.queue.remove(visitor)
@@ -125,10 +129,18 @@ class Admission:
         elif code not in UNDER_WAY:
             self._failed(attempt, code)
 
+    def is_empty(self) -> bool:
+        """Nobody waits."""
+        return not self.queue and not self._attempts
+
     def close(self) -> None:
         """Send everyone away who waits; idempotent."""
         self._looker.stop()
         self._looker.close()
+        self.send_away()
+
+    def send_away(self) -> None:
+        """Everyone who waits."""
         for attempt in list(self._attempts):
             self.left(attempt.visitor)
         for visitor in list(self.queue):

@@ -40,7 +40,7 @@ class Backend:
         self.family = _socket.AF_INET
         self.meets_itself = False
         self.state = ABSENT
-        #: It is about to stop, or was told to: idle connections to it are closed.
+        #: It is about to stop, or was told to: it keeps what it has, bar what it has no use for.
         self.draining = True
         self.changed_at = time.monotonic()
         self.reason = "not started"

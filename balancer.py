@@ -7,13 +7,15 @@ parts, in the order a client meets them:
     admission.py    choose, connect, wait in line      strategies.py, pool.py, backends.py
     relay.py        bytes                              connections.py
 
-All of it runs in the hub and never blocks, except `drain`, which its caller waits for.
+All of it runs in the hub and never blocks, except `drain` and `see_off`, for which their caller
+waits.
 """
 
 import sys
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+import gevent
 from gevent import get_hub
 
 from admission import Admission, Patience
@@ -23,6 +25,12 @@ from poller import Poller
 from pool import Pool
 from splicing import Pipes
 from strategies import STRATEGIES
+
+#: Seconds between two looks at what clients still have to get from instances that have ended.
+_LOOK_AFTER = 0.1
+
+#: Seconds in which none of them has taken a byte: they are not waited for any longer.
+_STALLED = 2.0
 
 
 class Settings(NamedTuple):
@@ -83,7 +91,11 @@ class Balancer:
         )
         self._pool = Pool(settings.max_connections, self._admission.serve_queue, log)
         self._admission.begin(self._pool)
-        self._connections.report_to(self._pool.release, self._admission.readmit)
+        self._connections.report_to(
+            self._pool.release, self._admission.readmit, self._admission.has_room)
+        self._retired = False
+        #: Nothing of it is left.
+        self.closed = False
         self._sweeper = get_hub().loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
         self._sweeper.start(self._sweep)
         if intruder is not None:
@@ -95,6 +107,7 @@ class Balancer:
         self.remove = self._pool.remove
         #: Of an instance, by name: see backends.py.
         self.state_of = self._pool.state_of
+        self.connections_of = self._pool.connections_of
 
     @property
     def listener(self) -> Optional[Listener]:
@@ -147,8 +160,31 @@ class Balancer:
         """Call back, in the hub, when an instance that lives is no longer reached, or is again."""
         self._pool.on_change = on_change
 
+    def see_off(self, seconds: float) -> None:
+        """Its instances have ended: block until what they said last has got to the clients that
+        take it, so long at most."""
+        end = moved_at = self._clock()
+        end += seconds
+        before: List[Tuple[int, int]] = []
+        while True:
+            left, now = self._connections.undelivered(), self._clock()
+            if left != before:
+                before, moved_at = left, now
+            if not left or now >= end or now - moved_at >= _STALLED:
+                return
+            gevent.sleep(_LOOK_AFTER)
+
+    def retire(self) -> None:
+        """Its instances have gone for good: take no client any more, and close by itself with the
+        last connection. Idempotent."""
+        self.stop_listening()
+        self._pool.close()
+        self._admission.send_away()
+        self._retired = True
+
     def close(self) -> None:
         """Close everything that is open, connections too; idempotent."""
+        self.closed = True
         self.stop_listening()
         self._pool.close()
         self._admission.close()
@@ -175,6 +211,8 @@ class Balancer:
         try:
             self._connections.sweep()
             self._pool.fade()
+            if self._retired and not self._connections and self._admission.is_empty():
+                self.close()
         except Exception as error:
             self._log("the sweep met a bug: %r" % error)
 

@@ -1,7 +1,7 @@
 """The commands that talk to a running pupgevent, from the side of the terminal.
 
 Plain blocking sockets, no loop: a command is there at once. Results go to stdout, progress and
-errors to stderr, and progress only where that is a terminal. control.py tells what is said.
+errors to stderr. control.py tells what is said.
 """
 
 import io
@@ -207,16 +207,19 @@ def _change(told: Arguments, fields: Plain) -> int:
 
 
 def _ask(told: Arguments, fields: Plain) -> Plain:
-    show = _print_progress if sys.stderr.isatty() else _ignore
     try:
-        return call(told.config, dict({"command": told.command}, **fields), show, None)
+        return call(told.config, dict({"command": told.command}, **fields), _print_progress, None)
     except KeyboardInterrupt:
         sys.stderr.write("\npupgevent: no longer waiting; the %s goes on\n" % told.command)
         raise
 
 
 def _print_progress(answer: Plain) -> None:
-    sys.stderr.write("%s\n" % answer["progress"])
+    try:
+        sys.stderr.write("%s\n" % answer["progress"])
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody reads it any more; what is asked for goes on
 
 
 def _print_lines(answer: Plain) -> None:

@@ -8,7 +8,7 @@ into the backend's counters, so the hot path counts on the socket alone.
 import _socket
 import struct
 from time import monotonic
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from gevent import get_hub
 
@@ -19,10 +19,6 @@ from splicing import Pipes
 
 #: Seconds from one sweep to the next: time-outs are as fine as this.
 SWEEP_SECONDS = 1.0
-
-#: Sweeps without a byte after which a connection of a draining backend counts as idle and is
-#: closed, if it was the instance that spoke last: a keep-alive connection between two requests.
-IDLE_SWEEPS_OF_DRAIN = 1
 
 #: struct linger: on, no seconds: close with a reset.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -38,8 +34,7 @@ class Connection:
     """
 
     __slots__ = (
-        "backend", "began", "client", "dying", "home", "idle", "queued", "seen", "speaker", "torn",
-        "upstream",
+        "backend", "began", "client", "dying", "home", "idle", "queued", "seen", "torn", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -60,8 +55,6 @@ class Connection:
         self.seen = (0, 0, False, False)
         self.idle = -1
         self.queued = 0
-        #: Whose bytes came last.
-        self.speaker = upstream
         client.join(upstream, self, False)
         upstream.join(client, self, tells_room)
 
@@ -69,11 +62,6 @@ class Connection:
     def blocked(self) -> bool:
         """Bytes are held here because one side does not take them."""
         return self.client.blocked or self.upstream.blocked
-
-    @property
-    def awaits_answer(self) -> bool:
-        """The client spoke last: as quiet as it may be, an instance is at work for it."""
-        return self.speaker is self.client
 
     @property
     def half_closed(self) -> bool:
@@ -84,6 +72,14 @@ class Connection:
     def unused(self) -> bool:
         """Not a byte was read from either side: another instance would do as well."""
         return not (self.client.moved or self.upstream.moved or self.client.finished)
+
+    @property
+    def movable(self) -> bool:
+        """Another instance can take over, and neither side notices: it is unused, nothing is on
+        its way from the instance, and neither side has ended anything."""
+        if not self.unused or self.blocked or self.half_closed:
+            return False
+        return not unread(self.upstream.fileno())
 
     @property
     def abandoned(self) -> bool:
@@ -184,12 +180,17 @@ class Connections:
         return iter(list(self._open))
 
     def report_to(
-        self, on_ended: "Callable[[Any], Any]", on_stranded: "Callable[[End], Any]"
+        self,
+        on_ended: "Callable[[Any], Any]",
+        on_stranded: "Callable[[End], Any]",
+        has_room: "Callable[[], bool]",
     ) -> None:
         """`on_ended(backend)` is called once for each connection that ends, however it does;
-        `on_stranded(client)` gets a client back whose instance has gone before it was used."""
+        `on_stranded(client)` gets a client back whose instance has gone before it was used, or
+        goes, and `has_room()` tells whether such a client finds another instance at once."""
         self._on_ended = on_ended
         self._on_stranded = on_stranded
+        self._has_room = has_room
 
     def begin(self, client: End, upstream: End, backend: Any, tells_room: bool) -> Connection:
         """Relay between two connected sockets. The poller has still to watch or hand them over;
@@ -204,6 +205,15 @@ class Connections:
         self._doubtful.pop(connection, None)
         _fold(connection)
         self._on_ended(connection.backend)
+
+    def undelivered(self) -> "List[Tuple[int, int]]":
+        """For each connection from which more is to come to its client: the bytes that have come,
+        and those of them that the kernel still has. Empty where all of them have heard the end."""
+        return [
+            (each.upstream.moved, unsent(each.client.fileno()))
+            for each in self._open
+            if not each.upstream.finished
+        ]
 
     def doubt(self, connection: Connection) -> None:
         """An instance ended a connection before a byte was said. Is it about to go?
@@ -267,18 +277,17 @@ class Connections:
         connection.idle += 1
         if connection.idle == 1:
             _rest(connection)
-        if self._is_over(connection) and not _is_draining_out(connection):
-            if connection.backend.draining and connection.unused:
-                self._strand(connection)
-            else:
-                connection.cut()
+        if connection.backend.draining and connection.movable and self._has_room():
+            self._strand(connection)
+        elif self._is_over(connection) and not _is_draining_out(connection):
+            connection.cut()
 
     def _is_over(self, connection: Connection) -> bool:
-        if connection.backend.draining and connection.idle >= IDLE_SWEEPS_OF_DRAIN:
-            if connection.abandoned:
-                return True
-            if not connection.blocked and not connection.awaits_answer:
-                return not _has_unread(connection)
+        """Only the application knows where an answer ends, so a drain cuts nothing that is quiet.
+        What a client that has died had said last is no answer: a drain does not wait until the
+        instance takes it."""
+        if connection.backend.draining and connection.abandoned and connection.idle >= 1:
+            return True
         limits = self.limits
         limit = limits.half_closed if connection.half_closed else limits.open
         return bool(limit) and connection.idle * SWEEP_SECONDS >= limit
@@ -321,8 +330,3 @@ def _is_draining_out(connection: Connection) -> bool:
 
 def _queued(connection: Connection) -> int:
     return unsent(connection.client.fileno()) + unsent(connection.upstream.fileno())
-
-
-def _has_unread(connection: Connection) -> bool:
-    """A request came between the last turn and this sweep: closing now would lose it."""
-    return bool(unread(connection.client.fileno()) or unread(connection.upstream.fileno()))

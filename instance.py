@@ -11,7 +11,7 @@ from lifecycle import Lifecycle
 from restarts import Streak
 from run import Run
 from spawning import describe_exit
-from world import Bell, Process, Rotation, Seat, World, same_child
+from world import Bell, Draining, Process, Rotation, Seat, World, same_child
 
 #: How a message tells of a state that is not what its word says.
 _STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
@@ -92,6 +92,11 @@ class Instance:
     @property
     def pid(self) -> Optional[int]:
         return None if self._run is None else self._run.pid
+
+    @property
+    def draining(self) -> Optional[Draining]:
+        """What its stop waits for; None while it does not wait for connections."""
+        return None if self._run is None else self._run.draining
 
     @property
     def started_at(self) -> Optional[float]:
@@ -206,7 +211,7 @@ class Instance:
 
     def _play(self, run: Run) -> Run:
         try:
-            run.live(self._move)
+            run.live(self._move, lambda: self._on_change(self))
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)

@@ -100,7 +100,7 @@ class Operations:
 
         def tell(instance: Instance) -> None:
             if instance.process_id in watched or what == "a reload":
-                say(_news(instance))
+                say(news(instance))
 
         watched = set(ids)
         self._runtime.refuse_when_closing()
@@ -195,7 +195,10 @@ def _names(instances: "List[Instance]") -> "List[str]":
     return [each.name for each in instances]
 
 
-def _news(instance: Instance) -> str:
+def news(instance: Instance) -> str:
+    """What has become of an instance, as progress."""
+    if instance.draining is not None:
+        return "%s: %s" % (instance.name, instance.draining)
     if instance.state in ENDED:
         return "%s: %s" % (instance.name, instance.outcome)
     reason = " (%s)" % instance.last_exit if not instance.wanted or instance.due_at else ""

@@ -82,6 +82,11 @@ class Pool:
             self._refresh()
             backend.when_empty().wait(seconds)
 
+    def connections_of(self, name: str) -> int:
+        """How many it has, those that are being connected included."""
+        backend = self._backends.get(name)
+        return 0 if backend is None else backend.open
+
     def remove(self, name: str) -> None:
         """An instance will not come back: forget it and its counters."""
         backend = self._backends.pop(name, None)

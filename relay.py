@@ -91,7 +91,6 @@ class End(Side):
             self._end_of_stream()
             return
         self.moved += size
-        self.connection.speaker = self
         try:
             sent = self.other.send(data)
         except BlockingIOError:
@@ -128,7 +127,6 @@ class End(Side):
                 self._end_of_stream()
                 return
             self.moved += size
-            self.connection.speaker = self
             if self.news:
                 self.connection.hear(self)
             try:
@@ -222,7 +220,6 @@ class End(Side):
                 self._end_of_stream()
                 return
             self.moved += size
-            self.connection.speaker = self
             pipe.held = size
             self._empty(pipe)
             if self.blocked or self.finished:

@@ -26,7 +26,17 @@ from spawning import (
     signal_name,
 )
 from tenure import Tenure
-from world import Bell, Membership, Process, Rotation, Seat, World, place_of, variables_of
+from world import (
+    Bell,
+    Draining,
+    Membership,
+    Process,
+    Rotation,
+    Seat,
+    World,
+    place_of,
+    variables_of,
+)
 
 #: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
 #: the first, and the longest.
@@ -62,6 +72,8 @@ class Run:
         self.ending = False
         #: What its exit does not tell: "port 8000 does not accept after 30 s".
         self.failure: Optional[str] = None
+        #: What it waits for while it is drained.
+        self.draining: Optional[Draining] = None
 
     @property
     def pid(self) -> Optional[int]:
@@ -96,8 +108,10 @@ class Run:
         """Who accepts in the place of its child, where that is known; blocks for a look."""
         return "" if self._tenure is None else self._tenure.intruder()
 
-    def live(self, move: Callable[[str], None]) -> None:
-        """Blocks until nothing of it is left; tells READY and STOP as they happen."""
+    def live(self, move: Callable[[str], None], on_drain: Callable[[], None]) -> None:
+        """Blocks until nothing of it is left; tells READY and STOP as they happen, and each time
+        that `draining` is another."""
+        self._on_drain = on_drain
         try:
             try:
                 child = self._start()
@@ -264,12 +278,20 @@ class Run:
 
     def _stop(self, child: Child) -> None:
         grace = self.process.terminate_grace_period
-        self._membership.drain(grace, lambda: child.exited or self._killing)
+        self._membership.drain(
+            grace, lambda: child.exited or self._killing, self._tell_drain)
+        self.draining = None
         if not child.exited and not self._killing:
             self._ask_to_stop(child)
         if not child.exited:
             child.signal(signal.SIGKILL)
             self._await_exit(child)
+
+    def _tell_drain(self, draining: Draining) -> None:
+        if self.draining is None:
+            self._say("info", str(draining))
+        self.draining = draining
+        self._on_drain()
 
     def _ask_to_stop(self, child: Child) -> None:
         number, timeout = self.process.stop_signal, self.process.terminate_timeout

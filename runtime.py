@@ -60,6 +60,9 @@ class Seam(Rotation):
         if self._balancer is not None:
             self._balancer.drain(name, seconds)
 
+    def connections_of(self, name: str) -> int:
+        return 0 if self._balancer is None else self._balancer.connections_of(name)
+
     def remove(self, name: str) -> None:
         """The instance will not come back."""
         self._up.pop(name, None)
@@ -96,6 +99,9 @@ class Runtime:
         self.on_reach: Callable[[], Any] = lambda: None
         self.engine = Engine(self._say_balancer)
         self.balancers: Dict[str, Balancer] = {}
+        #: Of processes that are gone, with connections that are not.
+        self._retired: List[Balancer] = []
+        self._parting = False
         self.seams: Dict[str, Seam] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
@@ -125,8 +131,19 @@ class Runtime:
         self.closing = True
         for balancer in self.balancers.values():
             balancer.stop_listening()
+        end = time.monotonic() + self._longest_stop()
         self.supervisor.shutdown()
+        self._parting = True
+        for balancer in [*self.balancers.values(), *self._retired]:
+            balancer.see_off(end - time.monotonic())
         self.close()
+
+    def _longest_stop(self) -> float:
+        """Seconds that a stop may take by what is configured."""
+        return max(
+            each.terminate_grace_period + each.terminate_timeout
+            for each in self.configuration.processes
+        )
 
     def refuse_when_closing(self) -> None:
         """Raises PupgeventError once everything is to stop."""
@@ -137,10 +154,12 @@ class Runtime:
         """Do not wait for anyone; a `shutdown` under way then ends at once."""
         self.closing = True
         self.supervisor.kill()
+        if self._parting:
+            self.close()
 
     def close(self) -> None:
         """Close what is open; idempotent."""
-        for balancer in self.balancers.values():
+        for balancer in [*self.balancers.values(), *self._retired]:
             balancer.close()
         self.engine.close()
 
@@ -230,11 +249,12 @@ class Runtime:
                 counted(cluster.instances, "instance")))  # fmt: skip
 
     def forget(self, process_id: str) -> None:
-        """The process is gone for good; its connections end here if they have not."""
+        """The process is gone for good; what it said last still gets to its clients."""
         self._places.pop(process_id, None)
         balancer = self.balancers.pop(process_id, None)
         if balancer is not None:
-            balancer.close()
+            balancer.retire()
+            self._retired = [each for each in self._retired if not each.closed] + [balancer]
         del self.seams[process_id]
         self._outlets.forget(process_id)
         self.recent.forget(process_id)

@@ -10,7 +10,7 @@ import status
 from answering import FOLLOWER_TIMEOUT, Answer
 from control import LOOK_EVERY, Request
 from errors import PupgeventError
-from operations import ALL, Operations, choose
+from operations import ALL, Operations, choose, news
 from procfs import Meter
 from recent import Wanted, pieces, uncolored
 from runtime import Runtime
@@ -78,7 +78,7 @@ class Service:
 
     def _shutdown(self, fields: Plain, answer: Answer) -> Plain:
         def tell(instance: Any) -> None:
-            answer.say("%s: %s" % (instance.name, instance.state))
+            answer.say(news(instance))
 
         self._runtime.watchers.add(tell)
         self._on_shutdown()

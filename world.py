@@ -1,5 +1,6 @@
 """What an instance finds around it: seat, rotation, bell, and the world that all share."""
 
+import math
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -11,6 +12,9 @@ from pumps import Pace
 from spawning import Spawner
 from tenure import Place, Watch
 from threads import Threads
+
+#: Seconds between two looks at how many connections a drain still waits for.
+_DRAIN_LOOK = 1.0
 
 #: configuration.Process, or anything else that has its fields: this half of the house is told
 #: of processes and knows nothing of files.
@@ -77,6 +81,18 @@ def keeping_child(process: Process, own: Process) -> Process:
     return process._replace(**{field: getattr(own, field) for field in _MADE_OF})
 
 
+class Draining(NamedTuple):
+    """What a stop waits for: so many connections, so many seconds at most."""
+
+    connections: int
+    seconds: float
+
+    def __str__(self) -> str:
+        plural = "" if self.connections == 1 else "s"
+        return "draining, %d connection%s, at most %.0f s" % (
+            self.connections, plural, math.ceil(self.seconds))
+
+
 class Rotation:
     """The seam to the balancer, plain data only. This one has no balancer behind it."""
 
@@ -91,6 +107,10 @@ class Rotation:
 
     def drain(self, name: str, seconds: float) -> None:
         """No further client; block until its last connection has ended, or so many seconds."""
+
+    def connections_of(self, name: str) -> int:
+        """How many it has."""
+        return 0
 
     def remove(self, name: str) -> None:
         """It will never come back."""
@@ -118,7 +138,7 @@ class Bell:
     """Wakes the one greenlet that waits for it to look at its condition again."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._rung = Event()
 
     def ring(self) -> None:
@@ -127,7 +147,7 @@ class Bell:
     def wait(self, condition: Callable[[], bool], deadline: Optional[float] = None) -> bool:
         """Until the condition holds (True), or until the clock shows `deadline` (False)."""
         while not condition():
-            remaining = None if deadline is None else deadline - self._clock()
+            remaining = None if deadline is None else deadline - self.clock()
             if remaining is not None and remaining <= 0:
                 return False
             self._rung.clear()
@@ -161,11 +181,31 @@ class Membership:
         if self._is_in:
             self._rotation.suspect(self._seat.name, reason)
 
-    def drain(self, seconds: float, is_pointless: Callable[[], bool]) -> None:
-        """Leave, and give the last connection so long to end; blocks unless it is pointless."""
+    def drain(
+        self, seconds: float, is_pointless: Callable[[], bool], tell: Callable[[Draining], None]
+    ) -> None:
+        """Leave, and give the last connection so long to end; blocks unless it is pointless.
+
+        `tell` is told how it stands: at the beginning if there is a connection, and whenever their
+        number is another, about once a second.
+        """
         if self._is_in and seconds > 0:
             drain = gevent.spawn(self._rotation.drain, self._seat.name, seconds)
             drain.rawlink(lambda _: self._bell.ring())
-            self._bell.wait(lambda: drain.ready() or is_pointless())
+            self._watch(drain, seconds, is_pointless, tell)
             drain.kill(block=False)
         self.leave()
+
+    def _watch(
+        self, drain: Any, seconds: float, is_pointless: Callable[[], bool],
+        tell: Callable[[Draining], None],
+    ) -> None:
+        clock, before = self._bell.clock, 0
+        end = clock() + seconds
+        while True:
+            connections = self._rotation.connections_of(self._seat.name)
+            if connections != before:
+                before = connections
+                tell(Draining(connections, max(0.0, end - clock())))
+            if self._bell.wait(lambda: drain.ready() or is_pointless(), clock() + _DRAIN_LOOK):
+                return

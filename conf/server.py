@@ -22,8 +22,8 @@ import zlib
 PORT = int(os.environ.get("PUP_CLUSTER_PORT", "8000"))
 INSTANCE = os.environ.get("PUP_CLUSTER_INSTANCE", "0")
 #: Seconds in which no connection ends, until a stopping server parts from idle clients. A
-#: balancer in front has done so long before: this is for a server that stands alone.
-PATIENCE = 5.0
+#: balancer in front does not: it cannot know that they are between two requests.
+PATIENCE = 1.0
 #: Seconds for the client to close its side after its last answer.
 LINGER = 2.0
 HEAD_LIMIT = 32 * 1024
@@ -56,6 +56,7 @@ class Connection:
     def __init__(self, server: "Server", client: socket.socket) -> None:
         self.server, self.client = server, client
         self.received = b""
+        self.between_requests = True
 
     def serve(self) -> None:
         try:
@@ -73,6 +74,7 @@ class Connection:
         while b"\r\n\r\n" not in self.received and len(self.received) < HEAD_LIMIT:
             if not self.receive():
                 return False
+        self.between_requests = False
         head, end, self.received = self.received.partition(b"\r\n\r\n")
         try:
             method, path, stays, length = self.understand(head.decode("latin-1") if end else "")
@@ -117,6 +119,7 @@ class Connection:
                 "Connection: %s\r\n\r\n")
         head %= status, REASONS[status], len(body), "keep-alive" if stays else "close"
         self.client.sendall(head.encode() + (b"" if method == "HEAD" else body))
+        self.between_requests = True
         return stays
 
     def linger(self) -> None:
@@ -127,7 +130,9 @@ class Connection:
             pass
 
     def end_input(self) -> None:
-        """End a wait for the next request. Bytes that are here already and answers pass."""
+        """End a wait for the next request. Bytes that are here already pass."""
+        if not self.between_requests:
+            return
         try:
             self.client.shutdown(socket.SHUT_RD)
         except OSError:
