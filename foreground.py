@@ -22,7 +22,7 @@ from recent import Recent
 from rollout import Busy
 from runtime import Runtime, process_of
 from service import Service
-from sinks import DescriptorSink
+from sinks import DescriptorSink, Sink
 
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
@@ -45,7 +45,8 @@ class Foreground:
         self._sink = DescriptorSink(fd)
         recent = Recent(lambda name: process_of(self.runtime, name))
         colors = logs.wants_colors(fd, configuration.logger.colors)
-        self.log = logs.Log(recent.sink(self._sink), colors, verbose)
+        console = self._sink if configuration.logger.console else Sink()
+        self.log = logs.Log(recent.sink(console), colors, verbose)
         self._sink.on_loss = self.log.sink.on_loss
         self._place = self._take_place()
         self.runtime = Runtime(
@@ -145,8 +146,8 @@ class Foreground:
             try:
                 return self._operations.reload(lambda text: None)
             except Busy as error:
-                self.log.info("core", "the reload waits: %s" % str(error).partition(":")[0])
-                self._operations.wait_free()
+                self.log.info("core", "the reload waits: %s" % error.reason)
+                error.wait()
 
     def close(self) -> None:
         """Close what is open; idempotent."""

@@ -164,6 +164,10 @@ class Instance:
             self._process = self._run.process = process
             self._bell.ring()
 
+    def follows(self, process: Process, seat: Seat) -> bool:
+        """Has it these values already, for now and for its next start?"""
+        return (self._process, self._seat) == self._next == (process, seat)
+
     def close(self) -> None:
         """It has settled, and will not be needed again."""
         if self._greenlet is not None:

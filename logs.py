@@ -42,13 +42,14 @@ class Heads:
     """Makes what stands before the text of a line."""
 
     def __init__(self, colors: bool = False, clock: Clock = time.localtime) -> None:
-        self._colors = colors
+        #: May be changed while in use.
+        self.colors = colors
         self._clock = clock
 
     def head(self, who: str, category: str, color: bytes = _CYAN) -> bytes:
         names = ("[%s][%s]" % (who, category) if who else "[%s]" % category).encode()
         stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", self._clock()).encode()
-        if not self._colors:
+        if not self.colors:
             return stamp + names + b" "
         return _GRAY + stamp + color + names + _RESET + b" "
 
@@ -63,10 +64,10 @@ class Log:
         self, sink: Sink, colors: bool = False, verbose: bool = False,
         clock: Clock = time.localtime,
     ) -> None:
+        #: Both may be changed while in use.
         self.sink = sink
-        self.colors = colors
+        self.heads = Heads(colors, clock)
         self._verbose = verbose
-        self._heads = Heads(colors, clock)
         sink.on_loss = lambda text: self.warning("core", text)
 
     def debug(self, category: str, text: str, who: str = "") -> None:
@@ -84,7 +85,7 @@ class Log:
         self._write(who, category, "error: " + text, _RED)
 
     def _write(self, who: str, category: str, text: str, color: bytes) -> None:
-        head = self._heads.head(who, category, color)
+        head = self.heads.head(who, category, color)
         self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n")
 
 

@@ -34,6 +34,9 @@ Say = Callable[[str], Any]
 
 ALL = "all"
 
+#: What a reload holds besides processes: it is no id, and there is one reload at a time.
+THE_FILE = "the file"
+
 
 class Chosen(NamedTuple):
     """What the words of a command mean."""
@@ -44,7 +47,8 @@ class Chosen(NamedTuple):
 
 
 class Operations:
-    """On one runtime; two at the same time on one process are refused, but for a stop."""
+    """On one runtime; two at the same time on one process are refused, but for a stop. A reload is
+    on those processes for which the file has something else than what runs."""
 
     def __init__(self, runtime: Runtime, around_reload: "Callable[[], Any]") -> None:
         """`around_reload()` is a context that each reload is done in."""
@@ -84,13 +88,17 @@ class Operations:
             return self._scale(scaled)
 
     def reload(self, say: Say) -> str:
-        ids = self._runtime.supervisor.processes
-        with self._alone(ids, "a reload", say) as claim, self._around_reload():
-            return reload.reload(self._runtime, say, claim, self._claims.add)
-
-    def wait_free(self) -> None:
-        """Until no operation is under way."""
-        self._claims.wait_free()
+        with self._alone([THE_FILE], "a reload", say) as claim:
+            found = reload.read(self._runtime)
+            # Much may have happened while the file was read.
+            self._runtime.refuse_when_closing()
+            if isinstance(found, PupgeventError):
+                with self._around_reload():
+                    raise found
+            work = reload.Reload(self._runtime, found, say)
+            work.hold(lambda ids: self._claims.add(claim, ids))
+            with self._around_reload():
+                return work.apply(claim)
 
     # How
 
@@ -99,12 +107,11 @@ class Operations:
         """Hold the processes, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
-            if instance.process_id in watched or what == "a reload":
+            if instance.process_id in claim.ids:
                 say(news(instance))
 
-        watched = set(ids)
         self._runtime.refuse_when_closing()
-        with self._claims.hold(watched, what, **kind) as claim:
+        with self._claims.hold(ids, what, **kind) as claim:
             self._runtime.watchers.add(tell)
             try:
                 yield claim

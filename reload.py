@@ -2,69 +2,85 @@
 
 This does not compare two files. It compares the file with what runs, instance by instance, so that
 after a reload that stopped halfway (a release that crashes) the next one does what is left, and no
-more. In this order:
+more. Only the processes for which there is something to do are held for it: the others can be
+changed meanwhile, and what is changed of them is not overwritten. In this order:
 
-    1  Read and check it. Until the third step is over, a failure changes nothing.
-    2  Open the common ports that are new. A port that moves from one process to another is handed
-       over with its listener: there is no moment in which it is closed.
-    3  Put balancers and loggers to their new settings; close the common ports that are not needed
-       any more. Open connections stay.
-    4  Drain and stop what is too much: removed processes, instances beyond the number.
-    5  Give each instance what it can take while it runs: its restart policy, its time-outs, ...
-    6  Start what is new, side by side: an instance of a process that runs, a process with
+    1  Read and check it. Until the fourth step, a failure changes nothing.
+    2  Compare, and hold each process that differs, from the moment at which that was seen.
+    3  Open the common ports that are new, and check the whole once more if somebody has changed
+       something meanwhile (a cluster that was scaled needs ports).
+    4  From here on the file is what counts. Hand the common ports over: one that moves from one
+       process to another keeps its listener, and there is no moment in which it is closed.
+    5  Put balancers and loggers to their new settings. Open connections stay.
+    6  Drain and stop what is too much: removed processes, instances beyond the number.
+    7  Give each instance what it can take while it runs: its restart policy, its time-outs, ...
+    8  Start what is new, side by side: an instance of a process that runs, a process with
        `autostart`, or one that had no `autostart` before. What has been stopped stays so.
-    7  Roll those whose program, folder, environment, user or port differs.
+    9  Roll those whose program, folder, environment, user or port differs.
+
+Whatever is done for each process is done in slices: a file may have thousands.
 """
 
-from typing import Any, Callable, Iterable, List, NamedTuple, Union
+import shlex
+from typing import Any, Callable, List, NamedTuple, Set, Union
 
 import gevent
 
 import configuration
-from configuration import Configuration
+from configuration import Configuration, Process
 from errors import ConfigurationError, PupgeventError
-from phrases import counted
+from instance import Instance
+from lifecycle import GIVEN_UP
 from rollout import Claim, Turn, roll, seat_of, should_run, start_fresh
 from runtime import Runtime, settings_of
+from slices import in_slices
+from wording import spelled
 from world import keeping_child, same_child, seats
 
 Say = Callable[[str], Any]
+
+#: Ids and names that a hint repeats.
+_MOST_WORDS = 5
+
+#: What a change of it needs a restart of pupgevent for: tables of the top level.
+_STAYING = ("control", "dashboard")
 
 
 class Done(NamedTuple):
     """What a reload has changed, for the sentence at its end."""
 
+    top: List[str]
     settings: List[str]
     rolled: List[str]
     started: List[str]
     removed: List[str]
 
     def __str__(self) -> str:
+        changed = ["the " + name for name in self.top] + _few(self.settings, "processes")
         parts = [
-            "%s %s" % (word, _few(names))
-            for word, names in zip(("changed", "restarted", "started", "removed"), self)
+            "%s %s" % (word, ", ".join(names))
+            for word, names in (
+                ("changed", changed),
+                ("restarted", _few(self.rolled)),
+                ("started", _few(self.started)),
+                ("removed", _few(self.removed)),
+            )
             if names
         ]
-        return "reloaded: " + ("; ".join(parts) or "nothing differs")
+        return "; ".join(parts)
 
 
-def reload(
-    runtime: Runtime, say: Say, claim: Claim, hold: "Callable[[Claim, Iterable[str]], Any]"
-) -> str:
-    """Blocks until it is done; raises ConfigurationError when the file is bad, which changes
-    nothing, and PupgeventError when something did not come up. `hold(claim, ids)` is called with
-    the processes that it is about, once they are known."""
+def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
+    """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
     path = runtime.configuration.path
-    new = gevent.get_hub().threadpool.apply(_load, (path,))
+    new: Union[Configuration, ConfigurationError] = gevent.get_hub().threadpool.apply(
+        _load, (path,))
     if isinstance(new, ConfigurationError):
-        raise new
+        return new
     if new.real_path != runtime.configuration.real_path:
-        raise ConfigurationError(
+        return ConfigurationError(
             path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
-    # Much may have happened while the file was read.
-    runtime.refuse_when_closing()
-    hold(claim, (process.id for process in new.processes))
-    return _Reload(runtime, new, say).apply(claim)
+    return new
 
 
 def _load(path: str) -> "Union[Configuration, ConfigurationError]":
@@ -75,76 +91,154 @@ def _load(path: str) -> "Union[Configuration, ConfigurationError]":
         return error
 
 
-class _Reload:
+class Reload:
+    """One reload: `hold` first, then `apply`."""
+
     def __init__(self, runtime: Runtime, new: Configuration, say: Say) -> None:
         self._runtime = runtime
         self._supervisor = runtime.supervisor
+        self._old = runtime.configuration
         self._new = new
         self._say = say
         self._after = {process.id: process for process in new.processes}
-        self._gone = [each for each in runtime.supervisor.processes if each not in self._after]
-        self._runs = {each.process_id for each in runtime.instances() if should_run(each)}
-        self._newly_automatic = {
-            each.id for each in new.processes
-            if each.autostart and not self._was_automatic(each.id)
-        }
-        self._done = Done([], [], [], [])
+        #: For which there is something to do, and which the file has no more.
+        self._touched: List[Process] = []
+        self._gone: List[str] = []
+        #: Of these, who runs, and who starts by itself and did not before.
+        self._runs: Set[str] = set()
+        self._newly_automatic: Set[str] = set()
+        self._done = Done([], [], [], [], [])
+
+    def hold(self, add: "Callable[[List[str]], Any]") -> None:
+        """Find what differs, and `add(ids)` it at once; raises what that raises."""
+        for process in in_slices(self._new.processes):
+            if self._differs(process):
+                add([process.id])
+                self._touch(process)
+        for process_id in in_slices(list(self._supervisor.processes)):
+            if process_id not in self._after:
+                add([process_id])
+                self._gone.append(process_id)
+
+    def _differs(self, process: Process) -> bool:
+        if self._supervisor.processes.get(process.id) != process:
+            return True
+        members = {each.name: each for each in self._supervisor.instances_of(process.id)}
+        wanted = seats(process)
+        return len(members) != len(wanted) or not all(
+            seat.name in members and members[seat.name].follows(process, seat) for seat in wanted)
+
+    def _touch(self, process: Process) -> None:
+        self._touched.append(process)
+        old = self._supervisor.processes.get(process.id)
+        if process.autostart and not (old is not None and old.autostart):
+            self._newly_automatic.add(process.id)
+        if any(map(should_run, self._supervisor.instances_of(process.id))):
+            self._runs.add(process.id)
 
     def apply(self, claim: Claim) -> str:
-        self._tell_what_stays()
-        self._runtime.move_ports(self._new.processes)
+        """Blocks until it is done; returns a sentence about it. Raises ConfigurationError or
+        PupgeventError where it could not be begun, which changes nothing, and PupgeventError when
+        something did not come up."""
+        stays = self._tell_what_stays()
+        self._take_effect()
         self._set()
         self._remove()
         turns, failures = start_fresh(self._supervisor, self._turns())
         failures += roll(self._supervisor, turns, claim)
         if failures:
             raise PupgeventError("; ".join(failures))
-        return str(self._done)
+        changes = list(filter(None, [str(self._done), *stays])) or ["nothing differs"]
+        return "reloaded: " + "; ".join(changes + self._given_up())
 
-    def _tell_what_stays(self) -> None:
-        old, new = self._runtime.configuration, self._new
-        for key in ("control", "dashboard"):
-            if getattr(old, key) != getattr(new, key):
-                text = "%s: a change of it needs a restart of pupgevent" % key
-                self._runtime.log.warning("core", text)
-                self._say(text)
+    def _tell_what_stays(self) -> List[str]:
+        texts = ["%s: a change of it needs a restart of pupgevent" % key
+                 for key in _STAYING if getattr(self._old, key) != getattr(self._new, key)]
+        for text in texts:
+            self._runtime.log.warning("core", text)
+            self._say(text)
+        return texts
+
+    def _take_effect(self) -> None:
+        """The ports, and with them the file: all of it, or an error and nothing of it."""
+        fresh = self._runtime.open_ports(self._new.processes)
+        try:
+            merged = self._merged()
+            self._runtime.refuse_when_closing()
+        except PupgeventError:
+            for listener in fresh.values():
+                listener.close()
+            raise
+        self._runtime.configuration = merged
+        self._runtime.move_ports(merged.processes, fresh)
+
+    def _merged(self) -> Configuration:
+        """What the file says; of a process that is not held, what has been made of it meanwhile.
+
+        The configuration that runs does not change between the last look at it here and the
+        return."""
+        while True:
+            present = self._runtime.configuration
+            new = self._new._replace(
+                **{key: getattr(present, key) for key in _STAYING})
+            if present is self._old:
+                return new
+            held = {each.id for each in self._touched}
+            others = {each.id: each for each in in_slices(present.processes)}
+            new = new._replace(processes=tuple(
+                each if each.id in held else others[each.id]
+                for each in in_slices(new.processes)))
+            clash = gevent.get_hub().threadpool.apply(configuration.conflict, (new,))
+            if present is self._runtime.configuration:
+                if clash is not None:
+                    raise ConfigurationError(
+                        new.path, None, "%s: %s" % (spelled(clash.where), clash.reason))
+                return new
 
     def _set(self) -> None:
         """The record of each process, and what does not concern its instances."""
         runtime, processes = self._runtime, self._supervisor.processes
-        runtime.configuration = self._new._replace(
-            control=runtime.configuration.control, dashboard=runtime.configuration.dashboard)
-        for process_id, process in self._after.items():
+        self._set_top()
+        for process in in_slices(self._touched):
             runtime.prepare(process)
-            if process_id in runtime.balancers and process.cluster is not None:
-                runtime.balancers[process_id].apply(settings_of(process))
-            if process_id not in processes:
+            if process.id in runtime.balancers and process.cluster is not None:
+                runtime.balancers[process.id].apply(settings_of(process))
+            old = processes.get(process.id)
+            if old is None:
                 self._supervisor.know(process)
-            elif processes[process_id] != process:
-                self._done.settings.append(process_id)
-            # Once more in the order of the file, which is the order of `status`.
-            processes.pop(process_id, None)
-            processes[process_id] = process
+            elif runtime.in_effect(old) != runtime.in_effect(process):
+                self._done.settings.append(process.id)
+            processes[process.id] = process
+        # Once more in the order of the file, which is the order of `status`.
+        self._supervisor.processes = {
+            each: processes[each] for each in [*self._gone, *self._after]}
+
+    def _set_top(self) -> None:
+        if self._old.name != self._new.name:
+            self._done.top.append("name")
+        if self._runtime.set_logger(self._new.logger):
+            self._done.top.append("logger")
 
     def _remove(self) -> None:
-        wanted = {(each.id, seat.name) for each in self._after.values() for seat in seats(each)}
-        surplus = [each for each in self._runtime.instances()
-                   if (each.process_id, each.name) not in wanted]
+        surplus: List[Instance] = []
+        for process in in_slices(self._touched):
+            wanted = {seat.name for seat in seats(process)}
+            surplus.extend(each for each in self._supervisor.instances_of(process.id)
+                           if each.name not in wanted)
+        for process_id in self._gone:
+            surplus.extend(self._supervisor.instances_of(process_id))
         self._done.removed.extend(each.name for each in surplus)
         self._supervisor.remove(surplus)
-        for process_id in self._gone:
+        for process_id in in_slices(self._gone):
             self._supervisor.remove_process(process_id)
             self._runtime.forget(process_id)
 
     def _turns(self) -> List[Turn]:
         """Whom to start, be it anew. What is new comes first: it takes nobody's place."""
-        turns = [
-            turn
-            for process in self._after.values()
-            for turn in (Turn(process, seat) for seat in seats(process))
-            if self._needs_turn(turn)
-        ]
-        turns.sort(key=lambda turn: turn.seat.name not in self._done.started)
+        everyone = (Turn(process, seat) for process in self._touched for seat in seats(process))
+        turns = [turn for turn in in_slices(everyone) if self._needs_turn(turn)]
+        started = set(self._done.started)
+        turns.sort(key=lambda turn: turn.seat.name not in started)
         return turns
 
     def _needs_turn(self, turn: Turn) -> bool:
@@ -173,10 +267,29 @@ class _Reload:
         self._supervisor.add(turn.process, turn.seat)
         return False
 
-    def _was_automatic(self, process_id: str) -> bool:
-        old = self._supervisor.processes.get(process_id)
-        return old is not None and bool(old.autostart)
+    def _given_up(self) -> List[str]:
+        """A reload starts nobody anew for whom nothing has changed: which command does."""
+        lost: List[Instance] = []
+        words: List[str] = []
+        for process_id in in_slices(list(self._after)):
+            members = self._supervisor.instances_of(process_id)
+            own = [each for each in members if each.state in GIVEN_UP]
+            # A start of the whole process would be one of those that were stopped, too.
+            whole = all(each.wanted or each.state in GIVEN_UP for each in members)
+            lost.extend(own)
+            words.extend([process_id] if own and whole else [each.name for each in own])
+        if not lost:
+            return []
+        reasons = {each.last_exit for each in lost}
+        return ["%s %s given up%s: `pupgevent start %s %s` starts %s" % (
+            ", ".join(_few([each.name for each in lost])),
+            "was" if len(lost) == 1 else "were",
+            " (%s)" % reasons.pop() if len(reasons) == 1 else "",
+            shlex.quote(self._new.path),
+            " ".join(words[:_MOST_WORDS] + ["..."] * (len(words) > _MOST_WORDS)),
+            "it" if len(lost) == 1 else "them",
+        )]  # fmt: skip
 
 
-def _few(names: List[str]) -> str:
-    return ", ".join(names) if len(names) < 4 else counted(len(names), "instance")
+def _few(names: List[str], what: str = "instances") -> List[str]:
+    return names if len(names) < 4 else ["%d %s" % (len(names), what)]

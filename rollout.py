@@ -17,6 +17,7 @@ from gevent.event import Event
 from errors import PupgeventError
 from instance import Instance
 from lifecycle import BACKOFF, ERRORED, EXHAUSTED
+from slices import in_slices
 from supervisor import Supervisor
 from world import Process, Seat
 
@@ -34,6 +35,15 @@ class Turn(NamedTuple):
 class Busy(PupgeventError):
     """Somebody else is changing the process."""
 
+    def __init__(self, process_id: str, other: "Claim") -> None:
+        self.reason = "%s of %s is under way" % (other.what, process_id)
+        super().__init__(self.reason + ": try again when it is done")
+        self._other = other
+
+    def wait(self) -> None:
+        """Until that change is over."""
+        self._other.over.wait()
+
 
 class Claim:
     """What one change holds."""
@@ -42,6 +52,10 @@ class Claim:
         self.what = what
         #: A stop may take processes from it.
         self.yields = yields
+        #: The ids of the processes that it holds, or has held.
+        self.ids: Set[str] = set()
+        #: Set when it holds nothing any more.
+        self.over = Event()
         #: The ids of these, and the names of the instances that were stopped.
         self.lost: Set[str] = set()
         self.stopped: Set[str] = set()
@@ -62,13 +76,6 @@ class Claims:
 
     def __init__(self) -> None:
         self._held: Dict[str, Claim] = {}
-        self._free = Event()
-        self._free.set()
-
-    def wait_free(self) -> None:
-        """Until nobody changes anything."""
-        while self._held:
-            self._free.wait()
 
     @contextlib.contextmanager
     def hold(
@@ -84,9 +91,10 @@ class Claims:
         try:
             yield claim
         finally:
-            self._held = {id_: held for id_, held in self._held.items() if held is not claim}
-            if not self._held:
-                self._free.set()
+            for process_id in claim.ids:
+                if self._held.get(process_id) is claim:
+                    del self._held[process_id]
+            claim.over.set()
 
     def add(self, claim: Claim, ids: Iterable[str], stops: Iterable[str] = ()) -> None:
         """Hold these as well; raises Busy."""
@@ -95,14 +103,12 @@ class Claims:
                   if self._held.get(each, claim) is not claim]
         for process_id, other in others:
             if not (stops and other.yields):
-                raise Busy("%s of %s is under way: try again when it is done" % (
-                    other.what, process_id))
+                raise Busy(process_id, other)
         for process_id, other in others:
             other.lost.add(process_id)
             other.stopped.update(stops)
         self._held.update(dict.fromkeys(wanted, claim))
-        if self._held:
-            self._free.clear()
+        claim.ids.update(wanted)
 
 
 def seat_of(instance: Instance) -> Seat:
@@ -145,9 +151,10 @@ def _bring_back(supervisor: Supervisor, turns: Iterable[Turn]) -> List[str]:
     """Start those that had made room for a roll-out which then did not get to them: as they were,
     or from their new values where somebody is in their place by now."""
     names = []
+    holders = _holders(supervisor)
     for turn in turns:
         instance = supervisor.instances[turn.seat.name]
-        if _holder(supervisor, as_it_is(instance)) is not None:
+        if _holder(holders, as_it_is(instance)) is not None:
             instance.replace(turn.process, turn.seat)
         names.append(instance.name)
     return list(map(str, supervisor.start(names)))
@@ -160,11 +167,12 @@ def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Tu
     """
     left: List[Turn] = []
     fresh: List[Turn] = []
+    holders = _holders(supervisor)
     for turn in turns:
         instance = supervisor.instances.get(turn.seat.name)
         replaces = instance is not None and should_run(instance)
-        (left if replaces or _holder(supervisor, turn) else fresh).append(turn)
-    for turn in fresh:
+        (left if replaces or _holder(holders, turn) else fresh).append(turn)
+    for turn in in_slices(fresh):
         instance = supervisor.instances.get(turn.seat.name)
         if instance is None:
             supervisor.add(turn.process, turn.seat)
@@ -177,13 +185,14 @@ def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Tu
 
 def _next(supervisor: Supervisor, pending: List[Turn], made_room: Dict[str, Turn]) -> Turn:
     """One whose port is free, so that of two instances no one waits for the other's."""
+    holders = _holders(supervisor)
     for turn in pending:
-        if _holder(supervisor, turn) is None:
+        if _holder(holders, turn) is None:
             return turn
     # They wait for each other in a circle, or for somebody who stays. Where it is a circle, one
     # that makes room beforehand breaks it.
     turn = pending[0]
-    holder = _holder(supervisor, turn)
+    holder = _holder(holders, turn)
     by_name = {each.seat.name: each for each in pending}
     if holder is not None and holder.name in by_name:
         made_room[holder.name] = by_name[holder.name]
@@ -191,13 +200,19 @@ def _next(supervisor: Supervisor, pending: List[Turn], made_room: Dict[str, Turn
     return turn
 
 
-def _holder(supervisor: Supervisor, turn: Turn) -> Optional[Instance]:
-    """Another instance that lives on the port of this turn."""
+def _holders(supervisor: Supervisor) -> Dict[int, List[Instance]]:
+    """Who lives on which port, or will again; who was stopped, or given up, is on none."""
+    found: Dict[int, List[Instance]] = {}
     for instance in supervisor.instances.values():
-        same_port = instance.port is not None and instance.port == turn.seat.port
-        if same_port and instance.name != turn.seat.name and instance.wanted:
-            return instance
-    return None
+        if instance.port is not None and instance.wanted:
+            found.setdefault(instance.port, []).append(instance)
+    return found
+
+
+def _holder(holders: Dict[int, List[Instance]], turn: Turn) -> Optional[Instance]:
+    """Another instance that lives on the port of this turn."""
+    there = holders.get(turn.seat.port, ()) if turn.seat.port is not None else ()
+    return next((each for each in there if each.name != turn.seat.name), None)
 
 
 def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:

@@ -11,7 +11,7 @@ import gevent
 
 import ports
 from balancer import Balancer, Engine, Settings
-from configuration import Configuration, Process
+from configuration import Configuration, Logger, Process
 from errors import PupgeventError
 from instance import Instance
 from listener import Listener, PortTaken
@@ -19,6 +19,7 @@ from logs import Heads, LineWriter, Log, wants_colors
 from phrases import counted
 from recent import Recent, Tee
 from sinks import Sink
+from slices import in_slices
 from supervisor import Supervisor
 from world import Rotation
 
@@ -105,7 +106,7 @@ class Runtime:
         self.seams: Dict[str, Seam] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
-        self._outlets = _Outlets(recent, console, fd)
+        self._outlets = _Outlets(log, configuration.logger, recent, console, fd)
         for process in configuration.processes:
             self.prepare(process)
         self.supervisor = Supervisor(
@@ -120,7 +121,8 @@ class Runtime:
 
     def listen(self) -> None:
         """Open every common port, before anything is started; raises PupgeventError."""
-        self.move_ports(self.configuration.processes)
+        processes = self.configuration.processes
+        self.move_ports(processes, self.open_ports(processes))
 
     def begin(self) -> None:
         """Start what has `autostart`; does not wait for it."""
@@ -178,37 +180,16 @@ class Runtime:
         self.balancers[process.id] = balancer
         self.seams[process.id].put_before(balancer)
 
-    def move_ports(self, processes: "Iterable[Process]") -> None:
-        """Listen at the common ports of these processes, and at no others.
+    def open_ports(self, processes: "Iterable[Process]") -> "Dict[Place, Listener]":
+        """Those common ports of these processes that nobody of us holds, for `move_ports`.
 
-        Raises PupgeventError where one cannot be had, and has changed nothing then. Who has got
-        through to a port that closes is still served.
+        Nothing is accepted there yet. Raises PupgeventError where one cannot be had; then none of
+        them stays open.
         """
-        self.refuse_when_closing()
-        after = {process.id: process for process in processes}
-        wanted = places_of(after.values())
-        moved = {each: after[each] for each in wanted if wanted[each] != self._places.get(each)}
-        fresh = self._open(wanted[each] for each in moved)
-        free = {
-            self._places.pop(each): self.balancers[each].hand_over()
-            for each in list(self._places)
-            if each in moved or each not in wanted
-        }
-        free.update(fresh)
-        for each, process in moved.items():
-            self.prepare(process)
-            self._places[each] = wanted[each]
-            self.balancers[each].take_over(free.pop(wanted[each]))
-            self._tell_place(process)
-        for listener in free.values():
-            listener.drain()
-
-    def _open(self, places: "Iterable[Place]") -> "Dict[Place, Listener]":
-        """Those that nobody of us holds."""
         held = set(self._places.values())
         fresh: Dict[Place, Listener] = {}
         try:
-            for place in places:
+            for place in in_slices(places_of(processes).values()):
                 if place not in held:
                     fresh[place] = self._open_one(place)
         except PupgeventError:
@@ -216,6 +197,32 @@ class Runtime:
                 listener.close()
             raise
         return fresh
+
+    def move_ports(
+        self, processes: "Iterable[Process]", fresh: "Dict[Place, Listener]"
+    ) -> None:
+        """Listen at the common ports of these processes, and at no others; `fresh` are those that
+        were opened for it. Who has got through to a port that closes is still served.
+        """
+        after = {process.id: process for process in processes}
+        wanted = places_of(after.values())
+        moved = {each: after[each] for each in wanted if wanted[each] != self._places.get(each)}
+        free = {
+            self._places.pop(each): self.balancers[each].hand_over()
+            for each in list(self._places)
+            if each in moved or each not in wanted
+        }
+        free.update(fresh)
+        try:
+            for each, process in in_slices(moved.items()):
+                self.refuse_when_closing()
+                self.prepare(process)
+                self._places[each] = wanted[each]
+                self.balancers[each].take_over(free.pop(wanted[each]))
+                self._tell_place(process)
+        finally:
+            for listener in in_slices(free.values()):
+                listener.close() if self.closing else listener.drain()
 
     def _open_one(self, place: Place) -> Listener:
         host, port = place
@@ -248,6 +255,14 @@ class Runtime:
                 process.id, cluster.common_host, cluster.common_port or 0, cluster.strategy,
                 counted(cluster.instances, "instance")))  # fmt: skip
 
+    def set_logger(self, logger: Logger) -> bool:
+        """How our own lines look, and whether the console gets them; False: as before."""
+        return self._outlets.set_own(logger)
+
+    def in_effect(self, process: Process) -> Process:
+        """With what its settings come to here: two that differ in this differ for somebody."""
+        return process._replace(logger=self._outlets.in_effect(process.logger))
+
     def forget(self, process_id: str) -> None:
         """The process is gone for good; what it said last still gets to its clients."""
         self._places.pop(process_id, None)
@@ -279,28 +294,54 @@ class Runtime:
 
 
 class _Outlets:
-    """Where the output of each process goes: through its memory to the console, or only there."""
+    """Where the output of each process goes: through its memory to the console, or only there.
+    Our own lines go the same way."""
 
-    def __init__(self, recent: Recent, console: Sink, fd: int) -> None:
+    def __init__(
+        self, log: Log, own: Logger, recent: Recent, console: Sink, fd: int
+    ) -> None:
+        self._log = log
         self._recent = recent
         self._console = console
         self._fd = fd
+        #: What `log` does already.
+        self._own = self.in_effect(own)
         self._tees: Dict[str, Tee] = {}
+        self._heads: Dict[str, Heads] = {}
 
     def set(self, process: Process) -> None:
         """As its logger says; what runs follows."""
-        onward = self._console if process.logger.console else Sink()
+        logger = self.in_effect(process.logger)
         if process.id not in self._tees:
-            self._tees[process.id] = self._recent.sink(onward)
-        self._tees[process.id].onward = onward
+            self._tees[process.id] = self._recent.sink(self._onward(logger))
+            self._heads[process.id] = Heads()
+        self._tees[process.id].onward = self._onward(logger)
+        self._heads[process.id].colors = bool(logger.colors)
+
+    def set_own(self, logger: Logger) -> bool:
+        """The same for our own lines; False: nothing differs."""
+        own = self.in_effect(logger)
+        if own == self._own:
+            return False
+        self._own = own
+        self._log.sink = self._recent.sink(self._onward(own))
+        self._log.heads.colors = bool(own.colors)
+        return True
+
+    def in_effect(self, logger: Logger) -> Logger:
+        """With the colours that the console gets."""
+        return logger._replace(colors=wants_colors(self._fd, logger.colors))
+
+    def _onward(self, logger: Logger) -> Sink:
+        return self._console if logger.console else Sink()
 
     def forget(self, process_id: str) -> None:
         self._tees.pop(process_id, None)
+        self._heads.pop(process_id, None)
 
     def writers(self, process: Process, seat: Any) -> Any:
         """One for stdout, one for stderr."""
-        tee = self._tees[process.id]
-        heads = Heads(wants_colors(self._fd, process.logger.colors))
+        tee, heads = self._tees[process.id], self._heads[process.id]
         return tuple(LineWriter(tee, heads, seat.name, name) for name in ("stdout", "stderr"))
 
 

@@ -11,6 +11,7 @@ from lifecycle import GIVEN_UP
 from logs import Heads, LineWriter, Log
 from pumps import Pace
 from sinks import Sink
+from slices import in_slices
 from spawning import Spawner, adopt_orphans, close_on_exec
 from tenure import Watch
 from threads import Threads
@@ -64,6 +65,8 @@ class Supervisor:
         self.processes: Dict[str, Process] = {}
         #: By name.
         self.instances: Dict[str, Instance] = {}
+        #: The same by process: to look through all for each process would take too long.
+        self._members: Dict[str, Dict[str, Instance]] = {}
         for process in processes:
             self.add_process(process)
 
@@ -110,7 +113,7 @@ class Supervisor:
 
     def instances_of(self, process_id: str) -> List[Instance]:
         """In the order of their index."""
-        return [each for each in self.instances.values() if each.process_id == process_id]
+        return list(self._members.get(process_id, {}).values())
 
     def _find(self, names: Iterable[str]) -> List[Instance]:
         try:
@@ -133,6 +136,7 @@ class Supervisor:
     def remove_process(self, process_id: str) -> None:
         """Stop its instances side by side, and forget them; blocks until that is done."""
         self._remove(self.instances_of(process_id))
+        self._members.pop(process_id, None)
         del self.processes[process_id], self._rotations[process_id]
 
     def add(self, process: Process, seat: Seat) -> Instance:
@@ -142,6 +146,7 @@ class Supervisor:
         rotation = self._rotations[process.id]
         instance = Instance(process, seat, self._world, rotation, self._changed)
         self.instances[seat.name] = instance
+        self._members.setdefault(process.id, {})[seat.name] = instance
         return instance
 
     def remove(self, instances: Iterable[Instance]) -> None:
@@ -150,10 +155,11 @@ class Supervisor:
 
     def _remove(self, instances: List[Instance]) -> None:
         self.stop([each.name for each in instances])
-        for instance in instances:
+        for instance in in_slices(instances):
             instance.close()
             self._rotations[instance.process_id].remove(instance.name)
             del self.instances[instance.name]
+            del self._members[instance.process_id][instance.name]
 
     def _changed(self, instance: Instance) -> None:
         self._log.debug("core", instance.state, who=instance.name)
@@ -172,7 +178,7 @@ def console_outputs(log: Log) -> Outputs:
     def outputs(process: Process, seat: Seat) -> Tuple[LineWriter, LineWriter]:
         logger: Any = process.logger
         sink = log.sink if logger is None or logger.console else Sink()
-        colors = log.colors if logger is None or logger.colors is None else logger.colors
+        colors = log.heads.colors if logger is None or logger.colors is None else logger.colors
         heads = Heads(colors)
         return (
             LineWriter(sink, heads, seat.name, "stdout"),

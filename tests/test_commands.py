@@ -207,6 +207,7 @@ def test_two_changes_of_one_process_are_not_interleaved(running: Make, free_port
     stubborn = app.pids()["slow"]
     first = subprocess.Popen([*PUPGEVENT, "restart", str(app.config), "slow"])
     eventually(lambda: app.states()["slow"] == "stopping")
+    app.write(dict(STUBBORN, env={"A": "1"}), server("my-app", ports[:2], ports[2]))
     for words in (["reload"], ["start", "slow"], ["restart", "slow"]):
         done = app.run(*words)
         assert done.returncode == 1

@@ -82,7 +82,7 @@ def test_a_sighup_during_a_restart_is_remembered(running: Make) -> None:
     app = running(slow).start()
     with subprocess.Popen([*PUPGEVENT, "restart", str(app.config)]) as first:
         eventually(lambda: app.states()["slow"] == "stopping")
-        app.write(slow, sleeper("other"))
+        app.write(dict(slow, stopSignal="SIGINT"), sleeper("other"))
         app.signal(signal.SIGHUP)
         eventually(lambda: "the reload waits: a restart of slow is under way" in app.said())
         assert "other" not in app.states()
