@@ -53,13 +53,10 @@ def reload(
     """Blocks until it is done; raises ConfigurationError when the file is bad, which changes
     nothing, and PupgeventError when something did not come up. `hold(claim, ids)` is called with
     the processes that it is about, once they are known."""
-    path = runtime.configuration.path
+    path = runtime.configuration.absolute_path
     new = gevent.get_hub().threadpool.apply(_load, (path,))
     if isinstance(new, ConfigurationError):
         raise new
-    if new.real_path != runtime.configuration.real_path:
-        raise ConfigurationError(
-            path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
     # Much may have happened while the file was read.
     runtime.refuse_when_closing()
     hold(claim, (process.id for process in new.processes))

@@ -49,7 +49,7 @@ def variables_of(process: Process, seat: Seat) -> Dict[str, str]:
 
 
 #: What a child is made of. The other values of a process apply to the child that is there.
-_MADE_OF = ("cmd", "cwd", "env", "path", "pid_file", "user", "group")
+_MADE_OF = ("cmd", "cwd", "real_cwd", "env", "path", "pid_file", "user", "group")
 
 
 def same_child(one: Tuple[Process, Seat], other: Tuple[Process, Seat]) -> bool:
