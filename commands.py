@@ -57,8 +57,8 @@ class Line:
         if found is None:
             configuration.load(config)
             raise NotRunningError("no pupgevent runs for %s" % config)
-        #: Pid and user of another user's pupgevent, "pid 4711 of app"; None where it is our own.
-        self.whose = found.whose and "pid %d of %s" % (found.peer.pid, found.whose)
+        #: Whose pupgevent has answered, "user app, pid 4711"; None where it is our own.
+        self.whose = found.whose and "user %s, pid %d" % (found.whose, found.peer.pid)
         self._socket = found.connection
         self._file = found.connection.makefile("rb")
         self._config = endpoint.names_of(config)

@@ -117,9 +117,10 @@ def _tell_whose(config: str) -> None:
             uid = owner(os.path.dirname(folder))
         if uid not in (None, os.geteuid()):
             user = user_name(uid or 0)
-            how = " -u " + user if uid else ""
+            # sudo(8): a number is written so.
+            word = "'#%s'" % user if user.isdigit() else user
             raise PupgeventError("%s is run by user %s: try again with sudo%s" % (
-                config, user, how))
+                config, user, " -u " + word if uid else ""))
 
 
 def _listening() -> "Iterator[str]":

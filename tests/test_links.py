@@ -179,8 +179,8 @@ def test_a_reload_that_is_refused_changes_nothing_about_whose_the_files_are(runn
     releases.real("2").write_text("nonsense")
     assert app.run("reload").returncode == 2
     assert second_start(releases.real("1")).returncode == 1
-    assert endpoint.addresses(str(releases.real("2"))) == [
-        path for path in endpoint.places(str(releases.real("2")))]
+    assert endpoint.addresses(str(releases.real("2"))) == endpoint.places(
+        str(releases.real("2")))
 
 
 def test_the_folder_in_which_it_was_started_may_have_been_a_link(
@@ -249,5 +249,5 @@ def test_a_working_folder_that_has_been_removed_is_told(
     gone.mkdir()
     monkeypatch.chdir(str(gone))
     gone.rmdir()
-    with pytest.raises(PupgeventError, match="app.toml: no such file or directory"):
+    with pytest.raises(PupgeventError, match=r"app\.toml: no such file or directory"):
         endpoint.take("app.toml")
