@@ -16,9 +16,12 @@ from typing import Any, Callable, Dict, Iterator, Optional
 import configuration
 import documents
 import endpoint
+import finding
+import paths
 import tables
 from arguments import Arguments
 from errors import ConfigurationError, NotRunningError, PupgeventError
+from replies import Odd, Reply, checked
 
 #: Seconds to be heard: by a pupgevent that is busy with something, or by a stopped one.
 PATIENCE = 10.0
@@ -28,6 +31,9 @@ _BUSY_PAUSE = 0.1
 
 #: Seconds for a process to be gone after it has said that it goes.
 _EXIT_TIMEOUT = 10.0
+
+#: Most bytes of a line of an answer: a status of a thousand instances has half a megabyte.
+_LONGEST_LINE = 64 * 2**20
 
 #: Exit code of `status` when something that should run does not.
 UNHEALTHY = 3
@@ -49,12 +55,14 @@ class Line:
 
     def __init__(self, config: str) -> None:
         """Raises NotRunningError, or what is wrong with the file if that is why."""
-        found = endpoint.reach(config, _named_socket(config), PATIENCE)
+        found = finding.reach(config, _named_socket(config), PATIENCE)
         if found is None:
             configuration.load(config)
             raise NotRunningError("no pupgevent runs for %s" % config)
-        self._socket = found
-        self._file = found.makefile("rb")
+        #: Whose pupgevent has answered, "user app, pid 4711"; None where it is our own.
+        self.whose = found.whose and "user %s, pid %d" % (found.whose, found.peer.pid)
+        self._socket = found.connection
+        self._file = found.connection.makefile("rb")
         self._config = endpoint.names_of(config)
 
     def ask(self, request: Plain, patience: "Optional[float]") -> "Iterator[Plain]":
@@ -72,12 +80,12 @@ class Line:
             pass  # it has closed already: why is in what it has sent
         try:
             for line in lines:
-                yield json.loads(line.decode())
+                yield checked(json.loads(line.decode()), self.whose is None)
         except socket.timeout:
             raise PupgeventError("pupgevent does not answer") from None
         except BrokenPipeError:
             raise  # of stdout: from the connection we only read
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
 
     def close(self) -> None:
@@ -127,7 +135,7 @@ def _call_once(
     try:
         for answer in line.ask(request, patience):
             if "ok" in answer:
-                return answer
+                return Reply(answer, whose=line.whose)
             handle(answer)
     finally:
         line.close()
@@ -145,19 +153,28 @@ def _named_socket(config: str) -> "Optional[str]":
     path = control.get("socket") if isinstance(control, dict) else None
     if not isinstance(path, str) or not path:
         return None
-    return os.path.join(os.path.dirname(os.path.abspath(config)), path)
+    try:
+        return os.path.join(os.path.dirname(paths.absolute(config)), path)
+    except OSError:
+        return None
 
 
 # The commands; each returns the exit code
 
 
 def status(told: Arguments) -> int:
-    found = call(told.config, {"command": "status"}, _ignore)["status"]
+    final = call(told.config, {"command": "status"}, _ignore)
+    found = final["status"]
+    _tell_whose(final)
     if told.json:
         print(json.dumps(found, indent=2))
     else:
         width = os.get_terminal_size(1).columns if sys.stdout.isatty() else None
-        print("\n".join(tables.table(found, width or None)))
+        try:
+            lines = tables.table(found, width or None)
+        except (TypeError, ValueError, AttributeError):
+            raise Odd() from None
+        print("\n".join(lines))
     return 0 if found["healthy"] else UNHEALTHY
 
 
@@ -197,7 +214,8 @@ def logs(told: Arguments) -> int:
         "command": "logs", "words": list(told.names), "follow": told.follow,
         "colors": _wants_colors(),
     }  # fmt: skip
-    call(told.config, request, _print_lines, None if told.follow else PATIENCE)
+    final = call(told.config, request, _print_lines, None if told.follow else PATIENCE)
+    _tell_whose(final)
     return 0
 
 
@@ -208,10 +226,18 @@ def _change(told: Arguments, fields: Plain) -> int:
 
 def _ask(told: Arguments, fields: Plain) -> Plain:
     try:
-        return call(told.config, dict({"command": told.command}, **fields), _print_progress, None)
+        final = call(told.config, dict({"command": told.command}, **fields), _print_progress, None)
+        _tell_whose(final)
+        return final
     except KeyboardInterrupt:
         sys.stderr.write("\npupgevent: no longer waiting; the %s goes on\n" % told.command)
         raise
+
+
+def _tell_whose(final: Plain) -> None:
+    """Root reaches everybody's, and anybody may run any file that he can read."""
+    if final["whose"] is not None:
+        sys.stderr.write("pupgevent: the answer is that of %s\n" % final["whose"])
 
 
 def _print_progress(answer: Plain) -> None:

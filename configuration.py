@@ -89,6 +89,8 @@ class Process(NamedTuple):
     cmd: Union[str, Tuple[str, ...]]
     autostart: bool
     cwd: str
+    #: Where that led when the file was read: a release is often a link that is switched.
+    real_cwd: str
     env: Mapping[str, str]
     #: Folders between colons, to be appended to PATH.
     path: Optional[str]
@@ -122,6 +124,11 @@ class Configuration(NamedTuple):
     logger: Logger
     control: Control
     dashboard: Optional[Dashboard]
+
+    @property
+    def absolute_path(self) -> str:
+        """The same from any folder; links are kept, and may lead elsewhere by now."""
+        return os.path.join(self.folder, os.path.basename(self.path))
 
 
 #: The keys in Markdown, as the README has them.
@@ -157,7 +164,8 @@ def _configuration(path: str, top: Fields) -> Configuration:
 
 def _process(fields: Fields) -> Process:
     cluster = _cluster(fields["cluster"]) if fields["cluster"] else None
-    changed = {"logger": Logger(**fields["logger"]), "cluster": cluster}
+    changed = {"logger": Logger(**fields["logger"]), "cluster": cluster,
+               "real_cwd": os.path.realpath(fields["cwd"])}
     return Process(**dict(fields, **changed))
 
 
@@ -305,7 +313,7 @@ def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
 
 
 def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
-    own_paths = (os.path.abspath(configuration.path), configuration.real_path)
+    own_paths = (configuration.absolute_path, configuration.real_path)
     taken = dict.fromkeys(own_paths, "the configuration file")
     if configuration.control.socket is not None:
         taken[configuration.control.socket] = "the control socket"

@@ -38,6 +38,7 @@ from gevent.server import StreamServer
 
 import endpoint
 from answering import Answer, Gone, Plain, Refused, check_fields, read_request, spelled
+from credentials import is_trusted, peer_of
 from descriptors import SHORTAGES
 from errors import NotRunningError, PupgeventError
 from logs import Log
@@ -90,25 +91,25 @@ class _Door(StreamServer):
 
 
 class Control:
-    """Serves the socket of an endpoint; `requests` are those of who runs `config`."""
+    """Serves the sockets of an endpoint; `requests` are those of who has that."""
 
     def __init__(
-        self, place: endpoint.Endpoint, requests: "Mapping[str, Request]", log: Log, config: str
+        self, place: endpoint.Endpoint, requests: "Mapping[str, Request]", log: Log
     ) -> None:
         self._place = place
-        self._config = config
-        self._paths = endpoint.names_of(config)
         self._requests = requests
         self._log = log
         self._answers: Dict[Answer, Any] = {}
-        self._server = _Door(place.socket, self._meet, spawn=None)
+        self._servers = [_Door(each, self._meet, spawn=None) for each in place.sockets]
 
     def begin(self) -> None:
-        self._server.start()
+        for server in self._servers:
+            server.start()
 
     def close(self) -> None:
         """Let the last answers out, for a second at most, and leave nothing behind. Idempotent."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         gevent.joinall([each for each in self._answers.values() if each is not None], _PARTING)
         for answer in list(self._answers):
             answer.close()
@@ -146,11 +147,11 @@ class Control:
     def _converse(self, answer: "Answer") -> None:
         try:
             line = answer.read_line()
-            pid, uid = endpoint.peer(answer.connection)
-            if uid not in (0, endpoint.own_uid()):
+            pid, uid = peer_of(answer.connection)
+            if not is_trusted(uid):
                 raise Refused("this is another user's pupgevent")
             fields = read_request(line)
-            self._refuse_stranger(fields.pop("config", self._paths))
+            self._refuse_stranger(fields.pop("config", self._place.names))
             what = spelled(fields)
             request = self._find(fields)
             checked = check_fields(fields, request.fields)
@@ -167,9 +168,9 @@ class Control:
     def _refuse_stranger(self, paths: Any) -> None:
         if not isinstance(paths, list):
             raise Refused('"config" is not an array of strings')
-        if not any(path in self._paths for path in paths):
+        if not any(path in self._place.names for path in paths):
             raise NotRunningError("no pupgevent runs for that file: at its socket is the one of %s"
-                                  % self._config)
+                                  % self._place.config)
 
     def _find(self, fields: Plain) -> Request:
         command = fields.pop("command", None)

@@ -1,25 +1,31 @@
 """Where the control socket of a configuration file lies, and who may hold it.
 
-A running pupgevent and the commands find each other by the file's real path alone. The socket
-lies in a folder that only its user can enter. That one pupgevent runs a file is another matter,
-and held by a lock (see locks.py) in a place that follows from the user alone: neither the
-environment nor `control.socket` moves it. The lock tells where the socket is. Since a cleaner of
-/tmp may take the lock away, whoever has it still asks at each socket before it is replaced.
+A running pupgevent is known by the path of its file as it was given, links kept: when a link is
+switched to another release, what was started by it is still what it means. The socket lies in a
+folder that only its user can enter (see folders.py), beside a lock that tells of it. The file's
+`control.socket` is one more, for whoever cannot get there, and moves neither.
+
+By the real path there is a second lock, so that one file is not run twice by way of two paths, and
+is found by any of them. Where the path leads elsewhere by now, the next reload takes the lock of
+that, and gives the old one up. Since a cleaner of /tmp may take the locks away, whoever has them
+still asks at each socket before it is replaced.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
 import re
 import socket
 import stat
-import struct
-import time
-from typing import List, Optional, Union
+from typing import Dict, List, Optional, Tuple
 
+import folders
 import locks
+import paths
+from credentials import NoAnswer, Stranger, connect, is_trusted, owner, peer_of
 from errors import PupgeventError
-from locks import PID_TIMEOUT, FileLock, Lock, Unusable, distrust, make_folder
+from locks import PID_TIMEOUT, Holder, Lock, Unusable
 
 #: Most bytes of a Unix socket's path: unix(7) has 108 with the zero at the end.
 LONGEST_PATH = 107
@@ -27,239 +33,215 @@ LONGEST_PATH = 107
 #: Most letters of the configuration file's name that the socket's name repeats.
 _READABLE = 32
 
-#: Seconds from one attempt to connect to the next while the holder's queue is full.
-_PAUSE = 0.05
-
 #: How many may wait to be accepted.
 _BACKLOG = 128
-
-#: pid, uid and gid: `struct ucred` of unix(7).
-_CREDENTIALS = struct.Struct("3i")
 
 
 class Taken(PupgeventError):
     """Another pupgevent runs the same file, or has the socket that the file names."""
 
-    def __init__(self, what: str, pid: "Optional[int]") -> None:
-        whose = "" if pid is None else ", pid %d" % pid
-        super().__init__("%s by another pupgevent already%s" % (what, whose))
+    def __init__(self, what: str, holder: Holder, config: str) -> None:
+        by = "" if holder.config in (None, config) else ", as %s" % holder.config
+        whose = "" if holder.pid is None else ", pid %d" % holder.pid
+        super().__init__("%s by another pupgevent already%s%s" % (what, by, whose))
 
 
-def places(config: str, override: "Optional[str]" = None) -> "List[str]":
-    """The paths where the socket of a configuration file can be; a new one takes the first that
-    can be used.
-
-    The others are those of a start with another environment: XDG_RUNTIME_DIR is set in a login
-    and not in a cron job, and one has to find the other.
-    """
-    found = [] if override is None else [override]
-    return found + [os.path.join(folder, _name(config) + ".sock") for folder in _folders()]
-
-
-def _folders() -> "List[str]":
-    uid = os.geteuid()
-    found = [*_fixed_folders(uid), _within("/run/user/%d" % uid)]
-    found.insert(0, _within(os.environ.get("XDG_RUNTIME_DIR", "")))
-    unique: List[str] = []
-    for folder in found:
-        if folder and folder not in unique:
-            unique.append(folder)
-    return unique
-
-
-def _fixed_folders(uid: int) -> "List[str]":
-    """These depend on nothing but the user."""
-    return ["/run/pupgevent"] * (uid == 0) + ["/tmp/pupgevent-%d" % uid]
-
-
-def _within(runtime: str) -> str:
-    """Our folder in a user's runtime folder; empty where it is not one.
-
-    It must be the user's own (XDG Base Directory Specification); after `su` it is not.
-    """
-    try:
-        own = os.path.isabs(runtime) and os.stat(runtime).st_uid == os.geteuid()
-    except OSError:
-        return ""
-    return os.path.join(runtime, "pupgevent") if own and os.path.isdir(runtime) else ""
-
-
-def _lock_paths(config: str) -> "List[str]":
-    """Where the lock of a file can be: a new one takes the first that can be used."""
-    folders = _fixed_folders(os.geteuid())
-    folders += [each for each in _folders() if each not in folders]
-    return [os.path.join(folder, _name(config) + ".lock") for folder in folders]
-
-
-def _name(config: str) -> str:
-    real_path = os.fsencode(_real(config))
-    stem = os.path.splitext(os.path.basename(real_path))[0]
-    readable = re.sub("[^a-zA-Z0-9@._-]", "-", _text(stem))[:_READABLE]
-    return "%s-%s" % (readable, hashlib.sha256(real_path).hexdigest()[:12])
+def name_of(config: str) -> str:
+    """How the lock and the socket of a path are called, which is absolute."""
+    stem = os.path.splitext(os.path.basename(config))[0]
+    path = os.fsencode(config)
+    # Of the name that the file has everywhere, whatever the locale is.
+    readable = re.sub("[^a-zA-Z0-9@._-]", "-", _text(os.fsencode(stem)))[:_READABLE]
+    return "%s-%s" % (readable, hashlib.sha256(path).hexdigest()[:12])
 
 
 def names_of(config: str) -> "List[str]":
-    """The paths that a file is known by: the real one, and the one that was given, which may be a
-    link that leads elsewhere by now."""
-    return [_text(os.fsencode(path)) for path in (_real(config), os.path.abspath(config))]
+    """The paths that a file is known by, in the same text in every locale: a running pupgevent and
+    a command may each live in another."""
+    return [_text(os.fsencode(path)) for path in paths_of(config)]
 
 
-def _text(path: bytes) -> str:
-    """The same in every locale: a running pupgevent and a command may each live in another."""
-    return path.decode("utf-8", "surrogateescape")
+def places(config: str) -> "List[str]":
+    """Where its sockets are, or would be; those of the path that was given come first."""
+    return [stem + ".sock" for stem in _stems(config, folders.own() + folders.of_sessions())]
 
 
-def _real(config: str) -> str:
+def addresses(config: str, where: "Optional[List[str]]" = None) -> "List[str]":
+    """Where whoever runs it can be asked: by what its locks tell, and where sockets would be.
+
+    `where` are the folders to look into, our own where they are left out.
+    """
+    stems = _stems(config, folders.own() + folders.of_sessions() if where is None else where)
+    told = [locks.read(stem + ".lock").address for stem in stems]
+    return [each for each in dict.fromkeys([*told, *(stem + ".sock" for stem in stems)]) if each]
+
+
+def _stems(config: str, where: "List[str]") -> "List[str]":
+    names = map(name_of, dict.fromkeys(paths_of(config)))
+    return [os.path.join(folder, name) for name in names for folder in where]
+
+
+def paths_of(config: str) -> "Tuple[str, str]":
+    """The paths that a file is known by: the one that was given, made absolute, and the real one.
+
+    Raises PupgeventError.
+    """
     try:
-        return os.path.realpath(config)
+        path = paths.absolute(config)
     except OSError as error:
         # Of a relative path, when the working directory has been removed.
         raise PupgeventError("%s: %s" % (config, os.strerror(error.errno or 0).lower())) from None
+    return path, os.path.realpath(path)
 
 
-# The side of the commands
-
-
-def reach(
-    config: str, override: "Optional[str]", timeout: float
-) -> "Optional[socket.socket]":
-    """Connect to whoever runs a configuration file; None: nobody. Raises PupgeventError."""
-    # The file may have got, or lost, its `control.socket` after the one that runs was started.
-    named = [*_told(config), *([] if override is None else [override])]
-    trouble = None
-    for path in named + places(config):
-        if path not in named and distrust(os.path.dirname(path)) is not None:
-            continue
-        try:
-            client = _connect(path, time.monotonic() + timeout)
-        except Unusable as error:
-            trouble = trouble or error
-            continue
-        if client is not None:
-            return client
-    if trouble is not None:
-        raise trouble
-    return None
-
-
-def _told(config: str) -> "List[str]":
-    """Where the holder of the file's lock has said that its socket is."""
-    trusted = [each for each in _lock_paths(config) if distrust(os.path.dirname(each)) is None]
-    return [address for address in (locks.read(path)[1] for path in trusted) if address]
-
-
-def _connect(path: str, deadline: float) -> "Optional[socket.socket]":
-    """None: nobody listens there. Raises Unusable where that cannot be told."""
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    client.setblocking(False)
-    while True:
-        try:
-            client.connect(path)
-            client.setblocking(True)
-            return client
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            client.close()
-            return None
-        except BlockingIOError:
-            # Its queue is full, which passes.
-            if time.monotonic() < deadline:
-                time.sleep(_PAUSE)
-                continue
-            client.close()
-            raise PupgeventError("the control socket %s does not answer" % path) from None
-        except OSError as error:
-            client.close()
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            raise Unusable("the control socket %s: %s" % (path, reason)) from None
-        except UnicodeError:
-            client.close()
-            raise Unusable("the control socket %s: not in this locale" % path) from None
-
-
-def peer(connection: socket.socket) -> "tuple[int, int]":
-    """Pid and uid of the process at the other end (SO_PEERCRED, unix(7))."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(data)
-    return pid, uid
-
-
-# The side of the one that runs
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
 
 
 class Endpoint:
     """The place of one running pupgevent.
 
-    Nobody else runs the file while it is held. `socket` listens from the start on; it is None
-    where there is no place for one, and `trouble` says why the first, or each, was not to be had.
+    Nobody else of its user runs the file while it is held. `sockets` listen from the start on;
+    `path` is that of the first, None where there is no place for one. `trouble` says why one, or
+    any, was not to be had. `override` is the socket that the file names.
     """
 
     def __init__(self, config: str, override: "Optional[str]") -> None:
         """Raises Taken."""
-        self.socket: Optional[socket.socket] = None
+        self.config = config
         self.path: Optional[str] = None
         self.trouble = ""
-        self._made: Optional[os.stat_result] = None
-        self._locks: List[Union[Lock, FileLock]] = []
+        self.sockets: List[socket.socket] = []
+        self._made: Dict[str, os.stat_result] = {}
+        #: Of each path of the file that is held.
+        self._locks: Dict[str, List[Lock]] = {}
+        self._named: List[Lock] = []
         try:
-            self._guard(config)
-            _refuse_second(config, override)
-            self._settle(config, override)
+            self._path, real_path = paths_of(config)
+            for path in dict.fromkeys([self._path, real_path]):
+                self._hold(path)
+            self._refuse_second(override)
+            self._settle(override)
         except BaseException:
             self.release()
             raise
 
-    def _guard(self, config: str) -> None:
-        for path in _lock_paths(config):
-            try:
-                make_folder(os.path.dirname(path), private=True)
-                self._locks.append(Lock(path))
-                return
-            except locks.Held as other:
-                raise Taken("%s is run" % config, other.pid) from None
-            except (Unusable, OSError):
-                continue
-        # Nowhere to put one. Whoever can read the configuration file can lock that.
+    @property
+    def names(self) -> "List[str]":
+        """The paths of the file that are held, in the same text in every locale."""
+        return [_text(os.fsencode(path)) for path in self._locks]
+
+    # When the path leads elsewhere
+
+    def follow(self) -> "Optional[Taken]":
+        """Hold what the path leads to now, besides; why that cannot be, or None.
+
+        It may block for a second: for a thread, where what is raised is printed by gevent.
+        """
+        real_path = os.path.realpath(self._path)
         try:
-            self._locks.append(FileLock(config))
-        except locks.Held:
-            raise Taken("%s is run" % config, None) from None
-        except OSError:
-            pass  # some network file systems want to be written for that
+            if real_path not in self._locks:
+                self._hold(real_path)
+                self._tell(real_path)
+        except Taken as taken:
+            return taken
+        return None
 
-    def _settle(self, config: str, override: "Optional[str]") -> None:
-        reasons = []
-        for path in places(config, override):
-            try:
-                self._listen(path, named=path == override)
-                break
-            except Unusable as error:
-                reasons.append(str(error))
-            except OSError as error:
-                reason = os.strerror(error.errno or 0).lower()
-                reasons.append("%s: %s" % (error.filename or path, reason))
-        self.trouble = "; ".join(reasons)
-        if self.path is not None and self._locks:
-            self._locks[0].tell(self.path)
+    def settle_on(self, real_path: str) -> None:
+        """Give up what it has led to, but for this. Idempotent."""
+        for path in [each for each in self._locks if each not in (self._path, real_path)]:
+            _release(self._locks.pop(path))
 
-    def _listen(self, path: str, named: bool) -> None:
-        if len(os.fsencode(path)) > LONGEST_PATH:
-            raise Unusable("%s is longer than %d bytes" % (path, LONGEST_PATH))
-        make_folder(os.path.dirname(path), private=not named)
-        if named:
+    # How
+
+    def _hold(self, path: str) -> None:
+        """In every folder of ours that there is; see folders.py."""
+        held = self._locks[path] = []
+        try:
+            self._lock_in(folders.own(), path, held)
+            for _ in () if held else folders.make():
+                self._lock_in(folders.own(), path, held)
+                if held:
+                    break
+            if not held:
+                self._lock_in(folders.of_sessions(made=True), path, held)
+        except locks.Held as other:
+            _release(self._locks.pop(path))
+            raise Taken("%s is run" % self.config, other.holder, self._path) from None
+
+    def _lock_in(self, where: "List[str]", path: str, held: "List[Lock]") -> None:
+        for folder in where:
+            with contextlib.suppress(Unusable, OSError):
+                held.append(Lock(os.path.join(folder, name_of(path) + ".lock"), self._path))
+
+    def _tell(self, path: str) -> None:
+        for lock in self._locks[path]:
+            lock.tell(self.path or "")
+
+    def _refuse_second(self, override: "Optional[str]") -> None:
+        """Where the lock has been removed, the socket of the one that runs still tells of it."""
+        for place in places(self.config):
+            pid = _answerer(place)
+            if pid is not None:
+                raise Taken("%s is run" % self.config, Holder(pid or None), self._path)
+        if override is not None:
             # Two files may name the same one.
-            self._locks.append(_lock_named(path))
-        self.socket = _listen(path)
-        self.path, self._made = path, os.lstat(path)
+            pid = _answerer(override)
+            if pid is not None:
+                what = "the control socket %s is used" % override
+                raise Taken(what, Holder(pid or None), self._path)
+
+    def _settle(self, override: "Optional[str]") -> None:
+        reasons: List[str] = []
+        name = name_of(self._path) + ".sock"
+        beside = [os.path.join(os.path.dirname(lock.path), name)
+                  for lock in self._locks[self._path]]
+        if not any(self._try(place, reasons) for place in beside):
+            others = [os.path.join(folder, name) for folder in folders.of_sessions(made=True)]
+            any(self._try(place, reasons) for place in others if place not in beside)
+        if override is not None:
+            self._name(override, reasons)
+        self.trouble = "; ".join(reasons)
+        for path in self._locks:
+            self._tell(path)
+
+    def _name(self, override: str, reasons: "List[str]") -> None:
+        """Listen where the file says, too."""
+        with contextlib.suppress(OSError):
+            os.mkdir(os.path.dirname(override), 0o700)
+        # A link on the way may lead elsewhere when the socket is to be removed.
+        folder, name = os.path.split(override)
+        real = os.path.join(os.path.realpath(folder), name)
+        place = override if len(os.fsencode(real)) > LONGEST_PATH else real
+        try:
+            self._named.append(Lock(place + ".lock", self._path))
+        except locks.Held as other:
+            what = "the control socket %s is used" % override
+            raise Taken(what, other.holder, self._path) from None
+        except (Unusable, OSError) as error:
+            reasons.append(_reason(error, place))
+            return
+        self._try(place, reasons)
+
+    def _try(self, place: str, reasons: "List[str]") -> bool:
+        try:
+            self.sockets.append(_listen(place))
+            self._made[place] = os.lstat(place)
+        except (Unusable, NoAnswer, Stranger, OSError) as error:
+            reasons.append(_reason(error, place))
+            return False
+        self.path = self.path or place
+        return True
 
     def release(self) -> None:
         """Leave nothing behind, and nothing that is another's harmed; idempotent."""
-        if self.socket is not None:
-            self.socket.close()
-        if self.path is not None and self._made is not None:
-            _unlink(self.path, self._made)
+        while self.sockets:
+            self.sockets.pop().close()
+        while self._made:
+            _unlink(*self._made.popitem())
         while self._locks:
-            self._locks.pop().release()
-        self._made = None
+            _release(self._locks.popitem()[1])
+        _release(self._named)
 
 
 def take(config: str, override: "Optional[str]" = None) -> Endpoint:
@@ -267,39 +249,39 @@ def take(config: str, override: "Optional[str]" = None) -> Endpoint:
     return Endpoint(config, override)
 
 
-def _refuse_second(config: str, override: "Optional[str]") -> None:
-    """Where the lock has been removed, the socket of the one that runs still tells of it."""
-    for path in places(config, override):
-        named = path == override
-        if not named and distrust(os.path.dirname(path)) is not None:
-            continue
-        try:
-            other = _connect(path, time.monotonic() + PID_TIMEOUT)
-        except Unusable:
-            continue
-        if other is not None:
-            with other:
-                what = "the control socket %s is used" % path if named else "%s is run" % config
-                raise Taken(what, peer(other)[0])
+def _release(held: "List[Lock]") -> None:
+    while held:
+        held.pop().release()
 
 
-def _lock_named(path: str) -> Lock:
+def _answerer(path: str) -> "Optional[int]":
+    """Pid of one of ours who listens there, 0 where it cannot be told; None: nobody of ours."""
     try:
-        return Lock(path + ".lock")
-    except locks.Held as other:
-        raise Taken("the control socket %s is used" % path, other.pid) from None
+        other = connect(path, PID_TIMEOUT)
+    except NoAnswer:
+        uid = owner(path)
+        return 0 if uid is not None and is_trusted(uid) else None
+    except Unusable:
+        return None
+    if other is None:
+        return None
+    with other:
+        peer = peer_of(other)
+    return peer.pid if is_trusted(peer.uid) else None
 
 
 def _listen(path: str) -> socket.socket:
-    """What lies there is a dead one's. Raises OSError or Unusable."""
+    """What lies there is a dead one's. Raises Unusable, NoAnswer or OSError."""
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise Unusable("%s is longer than %d bytes" % (path, LONGEST_PATH))
     if os.path.lexists(path):
         found = os.lstat(path)
         if not stat.S_ISSOCK(found.st_mode):
             raise Unusable("%s is there already, and is no socket" % path)
-        other = _connect(path, time.monotonic() + PID_TIMEOUT)
+        other = connect(path, PID_TIMEOUT)
         if other is not None:
-            other.close()
-            raise Unusable("%s is in use" % path)
+            with other:
+                raise Stranger(path, peer_of(other))
         _unlink(path, found)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
@@ -325,6 +307,7 @@ def _unlink(path: str, made: os.stat_result) -> None:
             raise
 
 
-def own_uid() -> int:
-    """Whose pupgevent this is."""
-    return os.geteuid()
+def _reason(error: Exception, path: str) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    return "%s: %s" % (error.filename or path, os.strerror(error.errno or 0).lower())

@@ -9,6 +9,11 @@ import re
 _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
+def one_line(text: str) -> str:
+    """With what is no letter to a terminal spelled out."""
+    return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
+
+
 class PupgeventError(Exception):
     """Root of all; its text is one line, made for the person at the terminal."""
 
@@ -17,7 +22,7 @@ class PupgeventError(Exception):
 
     def __str__(self) -> str:
         """One line, whatever the name of a file in it is."""
-        return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], super().__str__())
+        return one_line(super().__str__())
 
 
 class UsageError(PupgeventError):

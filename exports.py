@@ -56,7 +56,7 @@ def systemd(configuration: Configuration) -> str:
     """A unit that runs this configuration with the pupgevent that is running now."""
     # Not the real path: relative paths start where the file is named, and so does a new release
     # that a link is moved to.
-    command, config = program(), os.path.abspath(configuration.path)
+    command, config = program(), configuration.absolute_path
     return UNIT.format(
         name=unit_name(configuration.name),
         description=configuration.name.replace("%", "%%"),

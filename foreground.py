@@ -5,8 +5,9 @@ they wait in line for the main greenlet, which acts on one after the other and i
 long. What they start goes on beside it.
 """
 
+import contextlib
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Iterator
 
 import gevent
 from gevent.queue import Queue
@@ -55,12 +56,11 @@ class Foreground:
             Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._herald.changed)
         self.runtime.on_reach = self._herald.look
-        self._operations = Operations(self.runtime, self._herald.reload)
+        self._operations = Operations(self.runtime, self._around_reload)
         about: Dict[str, Any] = {"version": version, "pid": os.getpid()}
         self._service = Service(
             self.runtime, self._operations, lambda: self.orders.put(SHUTDOWN), about)
-        self._control = self._place.socket and Control(
-            self._place, self._service.requests(), self.log, configuration.path)
+        self._control = Control(self._place, self._service.requests(), self.log)
         self._exit_code = 0
         self._stopping: Any = None
         self._reloading: Any = None
@@ -75,6 +75,18 @@ class Foreground:
                 place.path, place.trouble))
         return place
 
+    @contextlib.contextmanager
+    def _around_reload(self) -> "Iterator[None]":
+        """The file's path may be a link that leads elsewhere by now: raises Taken."""
+        with self._herald.reload():
+            taken = gevent.get_hub().threadpool.apply(self._place.follow)
+            if taken is not None:
+                raise taken
+            try:
+                yield
+            finally:
+                self._place.settle_on(self.runtime.configuration.real_path)
+
     def _on_essential(self, name: str) -> None:
         self.orders.put("essential " + name)
 
@@ -85,8 +97,7 @@ class Foreground:
             self._version, self._configuration.path, os.getpid()))
         self.runtime.begin()
         self._herald.begin()
-        if self._control:
-            self._control.begin()
+        self._control.begin()
 
     def serve(self) -> int:
         """Act on orders until everything has stopped; returns the exit code."""
@@ -151,8 +162,7 @@ class Foreground:
 
     def close(self) -> None:
         """Close what is open; idempotent."""
-        if self._control:
-            self._control.close()
+        self._control.close()
         self._place.release()
         self.runtime.close()
         self._herald.close()

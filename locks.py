@@ -1,17 +1,16 @@
-"""Files of which one process at a time is the holder, and the folders that they may lie in.
+"""Files of which one process at a time is the holder.
 
 A lock is a file that is locked (flock(2)) for as long as its holder lives: the kernel unlocks it
 however that one ends, so what an ended one has left behind is told from what is in use without
-asking anybody, and of two that start at the same time one wins. It says who holds it, and where
-that one can be asked.
+asking anybody, and of two that start at the same time one wins. It says who holds it, where that
+one can be asked, and which configuration file it runs.
 """
 
 import errno
 import fcntl
 import os
-import stat
 import time
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional
 
 from errors import PupgeventError
 
@@ -28,30 +27,49 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _MOST = 8192
 
 
+#: Most digits of a pid (proc(5), pid_max).
+_DIGITS = 7
+
+
 class Unusable(PupgeventError):
     """Nothing can be put there."""
 
 
-class Held(Exception):
-    """Another process has the lock; its pid, where it has told it."""
+class Holder(NamedTuple):
+    """What a lock tells of whoever holds it, or has held it last; None: nothing of that."""
 
-    def __init__(self, pid: "Optional[int]") -> None:
-        super().__init__(pid)
-        self.pid = pid
+    pid: Optional[int] = None
+    #: Path of a socket.
+    address: Optional[str] = None
+    #: Path of a configuration file, as it was given.
+    config: Optional[str] = None
+
+
+class Held(Exception):
+    """Another process has the lock."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(holder)
+        self.holder = holder
 
 
 class Lock:
-    """Held from the start on; raises Held or OSError."""
+    """Held from the start on; raises Held, Unusable or OSError. `config` is what it is held for."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, config: str = "") -> None:
         self.path = path
+        self._config = config
         self._descriptor = _open(path)
         self.tell("")
 
     def tell(self, address: str) -> None:
-        """Where the holder can be asked."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d\n%s\n" % (os.getpid(), os.fsencode(address)), 0)
+        """Where the holder can be asked. On a full disk that stays unknown."""
+        fields = (b"%d" % os.getpid(), os.fsencode(address), os.fsencode(self._config))
+        text = b"".join(field + b"\0" for field in fields)
+        try:
+            os.ftruncate(self._descriptor, os.pwrite(self._descriptor, text, 0))
+        except OSError:
+            pass
 
     def release(self) -> None:
         """Leave nothing behind; idempotent."""
@@ -64,49 +82,28 @@ class Lock:
         self._descriptor = -1
 
 
-class FileLock:
-    """A file that is there for something else, locked as it is: it tells nothing of its holder.
-    Raises Held or OSError."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            if error.errno in _HELD:
-                raise Held(None) from None
-            raise
-
-    def tell(self, address: str) -> None:
-        """There is nowhere to write it."""
-
-    def release(self) -> None:
-        """Idempotent."""
-        if self._descriptor != -1:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def read(path: str) -> "Tuple[Optional[int], Optional[str]]":
-    """Pid and address that a lock's holder has told, be it alive or not."""
+def read(path: str) -> Holder:
+    """What the holder of a lock has told, be it alive or not."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return None, None
+        return Holder()
     try:
         return _read(descriptor)
     except OSError:
-        return None, None
+        return Holder()
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> "Tuple[Optional[int], Optional[str]]":
-    pid, _, rest = os.pread(descriptor, _MOST, 0).partition(b"\n")
-    address, ended, _ = rest.partition(b"\n")
-    told = os.fsdecode(address) if ended and address else None
-    return int(pid) if pid.isdigit() else None, told
+def _read(descriptor: int) -> Holder:
+    # What is behind the last zero has not been written whole.
+    pid, address, config = [*os.pread(descriptor, _MOST, 0).split(b"\0")[:-1], b"", b"", b""][:3]
+    return Holder(
+        int(pid) if pid.isdigit() and len(pid) <= _DIGITS else None,
+        os.fsdecode(address) or None,
+        os.fsdecode(config) or None,
+    )
 
 
 def _open(path: str) -> int:
@@ -115,18 +112,23 @@ def _open(path: str) -> int:
     while True:
         lock = os.open(path, flags, 0o600)
         try:
+            if os.fstat(lock).st_uid != os.geteuid():
+                raise Unusable("%s belongs to another user" % path)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_still(path, lock):
                 return lock
         except OSError as error:
-            pid, _ = _read(lock)
             if error.errno not in _HELD:
                 os.close(lock)
                 raise
-            if pid is not None or time.monotonic() > deadline:
+            holder = _read(lock)
+            if holder.pid is not None or time.monotonic() > deadline:
                 os.close(lock)
-                raise Held(pid) from None
+                raise Held(holder) from None
             time.sleep(_PAUSE)
+        except Unusable:
+            os.close(lock)
+            raise
         os.close(lock)
 
 
@@ -136,32 +138,3 @@ def _is_still(name: str, descriptor: int) -> bool:
         return os.path.samestat(os.lstat(name), os.fstat(descriptor))
     except OSError:
         return False
-
-
-def distrust(folder: str) -> "Optional[str]":
-    """Why a folder is not one that only its user, us, can enter; None where it is."""
-    try:
-        found = os.lstat(folder)
-    except OSError as error:
-        return os.strerror(error.errno or 0).lower()
-    if not stat.S_ISDIR(found.st_mode):
-        return "it is no folder"
-    if found.st_uid != os.geteuid():
-        return "it belongs to another user"
-    if found.st_mode & 0o077:
-        return "others can enter it (mode %o)" % stat.S_IMODE(found.st_mode)
-    return None
-
-
-def make_folder(folder: str, private: bool) -> None:
-    """Have it there; raises Unusable or OSError.
-
-    `private` is for our own folder. Who names a path chooses, and knows, its folder.
-    """
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
-        pass
-    reason = distrust(folder) if private else None
-    if reason is not None:
-        raise Unusable("%s: %s" % (folder, reason))

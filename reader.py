@@ -6,6 +6,7 @@ from typing import Any, Dict, NoReturn, Optional
 
 import checks
 import keys
+import paths
 from documents import Document
 from errors import ConfigurationError
 from records import Derived, Fields, Key, Required, Table
@@ -28,7 +29,7 @@ class _Reader:
         self._document = document
         self._path = path
         self._everything = everything
-        self._folder = os.path.dirname(os.path.abspath(path))
+        self._folder = os.path.dirname(paths.absolute(path))
         stem = os.path.splitext(os.path.basename(path))[0]
         name = re.sub("[^%s]" % keys.NAME_LETTERS, "-", stem)[: keys.LONGEST_NAME]
         self._top: Fields = {"folder": self._folder, "stem": name}

@@ -72,15 +72,10 @@ class Done(NamedTuple):
 
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
-    path = runtime.configuration.path
-    new: Union[Configuration, ConfigurationError] = gevent.get_hub().threadpool.apply(
+    path = runtime.configuration.absolute_path
+    found: Union[Configuration, ConfigurationError] = gevent.get_hub().threadpool.apply(
         _load, (path,))
-    if isinstance(new, ConfigurationError):
-        return new
-    if new.real_path != runtime.configuration.real_path:
-        return ConfigurationError(
-            path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
-    return new
+    return found
 
 
 def _load(path: str) -> "Union[Configuration, ConfigurationError]":

@@ -65,7 +65,7 @@ def place_of(process: Process, seat: Seat, pid: int) -> Optional[Place]:
 
 
 #: What a child is made of. The other values of a process apply to the child that is there.
-_MADE_OF = ("cmd", "cwd", "env", "path", "pid_file", "user", "group")
+_MADE_OF = ("cmd", "cwd", "real_cwd", "env", "path", "pid_file", "user", "group")
 
 
 def same_child(one: Tuple[Process, Seat], other: Tuple[Process, Seat]) -> bool:

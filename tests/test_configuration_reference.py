@@ -127,7 +127,8 @@ def test_what_is_not_commented_out_there_is_the_default(tmp_path: Path) -> None:
     )
     full = configuration.load(str(FULL))
     short = configuration.load(str(tmp_path / "full.toml"))
-    at_home = short.processes[0]._replace(cwd=full.folder)
+    at_home = short.processes[0]._replace(
+        cwd=full.folder, real_cwd=full.processes[0].real_cwd)
     assert full == short._replace(
         path=full.path, real_path=full.real_path, folder=full.folder, processes=(at_home,)
     )

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import answering
 import control
-import endpoint
+import finding
 from answering import Refused, check_fields, read_request
 from conftest import eventually
 from running import SCALE, Running, get, now, server
@@ -32,10 +32,10 @@ def app(running: Make, free_ports: Ports) -> Iterator[Tuple[Running, int]]:
 
 
 def connect(app: Running) -> socket.socket:
-    client = endpoint.reach(str(app.config), None, 10)
-    assert client is not None
-    client.settimeout(20)
-    return client
+    found = finding.reach(str(app.config), None, 10)
+    assert found is not None
+    found.connection.settimeout(20)
+    return found.connection
 
 
 def answers(client: socket.socket) -> List[Dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, List
 import pytest
 
 import endpoint
-import locks
+import finding
 from conftest import eventually
 from running import PUPGEVENT, Running, sleeper
 
@@ -20,22 +20,13 @@ pytest_plugins = ["runs"]
 Make = Callable[..., Running]
 
 
-def test_a_file_is_locked_as_it_is_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
-    path = tmp_path / "app.toml"
-    path.write_text("untouched")
-    path.chmod(0o400)
-    lock = locks.FileLock(str(path))
-    lock.tell("/run/app.sock")
-    with pytest.raises(locks.Held):
-        locks.FileLock(str(path))
-    lock.release()
-    lock.release()
-    locks.FileLock(str(path)).release()
-    assert path.read_text() == "untouched"
-
-
 def place_of(app: Running) -> Path:
     return Path(endpoint.places(str(app.config))[0])
+
+
+def lock_of(config: Any) -> str:
+    """The first: the one beside the socket."""
+    return endpoint.places(str(config))[0][: -len(".sock")] + ".lock"
 
 
 def mode_of(path: Path) -> int:
@@ -47,23 +38,29 @@ def test_only_its_user_can_reach_the_socket(running: Make) -> None:
     place = place_of(app)
     assert place.is_socket()
     assert (mode_of(place), mode_of(place.parent)) == (0o600, 0o700)
-    assert place.parent == Path(os.environ["XDG_RUNTIME_DIR"], "pupgevent")
 
 
 def test_nothing_is_left_of_it_at_the_end(running: Make) -> None:
     app = running(sleeper("job")).start()
     place = place_of(app)
+    assert belongings(place)
     app.end()
-    assert list(place.parent.iterdir()) == []
+    assert belongings(place) == []
 
 
-def test_it_is_named_after_the_real_path(running: Make, folder: Path) -> None:
-    app = running(sleeper("job")).start()
-    link = folder / "link.json"
-    link.symlink_to(app.config)
-    assert endpoint.places(str(link)) == endpoint.places(str(app.config))
-    other = folder / "app.json"
-    assert endpoint.places(str(other)) != endpoint.places(str(app.config))
+def belongings(place: Path) -> List[str]:
+    """Names of the files beside a socket that are of the same configuration file."""
+    return [each.name for each in place.parent.iterdir() if each.stem == place.stem]
+
+
+def test_it_is_named_after_the_path_as_given_and_found_by_the_real_one(folder: Path) -> None:
+    real, link, other = folder / "app.json", folder / "link.json", folder / "other.json"
+    link.symlink_to(real)
+    place = endpoint.take(str(link))
+    assert place.path == endpoint.places(str(link))[0] != endpoint.places(str(real))[0]
+    assert place.path in endpoint.addresses(str(real))
+    assert place.path not in endpoint.addresses(str(other))
+    place.release()
 
 
 def test_a_long_name_is_cut_and_an_odd_one_made_plain(folder: Path) -> None:
@@ -134,26 +131,6 @@ def test_what_a_killed_one_has_left_is_replaced(running: Make) -> None:
     assert app.states() == {"job": "running"}
 
 
-@pytest.mark.parametrize("spoil", ["a file", "a symlink", "open to others"])
-def test_where_a_folder_cannot_be_trusted_the_next_is_taken_and_told(
-    running: Make, folder: Path, spoil: str
-) -> None:
-    ours = folder / "pupgevent"
-    if spoil == "a file":
-        ours.write_text("")
-    elif spoil == "a symlink":
-        (folder / "elsewhere").mkdir()
-        ours.symlink_to(folder / "elsewhere")
-    else:
-        ours.mkdir()
-        ours.chmod(0o755)
-    app = running(sleeper("job")).start()
-    told = "[control] warning: the control socket is %s (%s" % (
-        endpoint.places(str(app.config))[1], ours)
-    assert told in app.said()
-    assert app.run("status").returncode == 0
-
-
 def second_start(app: Running) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*PUPGEVENT, str(app.config)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, universal_newlines=True, timeout=30, check=False)
@@ -190,7 +167,7 @@ def test_where_the_lock_was_removed_the_socket_still_tells_of_its_owner(running:
     """What a cleaner of /tmp does."""
     app = running(sleeper("job")).start()
     assert app.child
-    os.unlink(endpoint._lock_paths(str(app.config))[0])
+    os.unlink(lock_of(app.config))
     done = second_start(app)
     assert done.returncode == 1
     assert "is run by another pupgevent already, pid %d\n" % app.child.pid in done.stderr
@@ -200,20 +177,20 @@ def test_where_the_lock_was_removed_the_socket_still_tells_of_its_owner(running:
 def test_at_its_end_only_what_is_still_its_own_is_removed(folder: Path) -> None:
     config = str(folder / "app.toml")
     first = endpoint.take(config)
-    os.unlink(endpoint._lock_paths(config)[0])
+    os.unlink(lock_of(config))
     assert first.path
     os.unlink(first.path)
     second = endpoint.take(config)
     first.release()
-    client = endpoint.reach(config, None, 1)
-    assert client is not None
-    client.close()
+    found = finding.reach(config, None, 1)
+    assert found is not None
+    found.connection.close()
     with pytest.raises(endpoint.Taken):
         endpoint.take(config)
     second.release()
     assert second.path == first.path
     assert not os.path.lexists(second.path)
-    assert not os.path.lexists(endpoint._lock_paths(config)[0])
+    assert not os.path.lexists(lock_of(config))
 
 
 def test_who_has_no_place_for_a_socket_is_still_the_only_one(
@@ -222,7 +199,7 @@ def test_who_has_no_place_for_a_socket_is_still_the_only_one(
     monkeypatch.setattr(endpoint, "LONGEST_PATH", 1)
     config = str(folder / "app.toml")
     first = endpoint.take(config)
-    assert first.socket is None
+    assert (first.sockets, first.path) == ([], None)
     assert "is longer than 1 bytes" in first.trouble
     with pytest.raises(endpoint.Taken, match="pid %d" % os.getpid()):
         endpoint.take(config)
@@ -268,7 +245,7 @@ def test_the_socket_can_be_named_in_the_file(running: Make, folder: Path) -> Non
     app = running(sleeper("job"), control={"socket": "run/own.sock"}).start()
     place = app.config.parent / "run" / "own.sock"
     assert place.is_socket() and mode_of(place) == 0o600
-    assert not (folder / "pupgevent").exists()
+    assert place_of(app).is_socket()
     # Also while somebody works on the file.
     values = json.loads(app.config.read_text())
     app.config.write_text(json.dumps(dict(values, unknown=1)))
@@ -283,19 +260,22 @@ def test_a_file_in_the_place_of_the_socket_is_left_alone(running: Make) -> None:
     precious = app.config.parent / "precious"
     precious.write_text("keep this")
     app.start()
-    assert "precious is there already, and is no socket" in app.said()
+    eventually(lambda: "precious is there already, and is no socket" in app.said())
+    assert app.run("status").returncode == 0
     app.end()
     assert precious.read_text() == "keep this"
 
 
-def test_a_path_that_is_too_long_is_told(
-    running: Make, folder: Path, monkeypatch: "pytest.MonkeyPatch"
+def test_a_named_socket_whose_real_path_is_too_long_is_had_by_the_one_that_was_given(
+    running: Make, folder: Path
 ) -> None:
-    deep = folder / ("d" * 90)
-    deep.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
-    app = running(sleeper("job")).start()
-    assert "is longer than 107 bytes" in app.said()
+    deep = folder / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    (folder / "short").symlink_to(deep)
+    app = running(sleeper("job"), control={"socket": str(folder / "short" / "own.sock")}).start()
+    assert (deep / "own.sock").is_socket()
+    app.end()
+    assert list(deep.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
