@@ -15,7 +15,7 @@ import endpoint
 import logs
 from configuration import Configuration
 from control import Control
-from errors import PupgeventError
+from errors import PupgeventError, ShortageError
 from notify import Herald, Notifier
 from operations import Operations
 from recent import Recent
@@ -26,6 +26,9 @@ from sinks import DescriptorSink
 
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
+
+#: Seconds until something is tried again for which there was no thread, or no memory.
+_SHORTAGE_DELAY = 1.0
 
 #: The order to stop that comes from the control socket.
 SHUTDOWN = "shutdown"
@@ -93,7 +96,11 @@ class Foreground:
                 self.log.info("core", "stopped")
                 self._service.stopped.set()
                 return self._exit_code
-            self._act(order)
+            try:
+                self._act(order)
+            except MemoryError:
+                self.log.warning("core", "%s waits: out of memory" % order)
+                gevent.spawn_later(_SHORTAGE_DELAY, self.orders.put, order)
 
     def _act(self, order: str) -> None:
         if order in ("SIGHUP", "reloaded"):
@@ -139,12 +146,18 @@ class Foreground:
 
     def _reload_when_free(self) -> str:
         """Nobody is there to ask again: a signal is remembered while something is under way."""
+        waits = False
         while True:
             try:
                 return self._operations.reload(lambda text: None)
             except Busy as error:
                 self.log.info("core", "the reload waits: %s" % str(error).partition(":")[0])
                 self._operations.wait_free()
+            except ShortageError as error:
+                if not waits:
+                    self.log.warning("core", "the reload waits: %s" % error)
+                waits = True
+                gevent.sleep(_SHORTAGE_DELAY)
 
     def close(self) -> None:
         """Close what is open; idempotent."""

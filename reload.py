@@ -16,9 +16,7 @@ more. In this order:
     7  Roll those whose program, folder, environment, user or port differs.
 """
 
-from typing import Any, Callable, Iterable, List, NamedTuple, Union
-
-import gevent
+from typing import Any, Callable, Iterable, List, NamedTuple
 
 import configuration
 from configuration import Configuration
@@ -54,9 +52,7 @@ def reload(
     nothing, and PupgeventError when something did not come up. `hold(claim, ids)` is called with
     the processes that it is about, once they are known."""
     path = runtime.configuration.path
-    new = gevent.get_hub().threadpool.apply(_load, (path,))
-    if isinstance(new, ConfigurationError):
-        raise new
+    new = runtime.threads.call(configuration.load, path)
     if new.real_path != runtime.configuration.real_path:
         raise ConfigurationError(
             path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
@@ -64,14 +60,6 @@ def reload(
     runtime.refuse_when_closing()
     hold(claim, (process.id for process in new.processes))
     return _Reload(runtime, new, say).apply(claim)
-
-
-def _load(path: str) -> "Union[Configuration, ConfigurationError]":
-    """For a thread: what is raised there is printed by gevent before it gets here."""
-    try:
-        return configuration.load(path)
-    except ConfigurationError as error:
-        return error
 
 
 class _Reload:

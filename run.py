@@ -13,7 +13,7 @@ import gevent
 
 import ports
 from belongings import Belongings
-from errors import PupgeventError
+from errors import PupgeventError, ShortageError
 from identity import find_identity
 from lifecycle import READY, STOP
 from spawning import Child, Order, StartError, command, environment, signal_name
@@ -52,6 +52,8 @@ class Run:
         self.ending = False
         #: What its exit does not tell: "port 8000 does not accept after 30 s".
         self.failure: Optional[str] = None
+        #: True: it failed to start for want of something that pupgevent will have again.
+        self.shortage = False
 
     @property
     def pid(self) -> Optional[int]:
@@ -89,6 +91,7 @@ class Run:
                 child = self._start()
             except PupgeventError as error:
                 self.failure = str(error)
+                self.shortage = isinstance(error, ShortageError)
                 return
             self._serve(child, move)
         finally:
@@ -190,8 +193,10 @@ class Run:
 
     def _on_exit(self) -> None:
         """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
-        self._membership.leave()
-        self._bell.ring()
+        try:
+            self._membership.leave()
+        finally:
+            self._bell.ring()
 
     # Stop
 
@@ -235,8 +240,10 @@ class Run:
 
     def _bury(self, child: Child) -> None:
         self.ended_at = self._now()
-        self._membership.leave()
-        self._world.spawner.bury(child)
+        try:
+            self._membership.leave()
+        finally:
+            self._world.spawner.bury(child)
         if self._belongings is not None:
             self._belongings.clear()
 

@@ -16,6 +16,7 @@ from logs import Heads, LineWriter, Log, wants_colors
 from recent import Recent, Tee
 from sinks import Sink
 from supervisor import Supervisor
+from threads import Threads
 from world import Rotation
 
 #: Address and port.
@@ -74,6 +75,8 @@ class Runtime:
         self.configuration = configuration
         self.began_at = time.monotonic()
         self.closing = False
+        #: For the file and for /proc: these of our own disks answer whatever children wait for.
+        self.threads = Threads(2)
         self.log = log
         self.recent = recent
         #: Called with each instance whose state has changed.

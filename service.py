@@ -33,7 +33,7 @@ class Service:
         self._operations = operations
         self._on_shutdown = on_shutdown
         self._about = about
-        self._meter = Meter()
+        self._meter = Meter(runtime.threads)
         #: Set when all has stopped.
         self.stopped = Event()
 

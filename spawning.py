@@ -1,6 +1,7 @@
 """One child process: fork, group, user, death with its parent."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -10,7 +11,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 import gevent
 from gevent.subprocess import Popen, SubprocessError
 
-from errors import PupgeventError
+import descriptors
+from errors import PupgeventError, ShortageError
 from guardian import Guardian, registration
 from identity import Identity
 
@@ -31,6 +33,9 @@ _SIGNALS = tuple(
 #: Descriptors that a child may have. pupgevent raises its own soft limit, and whoever calls
 #: select(2) below it would pay for that.
 _DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+#: errno values of a fork, a setuid or an exec that pass: EAGAIN is the limit of processes.
+_SHORTAGES = (errno.EAGAIN,) + descriptors.SHORTAGES
 
 #: So many descriptors are taken for open where nothing tells which are.
 _MOST_GUESSED = 4096
@@ -123,9 +128,11 @@ class Spawner:
         popen = Popen.__new__(Popen)
         try:
             stdout, stderr = self._fork(popen, order)
-        except (OSError, ValueError, SubprocessError) as error:
+        except (OSError, ValueError, SubprocessError, MemoryError) as error:
             if getattr(popen, "pid", None):
-                self._guardian.forget(popen.pid)
+                self._abandon(popen)
+            if _is_shortage(error):
+                raise ShortageError(_reason(error, order)) from None
             raise StartError(_reason(error, order)) from None
         # Once more, for a guardian that was started meanwhile.
         self._guardian.watch(popen.pid)
@@ -166,6 +173,16 @@ class Spawner:
         finally:
             _close(theirs)
         return ours[0], ours[1]
+
+    def _abandon(self, popen: Any) -> None:
+        """It was forked, and is dead, unless it was its parent that had no memory to go on."""
+        if popen.returncode is None:
+            for kill in (os.kill, os.killpg):
+                try:
+                    kill(popen.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self._guardian.forget(popen.pid)
 
     def _outlive(self, child: Child) -> None:
         """The kernel holds one of its group: as long as it does, the group's number is taken."""
@@ -274,7 +291,14 @@ def signal_name(number: int) -> str:
         return "signal %d" % number
 
 
+def _is_shortage(error: Exception) -> bool:
+    """Of this machine, this user or pupgevent itself; it passes, and is not the program's fault."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES
+
+
 def _reason(error: Exception, order: Order) -> str:
+    if isinstance(error, MemoryError):
+        return "cannot start %s: out of memory" % order.argv[0]
     if not isinstance(error, OSError):
         return "cannot start %s: %s" % (order.argv[0], error)
     reason = error.strerror or str(error)

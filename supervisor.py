@@ -4,6 +4,7 @@ import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from errors import PupgeventError
+from filequeue import FileQueue
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
@@ -50,9 +51,10 @@ class Supervisor:
         self._rotation_for = rotation_for or (lambda process: Rotation())
         self._on_change = on_change
         self._on_essential = on_essential
+        threads = Threads(4)
         self._world = World(
-            log, Spawner(self.guardian), outputs or console_outputs(log), Threads(4), Pace(),
-            clock,
+            log, Spawner(self.guardian), outputs or console_outputs(log), threads, Pace(), clock,
+            FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
@@ -154,7 +156,10 @@ class Supervisor:
     def _changed(self, instance: Instance) -> None:
         self._log.debug("core", instance.state, who=instance.name)
         if self._on_change is not None:
-            self._on_change(instance)
+            try:
+                self._on_change(instance)
+            except MemoryError:
+                pass  # the next change is told again
         if instance.state in GIVEN_UP and instance.process.essential and self._on_essential:
             self._on_essential(instance)
 
