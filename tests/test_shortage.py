@@ -1,4 +1,4 @@
-"""No process and no thread to be had, for a while: what waits, what is told, and that it goes on."""
+"""No process and no thread to be had, for a while: what waits, what is told, how it goes on."""
 
 import json
 import os
