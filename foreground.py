@@ -15,6 +15,7 @@ import endpoint
 import logs
 from configuration import Configuration
 from control import Control
+from descriptors import Limits
 from errors import PupgeventError, ShortageError
 from notify import Herald, Notifier
 from operations import Operations
@@ -35,11 +36,12 @@ SHUTDOWN = "shutdown"
 
 
 class Foreground:
-    """`fd` is the console. Takes the place of its configuration file at once, or raises that it is
-    taken; opens and starts nothing before `begin`."""
+    """`fd` is the console, `limits` are those of the children's descriptors. Takes the place of its
+    configuration file at once, or raises that it is taken; opens and starts nothing before `begin`.
+    """
 
     def __init__(
-        self, configuration: Configuration, fd: int, verbose: bool, version: str
+        self, configuration: Configuration, fd: int, verbose: bool, version: str, limits: Limits
     ) -> None:
         self._configuration = configuration
         self._version = version
@@ -52,7 +54,7 @@ class Foreground:
         self._sink.on_loss = self.log.sink.on_loss
         self._place = self._take_place()
         self.runtime = Runtime(
-            configuration, self.log, recent, self._sink, self._on_essential, fd)
+            configuration, self.log, recent, self._sink, self._on_essential, fd, limits)
         self._herald = Herald(Notifier(os.environ), self.runtime.instances)
         self.runtime.watchers.add(self._herald.changed)
         self._operations = Operations(self.runtime, self._herald.reload)

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from balancer import Balancer, Engine, Settings
 from configuration import Configuration, Process
+from descriptors import Limits
 from errors import PupgeventError
 from instance import Instance
 from listener import Listener
@@ -60,7 +61,8 @@ class Seam(Rotation):
 class Runtime:
     """`on_essential(name)` is told of an essential instance that is given up.
 
-    `console` is the sink that stands for stdout, `fd` its descriptor.
+    `console` is the sink that stands for stdout, `fd` its descriptor; `limits` are those of the
+    children's descriptors.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Runtime:
         console: Sink,
         on_essential: "Callable[[str], Any]",
         fd: int = 1,
+        limits: "Optional[Limits]" = None,
     ) -> None:
         self.configuration = configuration
         self.began_at = time.monotonic()
@@ -96,6 +99,7 @@ class Runtime:
             outputs=self._outlets.writers,
             on_change=self._changed,
             on_essential=lambda instance: on_essential(instance.name),
+            limits=limits,
         )
 
     def listen(self) -> None:

@@ -30,10 +30,6 @@ _SIGNALS = tuple(
     if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33)
 )
 
-#: Descriptors that a child may have. pupgevent raises its own soft limit, and whoever calls
-#: select(2) below it would pay for that.
-_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
-
 #: errno values of a fork, a setuid or an exec that pass: EAGAIN is the limit of processes.
 _SHORTAGES = (errno.EAGAIN,) + descriptors.SHORTAGES
 
@@ -116,10 +112,14 @@ class Child:
 
 
 class Spawner:
-    """Starts children; the guardian knows each before its program runs."""
+    """Starts children; the guardian knows each before its program runs.
 
-    def __init__(self, guardian: Guardian) -> None:
+    `limits` are those of a child's descriptors; None: pupgevent's own.
+    """
+
+    def __init__(self, guardian: Guardian, limits: Optional[descriptors.Limits] = None) -> None:
         self._guardian = guardian
+        self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def spawn(self, order: Order) -> Child:
@@ -165,7 +165,7 @@ class Spawner:
                 cwd=_encode_path(order.cwd), env=dict(order.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
-                preexec_fn=_Threshold(self._guardian.pipe, order.identity),
+                preexec_fn=_Threshold(self._guardian.pipe, order.identity, self._limits),
             )
         except BaseException:
             _close(ours)
@@ -197,8 +197,11 @@ class _Threshold:
     It has a copy of each lock that a thread of its parent held, and nobody who will release it.
     """
 
-    def __init__(self, guardian: int, identity: Optional[Identity]) -> None:
+    def __init__(
+        self, guardian: int, identity: Optional[Identity], limits: Optional[descriptors.Limits]
+    ) -> None:
         self._parent = os.getpid()
+        self._limits = limits
         self._guardian = guardian
         self._identity = identity
 
@@ -208,7 +211,8 @@ class _Threshold:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        self._restore_limit()
+        if self._limits is not None:
+            self._restore_limits(self._limits)
         if self._identity is not None:
             os.setgroups(self._identity.groups)
             os.setgid(self._identity.gid)
@@ -218,9 +222,9 @@ class _Threshold:
         if os.getppid() != self._parent:
             os._exit(1)
 
-    def _restore_limit(self) -> None:
+    def _restore_limits(self, limits: descriptors.Limits) -> None:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         except (OSError, ValueError):
             pass  # somebody has lowered the hard limit since
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+from descriptors import Limits
 from errors import PupgeventError
 from filequeue import FileQueue
 from guardian import Guardian
@@ -37,14 +38,14 @@ class Supervisor:
     again when that is replaced. `outputs` says where children print, by default to where `log`
     goes. `on_change` is told of each change of state, `on_essential` of an instance of an
     essential process that is given up for good: both are called in the greenlet of the instance
-    and must not block.
+    and must not block. `limits` are those of the children's descriptors, None: pupgevent's own.
     """
 
     def __init__(
         self, processes: Iterable[Process], log: Log, *,
         rotation_for: Optional[RotationFor] = None, outputs: Optional[Outputs] = None,
         on_change: Optional[OnInstance] = None, on_essential: Optional[OnInstance] = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, limits: Optional[Limits] = None,
     ) -> None:
         self.guardian = Guardian(log)
         self._log = log
@@ -53,8 +54,8 @@ class Supervisor:
         self._on_essential = on_essential
         threads = Threads(4)
         self._world = World(
-            log, Spawner(self.guardian), outputs or console_outputs(log), threads, Pace(), clock,
-            FileQueue(threads),
+            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads, Pace(),
+            clock, FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
