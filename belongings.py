@@ -1,10 +1,12 @@
 """What a child has besides its life: two streams that are read, and a file with its pid."""
 
-from typing import Callable, Optional
-
-import gevent
+import functools
+import os
+from typing import Any, Callable, Optional
 
 import pidfile
+from filequeue import FileOrder
+from logs import LineWriter
 from pumps import Pump
 from spawning import Child
 from world import Process, Seat, World
@@ -25,31 +27,37 @@ class Belongings:
         self._pid = child.pid
         self._pid_file: Optional[str] = pidfile.path_for(process, seat.number)
         out, err = world.outputs(process, seat)
-        self._pumps = [
-            Pump(child.stdout, out, world.pace), Pump(child.stderr, err, world.pace),
-        ]
+        self._pumps = [self._pump(child.stdout, out), self._pump(child.stderr, err)]
 
     def write_pid_file(self) -> None:
-        """Blocks the calling greenlet; where it fails, that is one line."""
-        self._on_disk(pidfile.write)
+        """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""
+        self._on_disk(lambda path, order: pidfile.write(
+            path, self._pid, lambda: order.outdated))
 
     def clear(self) -> None:
         """Carry the last output, close the pipes, remove the file; blocks for seconds at most."""
         for pump in self._pumps:
             if not pump.finish(_LAST_WORDS):
                 self._warn("its last output is lost, the log takes nothing")
-        self._on_disk(pidfile.remove)
+        self._on_disk(lambda path, order: pidfile.remove(path, self._pid))
 
-    def _on_disk(self, action: Callable[[str, int], None]) -> None:
-        if self._pid_file is None:
-            return
+    def _pump(self, fd: int, lines: LineWriter) -> Pump:
         try:
-            with gevent.Timeout(_DISK_TIMEOUT):
-                self._world.threads.call(action, self._pid_file, self._pid)
-        except gevent.Timeout:
-            self._warn("pidFile %s: the disk does not answer" % self._pid_file)
-        except OSError as error:
-            self._warn("pidFile %s: %s" % (self._pid_file, error.strerror))
+            return Pump(fd, lines, self._world.pace)
+        except MemoryError:
+            os.close(fd)
+            raise
+
+    def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
+        path = self._pid_file
+        if path is None:
+            return
+        order = FileOrder(functools.partial(action, path), self._warn_of_file)
+        if not self._world.files.add(path, order).wait(_DISK_TIMEOUT):
+            self._warn_of_file("the disk does not answer, or no thread can be started")
+
+    def _warn_of_file(self, text: str) -> None:
+        self._warn("pidFile %s: %s" % (self._pid_file, text))
 
     def _warn(self, text: str) -> None:
         self._world.log.warning("core", text, who=self._name)

@@ -7,6 +7,7 @@ for restarting instances, logs and control.
 
 import errno
 import resource
+from typing import Tuple
 
 #: Descriptors that no client may take, and of these those that no connection to an instance may
 #: take either: a restart of an instance needs about ten.
@@ -16,15 +17,20 @@ _RESERVE, _LAST_RESERVE = 128, 64
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def raise_limit() -> int:
-    """Lift the soft limit of descriptors to the hard one; returns what is in force."""
+#: Soft and hard, as of getrlimit(2).
+Limits = Tuple[int, int]
+
+
+def raise_limit() -> Limits:
+    """Lift the soft limit of descriptors to the hard one; returns the two from before, for the
+    children: whoever calls select(2) below a high limit pays for it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             pass
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft, hard
 
 
 def ceiling() -> int:

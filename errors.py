@@ -48,6 +48,11 @@ class ConfigurationError(PupgeventError):
         self.message = message
 
 
+class ShortageError(PupgeventError):
+    """pupgevent itself has no thread, process, descriptor or memory left for it just now: whoever
+    wanted it tries again, and is served when that is over."""
+
+
 class NotRunningError(PupgeventError):
     """A command was given for a file for which no pupgevent runs."""
 

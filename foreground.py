@@ -16,7 +16,8 @@ import endpoint
 import logs
 from configuration import Configuration
 from control import Control
-from errors import PupgeventError
+from descriptors import Limits
+from errors import PupgeventError, ShortageError
 from notify import Herald, Notifier
 from operations import Operations
 from recent import Recent
@@ -28,16 +29,20 @@ from sinks import DescriptorSink, Sink
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
 
+#: Seconds until something is tried again for which there was no thread, or no memory.
+_SHORTAGE_DELAY = 1.0
+
 #: The order to stop that comes from the control socket.
 SHUTDOWN = "shutdown"
 
 
 class Foreground:
-    """`fd` is the console. Takes the place of its configuration file at once, or raises that it is
-    taken; opens and starts nothing before `begin`."""
+    """`fd` is the console, `limits` are those of the children's descriptors. Takes the place of its
+    configuration file at once, or raises that it is taken; opens and starts nothing before `begin`.
+    """
 
     def __init__(
-        self, configuration: Configuration, fd: int, verbose: bool, version: str
+        self, configuration: Configuration, fd: int, verbose: bool, version: str, limits: Limits
     ) -> None:
         self._configuration = configuration
         self._version = version
@@ -51,7 +56,7 @@ class Foreground:
         self._sink.on_loss = self.log.sink.on_loss
         self._place = self._take_place()
         self.runtime = Runtime(
-            configuration, self.log, recent, self._sink, self._on_essential, fd)
+            configuration, self.log, recent, self._sink, self._on_essential, fd, limits=limits)
         self._herald = Herald(
             Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._herald.changed)
@@ -79,7 +84,7 @@ class Foreground:
     def _around_reload(self) -> "Iterator[None]":
         """The file's path may be a link that leads elsewhere by now: raises Taken."""
         with self._herald.reload():
-            taken = gevent.get_hub().threadpool.apply(self._place.follow)
+            taken = self.runtime.threads.call(self._place.follow)
             if taken is not None:
                 raise taken
             try:
@@ -107,7 +112,11 @@ class Foreground:
                 self.log.info("core", "stopped")
                 self._service.stopped.set()
                 return self._exit_code
-            self._act(order)
+            try:
+                self._act(order)
+            except MemoryError:
+                self.log.warning("core", "%s waits: out of memory" % order)
+                gevent.spawn_later(_SHORTAGE_DELAY, self.orders.put, order)
 
     def _act(self, order: str) -> None:
         if order in ("SIGHUP", "reloaded"):
@@ -153,12 +162,18 @@ class Foreground:
 
     def _reload_when_free(self) -> str:
         """Nobody is there to ask again: a signal is remembered while something is under way."""
+        waits = False
         while True:
             try:
                 return self._operations.reload(lambda text: None)
             except Busy as error:
                 self.log.info("core", "the reload waits: %s" % error.reason)
                 error.wait()
+            except ShortageError as error:
+                if not waits:
+                    self.log.warning("core", "the reload waits: %s" % error)
+                waits = True
+                gevent.sleep(_SHORTAGE_DELAY)
 
     def close(self) -> None:
         """Close what is open; idempotent."""

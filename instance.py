@@ -1,5 +1,6 @@
 """One instance: what is asked of it, its runs one after the other, and what comes of each."""
 
+import random
 import traceback
 from typing import Any, Callable, Optional
 
@@ -15,6 +16,10 @@ from world import Bell, Draining, Process, Rotation, Seat, World, same_child
 
 #: How a message tells of a state that is not what its word says.
 _STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
+
+#: Seconds until a start is tried again for which there was no process, thread or memory; each
+#: further one that fails so adds as much, up to the second.
+_SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
 
 
 class Instance:
@@ -41,6 +46,8 @@ class Instance:
         self._streak = Streak()
         #: Its last run failed, and it has not come up since, nor been started by hand.
         self.recovering = False
+        #: Starts in a row that failed for want of something that pupgevent will have again.
+        self._shortages = 0
         #: When it came into its state, by the supervisor's clock.
         self.since = world.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
@@ -196,13 +203,18 @@ class Instance:
     # Its life
 
     def _live(self) -> None:
-        try:
-            while True:
+        while True:
+            try:
+                if self.state == lifecycle.BACKOFF and not self._wanted:
+                    self._move(lifecycle.OVER)
                 self._bell.wait(lambda: self._wanted)
                 while self._wanted:
                     self._conclude(self._play(self._begin()))
-        except Exception:
-            self._break_down()
+            except MemoryError:
+                self._recover()
+            except Exception:
+                self._break_down()
+                return
 
     def _begin(self) -> Run:
         self._process, self._seat = self._next
@@ -228,10 +240,14 @@ class Instance:
             self._say("info", "stopped, %s" % self.last_exit)
             self._move(lifecycle.OVER)
             return
+        if run.shortage:
+            self._wait_for_plenty()
+            return
+        self._shortages = 0
         verdict = self._streak.verdict(
             self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
-            self._back_off()
+            self._back_off(self._streak.delay(self._process))
         else:
             self._settle(verdict)
 
@@ -245,8 +261,27 @@ class Instance:
         self._wanted = False
         self._move(verdict)
 
-    def _back_off(self) -> None:
-        delay = self._streak.delay(self._process)
+    def _wait_for_plenty(self) -> None:
+        """No failure of its own: it is tried again until it starts, whatever `restart` says."""
+        self._shortages += 1
+        longest = min(_SHORTAGE_DELAY * self._shortages, _LONGEST_SHORTAGE_DELAY)
+        self._back_off(longest * random.uniform(0.8, 1.0))
+
+    def _recover(self) -> None:
+        """Memory ran out in the middle of its life: its child is gone, and is started again."""
+        self._run = self.due_at = None
+        if self.state in lifecycle.ALIVE:
+            self._life.move(lifecycle.RETRY)
+        try:
+            self.last_exit = "out of memory"
+            self._say("warning", "out of memory, %s" % self.state)
+            self._arrive()
+            self._bell.wait(lambda: not self._wanted, self._world.clock() + _SHORTAGE_DELAY)
+            self.restarts += self._wanted
+        except MemoryError:
+            pass  # it goes on from where it stands now
+
+    def _back_off(self, delay: float) -> None:
         self.due_at = self._world.clock() + delay
         when = "at once" if delay < 0.05 else "in %.1f s" % delay
         self._outcome = "%s, restart %s" % (self.last_exit, when)

@@ -85,8 +85,11 @@ class Log:
         self._write(who, category, "error: " + text, _RED)
 
     def _write(self, who: str, category: str, text: str, color: bytes) -> None:
-        head = self.heads.head(who, category, color)
-        self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n")
+        try:
+            head = self.heads.head(who, category, color)
+            self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n")
+        except MemoryError:
+            pass  # what it tells of shall not fail because it cannot be told
 
 
 class LineWriter:
@@ -105,13 +108,14 @@ class LineWriter:
         complete, newline, rest = data.rpartition(b"\n")
         if newline:
             self._write(self._rest + complete)
-            self._rest = rest
         else:
-            self._rest += data
-        while len(self._rest) > LONGEST_LINE:
-            cut = whole_characters(self._rest, LONGEST_LINE)
-            self._write(self._rest[:cut])
-            self._rest = self._rest[cut:]
+            rest = self._rest + data
+        while len(rest) > LONGEST_LINE:
+            cut = whole_characters(rest, LONGEST_LINE)
+            self._write(rest[:cut])
+            rest = rest[cut:]
+        # Last, so that the same bytes can be fed again where memory has run out before.
+        self._rest = rest
 
     def close(self) -> None:
         """Write what came after the last newline."""

@@ -1,7 +1,7 @@
 """The file that tells other programs the pid of a child. Blocks on disks: for a thread."""
 
 import os
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 
 def path_for(process: Any, number: int) -> Optional[str]:
@@ -13,15 +13,21 @@ def path_for(process: Any, number: int) -> Optional[str]:
     return "%s-%d%s" % (stem, number + 1, suffix)
 
 
-def write(path: str, pid: int) -> None:
-    """Whoever reads it sees the old content or the new one, never a half. OSError."""
+def write(path: str, pid: int, is_outdated: Callable[[], bool] = lambda: False) -> None:
+    """Whoever reads it sees the old content or the new one, never a half. OSError.
+
+    Nothing is written when that is out of date once the disk has answered.
+    """
     draft = "%s.%d" % (path, pid)
     try:
         # Not through a link that somebody has put there.
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         with open(fd, "w") as file:
             file.write("%d\n" % pid)
-        os.replace(draft, path)
+        if is_outdated():
+            os.unlink(draft)
+        else:
+            os.replace(draft, path)
     except OSError:
         _forget(draft)
         raise

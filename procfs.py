@@ -10,6 +10,9 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 import gevent
 
+from errors import ShortageError
+from threads import Threads
+
 #: Seconds between the two samples of a rate: shorter is noise, the kernel counts in hundredths.
 #: A sample from longer ago than the second is no "now" any more.
 _SHORTEST, _LONGEST = 0.25, 5.0
@@ -48,11 +51,19 @@ _NOTHING = _Sample(float("-inf"), {})
 class Meter:
     """Remembers the last sample, since a rate needs two."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
         self._last = _NOTHING
 
     def measure(self, pids: "Iterable[int]") -> "Dict[int, Usage]":
-        """By the pid of each instance. Blocks the calling greenlet, a quarter second at most."""
+        """By the pid of each instance; nothing where there is no thread or memory for it just now.
+        Blocks the calling greenlet, a quarter second at most."""
+        try:
+            return self._measure(pids)
+        except (ShortageError, MemoryError):
+            return {}
+
+    def _measure(self, pids: "Iterable[int]") -> "Dict[int, Usage]":
         before = self._last
         if time.monotonic() - before.taken_at > _LONGEST:
             before = self._sample()
@@ -62,9 +73,8 @@ class Meter:
         now = self._last = self._sample()
         return usage(before, now, set(pids))
 
-    @staticmethod
-    def _sample() -> _Sample:
-        taken = gevent.get_hub().threadpool.apply(read_processes)
+    def _sample(self) -> _Sample:
+        taken = self._threads.call(read_processes)
         return _Sample(time.monotonic(), taken)
 
 

@@ -21,6 +21,9 @@ SHARE, BURST = 0.2, 0.02
 #: What a read costs besides itself: the loop's round, and the thread that writes out. Seconds.
 _OVERHEAD = 0.00005
 
+#: The rest when memory is short. Seconds.
+_SHORTAGE_REST = 0.1
+
 #: The shortest rest. Meanwhile more comes together, and one read for it is cheaper. Seconds.
 _SHORTEST_REST = 0.002
 
@@ -57,6 +60,8 @@ class Pump:
         self._lines = lines
         self._pace = pace
         self._closed = Event()
+        #: What was read and could not be taken, for want of memory.
+        self._unfed = b""
         #: Bytes that are still to be carried, once the child is gone.
         self._left: Optional[int] = None
         self._loop = gevent.get_hub().loop
@@ -95,6 +100,8 @@ class Pump:
         try:
             while self._carry() and self._left is not None:
                 pass
+        except MemoryError:
+            self._rest_without_memory()
         except Exception:
             gevent.get_hub().handle_error(self, *sys.exc_info())
             self.close()
@@ -105,9 +112,11 @@ class Pump:
             self._pause()
             return False
         began = time.monotonic()
-        data = self._receive()
+        data = self._unfed or self._receive()
         if data:
+            self._unfed = data
             self._lines.feed(data)
+            self._unfed = b""
             self._account(len(data), began)
         elif data is not None or self._left is not None:
             self.close()
@@ -139,6 +148,15 @@ class Pump:
         self._drop_timer()
         self._timer = self._loop.timer(seconds)
         self._timer.start(self._resume)
+
+    def _rest_without_memory(self) -> None:
+        """Somebody else may free some meanwhile; where not even this can be had, at once again."""
+        if self._closed.is_set():
+            return
+        try:
+            self._rest(_SHORTAGE_REST)
+        except MemoryError:
+            self._watcher.start(self._on_readable)
 
     def _drop_timer(self) -> None:
         if self._timer is not None:

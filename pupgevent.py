@@ -75,11 +75,11 @@ def run(told: Arguments) -> int:
     import descriptors
 
     config = configuration.load(told.config)
-    descriptors.raise_limit()
+    limits = descriptors.raise_limit()
     _choose_loop()
     from foreground import Foreground
 
-    foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__)
+    foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__, limits)
     inbox = _Inbox(foreground.orders)
     try:
         foreground.begin()

@@ -189,7 +189,10 @@ class Tee(Sink):
         return self.onward.full
 
     def write(self, data: bytes) -> None:
-        self._show(data)
+        try:
+            self._show(data)
+        except MemoryError:
+            pass  # not remembered
         self.onward.write(data)
 
     def when_room(self, callback: "Callable[[], None]") -> None:

@@ -24,8 +24,6 @@ Whatever is done for each process is done in slices: a file may have thousands.
 import shlex
 from typing import Any, Callable, List, NamedTuple, Set, Union
 
-import gevent
-
 import configuration
 from configuration import Configuration, Process
 from errors import ConfigurationError, PupgeventError
@@ -72,18 +70,12 @@ class Done(NamedTuple):
 
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
-    path = runtime.configuration.absolute_path
-    found: Union[Configuration, ConfigurationError] = gevent.get_hub().threadpool.apply(
-        _load, (path,))
-    return found
-
-
-def _load(path: str) -> "Union[Configuration, ConfigurationError]":
-    """For a thread: what is raised there is printed by gevent before it gets here."""
     try:
-        return configuration.load(path)
+        found: Configuration = runtime.threads.call(
+            configuration.load, runtime.configuration.absolute_path)
     except ConfigurationError as error:
         return error
+    return found
 
 
 class Reload:
@@ -183,7 +175,7 @@ class Reload:
             new = new._replace(processes=tuple(
                 each if each.id in held else others[each.id]
                 for each in in_slices(new.processes)))
-            clash = gevent.get_hub().threadpool.apply(configuration.conflict, (new,))
+            clash = self._runtime.threads.call(configuration.conflict, new)
             if present is self._runtime.configuration:
                 if clash is not None:
                     raise ConfigurationError(

@@ -13,7 +13,7 @@ import gevent
 
 import ports
 from belongings import Belongings
-from errors import PupgeventError
+from errors import PupgeventError, ShortageError
 from identity import find_identity
 from lifecycle import READY, STOP
 from spawning import (
@@ -74,6 +74,8 @@ class Run:
         self.failure: Optional[str] = None
         #: What it waits for while it is drained.
         self.draining: Optional[Draining] = None
+        #: True: it failed to start for want of something that pupgevent will have again.
+        self.shortage = False
 
     @property
     def pid(self) -> Optional[int]:
@@ -117,6 +119,7 @@ class Run:
                 child = self._start()
             except PupgeventError as error:
                 self.failure = str(error)
+                self.shortage = isinstance(error, ShortageError)
                 return
             self._serve(child, move)
         finally:
@@ -271,8 +274,10 @@ class Run:
 
     def _on_exit(self) -> None:
         """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
-        self._membership.leave()
-        self._bell.ring()
+        try:
+            self._membership.leave()
+        finally:
+            self._bell.ring()
 
     # Stop
 
@@ -324,8 +329,10 @@ class Run:
 
     def _bury(self, child: Child) -> None:
         self.ended_at = self._now()
-        self._membership.leave()
-        self._world.spawner.bury(child)
+        try:
+            self._membership.leave()
+        finally:
+            self._world.spawner.bury(child)
         if self._belongings is not None:
             self._belongings.clear()
 

@@ -12,7 +12,8 @@ import gevent
 import ports
 from balancer import Balancer, Engine, Settings
 from configuration import Configuration, Logger, Process
-from errors import PupgeventError
+from descriptors import Limits
+from errors import PupgeventError, ShortageError
 from instance import Instance
 from listener import Listener, PortTaken
 from logs import Heads, LineWriter, Log, wants_colors
@@ -21,6 +22,7 @@ from recent import Recent, Tee
 from sinks import Sink
 from slices import in_slices
 from supervisor import Supervisor
+from threads import Threads
 from world import Rotation
 
 #: Address and port.
@@ -74,7 +76,8 @@ class Seam(Rotation):
 class Runtime:
     """`on_essential(name)` is told of an essential instance that is given up.
 
-    `console` is the sink that stands for stdout, `fd` its descriptor.
+    `console` is the sink that stands for stdout, `fd` its descriptor; `limits` are those of the
+    children's descriptors.
     """
 
     def __init__(
@@ -86,12 +89,15 @@ class Runtime:
         on_essential: "Callable[[str], Any]",
         fd: int = 1,
         clock: "Callable[[], float]" = time.monotonic,
+        limits: "Optional[Limits]" = None,
     ) -> None:
         self.configuration = configuration
         #: Monotonic seconds: of everything that has a time, down to the instances.
         self.clock = clock
         self.began_at = clock()
         self.closing = False
+        #: For the file and for /proc: these of our own disks answer whatever children wait for.
+        self.threads = Threads(2)
         self.log = log
         self.recent = recent
         #: Called with each instance whose state has changed.
@@ -117,6 +123,7 @@ class Runtime:
             on_change=self._changed,
             on_essential=lambda instance: on_essential(instance.name),
             clock=clock,
+            limits=limits,
         )
 
     def listen(self) -> None:
@@ -239,13 +246,23 @@ class Runtime:
                         "%s: %s has it; stop that first, or restart pupgevent" % (
                             error, instance.name)) from None
             if isinstance(error, PortTaken):
-                raise PupgeventError("%s by %s" % (error, _owner(host, port))) from None
+                raise PupgeventError("%s by %s" % (error, self._owner(host, port))) from None
             raise
 
     def _intruder(self, name: str) -> str:
         """Who else accepts in the place of an instance; blocks the greenlet for a look."""
         instance = self.supervisor.instances.get(name)
         return "" if instance is None else instance.intruder()
+
+    def _owner(self, host: str, port: int) -> str:
+        """Who has it; blocks the calling greenlet only."""
+        try:
+            with gevent.Timeout(_LOOK_UP, False):
+                owner = self.threads.call(ports.owner, host, port)
+                return str(owner or "connections that have not ended")
+        except (OSError, ShortageError, MemoryError):
+            pass
+        return "somebody unknown"
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
@@ -357,17 +374,6 @@ def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
 def settings_of(process: Process) -> Settings:
     """What the balancer takes of a cluster: the names are the same on both sides."""
     return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
-
-
-def _owner(host: str, port: int) -> str:
-    """Who has it; blocks the calling greenlet only."""
-    try:
-        with gevent.Timeout(_LOOK_UP, False):
-            owner = gevent.get_hub().threadpool.apply(ports.owner, (host, port))
-            return str(owner or "connections that have not ended")
-    except (OSError, RuntimeError, MemoryError):
-        pass
-    return "somebody unknown"
 
 
 def _turn_away(fileno: int, key: str) -> None:

@@ -36,7 +36,7 @@ class Service:
         self._operations = operations
         self._on_shutdown = on_shutdown
         self._about = about
-        self._meter = Meter()
+        self._meter = Meter(runtime.threads)
         #: Held by whoever sends the next piece of lines.
         self._turn = BoundedSemaphore()
         #: Set when all has stopped.

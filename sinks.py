@@ -16,6 +16,7 @@ from typing import Any, Callable, Deque, Optional
 import gevent
 from gevent.event import Event
 
+from errors import ShortageError
 from threads import Threads
 
 #: From here on sources are asked to wait; below the second they are called again. Bytes.
@@ -30,12 +31,15 @@ _PIECE = 256 * 1024
 
 _NEWLINE = 10
 
-#: Seconds for which everything is dropped once a disk is full, until it is tried again.
-_SHORTAGE_DELAY = 1.0
+#: Seconds for which everything is dropped after a failed write, until it is tried again: a disk
+#: may have room again, a named pipe another reader.
+_DROPPING = 1.0
 
-#: The disk is full, which passes. Any other error of a write does not: the reader has left
-#: (EPIPE), the terminal is gone (EIO), there is no such descriptor (EBADF).
-_SHORTAGES = (errno.ENOSPC, errno.EDQUOT)
+#: Seconds until a piece is tried again for which there was no thread, or no memory.
+_RETRY_DELAY = 0.1
+
+#: Shortages of the machine: the piece is tried again, and nothing is dropped.
+_SHORTAGES = (errno.ENOMEM, errno.ENOBUFS)
 
 
 class Sink:
@@ -66,12 +70,16 @@ class DescriptorSink(Sink):
 
     One greenlet hands the thread a piece at a time. It is started by the first write and
     lives as long as the program; a thread that hangs in a write does not keep the program
-    from ending.
+    from ending. A write that fails costs what was to be written. Where no thread can be
+    started, or memory is short, everything waits and is tried again: sources see a full sink,
+    and nothing ends for good.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pieces: Deque[bytes] = collections.deque()
+        #: The piece that is under way.
+        self._data = memoryview(b"")
         self._size = 0
         self._waiting: Deque[Callable[[], None]] = collections.deque()
         self._thread = Threads(1)
@@ -95,10 +103,13 @@ class DescriptorSink(Sink):
         if self._size >= LIMIT or time.monotonic() < self._closed_until:
             self._lost.count(len(data))
             return
-        self._pieces.append(data)
+        try:
+            self._pieces.append(data)
+        except MemoryError:
+            self._lost.count(len(data), "out of memory")
+            return
         self._size += len(data)
-        if self._idle.is_set():
-            self._begin_work()
+        self._begin_work()
 
     def when_room(self, callback: Callable[[], None]) -> None:
         if self.full:
@@ -111,54 +122,67 @@ class DescriptorSink(Sink):
 
     def _begin_work(self) -> None:
         self._idle.clear()
-        self._work.set()
-        if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._live)
+        try:
+            if self._greenlet is None:
+                self._greenlet = gevent.spawn(self._live)
+            self._work.set()
+        except MemoryError:
+            pass  # the next line tries again
 
     def _live(self) -> None:
+        """Nothing ends it: with it every child would stop that prints more than its pipe holds."""
         while True:
-            self._work.wait()
-            while self._pieces:
-                self._put_out(self._take())
-                self._report_loss()
-            self._work.clear()
-            self._idle.set()
+            try:
+                self._work.wait()
+                self._work.clear()
+                while self._pieces or self._data:
+                    self._put_out()
+                self._let_in()
+                self._idle.set()
+            except (ShortageError, MemoryError):
+                self._work.set()
+                gevent.sleep(_RETRY_DELAY)
+
+    def _put_out(self) -> None:
+        """All that is there, in order; tells of what was lost."""
+        if not self._data:
+            self._data = self._take()
+        while self._data:
+            try:
+                written = self._thread.call(write_some, self._fd, self._data[:_PIECE])
+            except OSError as error:
+                self._failed(error)
+                break
+            self._torn = self._data[written - 1] != _NEWLINE
+            self._data = self._data[written:]
+            self._size -= written
+            self._let_in()
+        self._report_loss()
 
     def _take(self) -> memoryview:
         if self._torn:
+            self._pieces.appendleft(b"\n")
             self._torn = False
             self._size += 1
-            self._pieces.appendleft(b"\n")
         data = b"".join(self._pieces)
         self._pieces.clear()
         return memoryview(data)
 
-    def _put_out(self, data: memoryview) -> None:
-        while data:
-            try:
-                written = self._thread.call(write_some, self._fd, data[:_PIECE])
-            except OSError as error:
-                self._failed(error, data)
-                return
-            self._torn = data[written - 1] != _NEWLINE
-            data = data[written:]
-            self._size -= written
-            self._let_in()
-
-    def _failed(self, error: OSError, data: memoryview) -> None:
-        self._size -= len(data)
+    def _failed(self, error: OSError) -> None:
         if error.errno in _SHORTAGES:
-            self._lost.count(len(data), error.strerror or str(error))
-            self._closed_until = time.monotonic() + _SHORTAGE_DELAY
-        else:
-            self._gone = True
-            self._pieces.clear()
-            self._size = 0
+            raise MemoryError
+        lost, self._data = len(self._data), memoryview(b"")
+        self._size -= lost
+        self._lost.count(lost, error.strerror or str(error))
+        self._closed_until = time.monotonic() + _DROPPING
+        # The number may be given to another file.
+        self._gone = error.errno == errno.EBADF
         self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._size < LOW_WATER:
-            self._waiting.popleft()()
+            self._waiting[0]()
+            self._waiting.popleft()
 
     def _report_loss(self) -> None:
         """As a line of its own, as soon as there is a way for it."""

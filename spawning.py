@@ -1,6 +1,7 @@
 """One child process: fork, group, user, death with its parent."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -10,7 +11,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 import gevent
 from gevent.subprocess import Popen, SubprocessError
 
-from errors import PupgeventError
+import descriptors
+from errors import PupgeventError, ShortageError
 from guardian import Guardian, registration
 from identity import Identity
 
@@ -28,9 +30,8 @@ _SIGNALS = tuple(
     if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33)
 )
 
-#: Descriptors that a child may have. pupgevent raises its own soft limit, and whoever calls
-#: select(2) below it would pay for that.
-_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+#: errno values of a fork, a setuid or an exec that pass: EAGAIN is the limit of processes.
+_SHORTAGES = (errno.EAGAIN,) + descriptors.SHORTAGES
 
 #: So many descriptors are taken for open where nothing tells which are.
 _MOST_GUESSED = 4096
@@ -111,10 +112,14 @@ class Child:
 
 
 class Spawner:
-    """Starts children; the guardian knows each before its program runs."""
+    """Starts children; the guardian knows each before its program runs.
 
-    def __init__(self, guardian: Guardian) -> None:
+    `limits` are those of a child's descriptors; None: pupgevent's own.
+    """
+
+    def __init__(self, guardian: Guardian, limits: Optional[descriptors.Limits] = None) -> None:
         self._guardian = guardian
+        self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def spawn(self, order: Order) -> Child:
@@ -123,9 +128,11 @@ class Spawner:
         popen = Popen.__new__(Popen)
         try:
             stdout, stderr = self._fork(popen, order)
-        except (OSError, ValueError, SubprocessError) as error:
+        except (OSError, ValueError, SubprocessError, MemoryError) as error:
             if getattr(popen, "pid", None):
-                self._guardian.forget(popen.pid)
+                self._abandon(popen)
+            if _is_shortage(error):
+                raise ShortageError(_reason(error, order)) from None
             raise StartError(_reason(error, order)) from None
         # Once more, for a guardian that was started meanwhile.
         self._guardian.watch(popen.pid)
@@ -158,7 +165,7 @@ class Spawner:
                 cwd=_encode_path(order.cwd), env=dict(order.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
-                preexec_fn=_Threshold(self._guardian.pipe, order.identity),
+                preexec_fn=_Threshold(self._guardian.pipe, order.identity, self._limits),
             )
         except BaseException:
             _close(ours)
@@ -166,6 +173,16 @@ class Spawner:
         finally:
             _close(theirs)
         return ours[0], ours[1]
+
+    def _abandon(self, popen: Any) -> None:
+        """It was forked, and is dead, unless it was its parent that had no memory to go on."""
+        if popen.returncode is None:
+            for kill in (os.kill, os.killpg):
+                try:
+                    kill(popen.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self._guardian.forget(popen.pid)
 
     def _outlive(self, child: Child) -> None:
         """The kernel holds one of its group: as long as it does, the group's number is taken."""
@@ -180,8 +197,11 @@ class _Threshold:
     It has a copy of each lock that a thread of its parent held, and nobody who will release it.
     """
 
-    def __init__(self, guardian: int, identity: Optional[Identity]) -> None:
+    def __init__(
+        self, guardian: int, identity: Optional[Identity], limits: Optional[descriptors.Limits]
+    ) -> None:
         self._parent = os.getpid()
+        self._limits = limits
         self._guardian = guardian
         self._identity = identity
 
@@ -191,7 +211,8 @@ class _Threshold:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        self._restore_limit()
+        if self._limits is not None:
+            self._restore_limits(self._limits)
         if self._identity is not None:
             os.setgroups(self._identity.groups)
             os.setgid(self._identity.gid)
@@ -201,9 +222,9 @@ class _Threshold:
         if os.getppid() != self._parent:
             os._exit(1)
 
-    def _restore_limit(self) -> None:
+    def _restore_limits(self, limits: descriptors.Limits) -> None:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, _DESCRIPTORS)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         except (OSError, ValueError):
             pass  # somebody has lowered the hard limit since
 
@@ -274,7 +295,14 @@ def signal_name(number: int) -> str:
         return "signal %d" % number
 
 
+def _is_shortage(error: Exception) -> bool:
+    """Of this machine, this user or pupgevent itself; it passes, and is not the program's fault."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES
+
+
 def _reason(error: Exception, order: Order) -> str:
+    if isinstance(error, MemoryError):
+        return "cannot start %s: out of memory" % order.argv[0]
     if not isinstance(error, OSError):
         return "cannot start %s: %s" % (order.argv[0], error)
     reason = error.strerror or str(error)

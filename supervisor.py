@@ -4,7 +4,9 @@ import functools
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+from descriptors import Limits
 from errors import PupgeventError
+from filequeue import FileQueue
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
@@ -40,14 +42,14 @@ class Supervisor:
     again when that is replaced. `outputs` says where children print, by default to where `log`
     goes. `on_change` is told of each change of state, `on_essential` of an instance of an
     essential process that is given up for good: both are called in the greenlet of the instance
-    and must not block.
+    and must not block. `limits` are those of the children's descriptors, None: pupgevent's own.
     """
 
     def __init__(
         self, processes: Iterable[Process], log: Log, *,
         rotation_for: Optional[RotationFor] = None, outputs: Optional[Outputs] = None,
         on_change: Optional[OnInstance] = None, on_essential: Optional[OnInstance] = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, limits: Optional[Limits] = None,
     ) -> None:
         self.guardian = Guardian(log)
         self._log = log
@@ -56,8 +58,8 @@ class Supervisor:
         self._on_essential = on_essential
         threads = Threads(4)
         self._world = World(
-            log, Spawner(self.guardian), outputs or console_outputs(log), threads, Pace(),
-            Watch(threads, functools.partial(log.error, "core")), clock,
+            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads, Pace(),
+            Watch(threads, functools.partial(log.error, "core")), clock, FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
@@ -164,7 +166,10 @@ class Supervisor:
     def _changed(self, instance: Instance) -> None:
         self._log.debug("core", instance.state, who=instance.name)
         if self._on_change is not None:
-            self._on_change(instance)
+            try:
+                self._on_change(instance)
+            except MemoryError:
+                pass  # the next change is told again
         if instance.state in GIVEN_UP and instance.process.essential and self._on_essential:
             self._on_essential(instance)
 

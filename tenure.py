@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, T
 import gevent
 
 import ports
+from errors import ShortageError
 from listening import Listening, listeners, takers
 from threads import Threads
 
@@ -119,7 +120,7 @@ class Tenure:
         try:
             with gevent.Timeout(_PATIENCE, False):
                 return self._threads.call(look, *words)
-        except (OSError, RuntimeError, MemoryError):
+        except (OSError, ShortageError, MemoryError):
             pass
         return None
 
@@ -148,7 +149,7 @@ class Watch:
             gevent.sleep(WATCH_EVERY)
             try:
                 self._look()
-            except (OSError, RuntimeError, MemoryError):
+            except (OSError, ShortageError, MemoryError):
                 continue  # a shortage, which passes
             except Exception as error:
                 self._log("the watch over the ports met a bug: %r" % error)

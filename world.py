@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import gevent
 from gevent.event import Event
 
+from filequeue import FileQueue
 from logs import LineWriter, Log
 from pumps import Pace
 from spawning import Spawner
@@ -126,12 +127,13 @@ class World(NamedTuple):
     log: Log
     spawner: Spawner
     outputs: Outputs
-    #: For what may block: files, the user database, /proc.
+    #: For what may block: the user database, /proc.
     threads: Threads
     pace: Pace
     watch: Watch
     #: Monotonic seconds.
     clock: Callable[[], float]
+    files: FileQueue
 
 
 class Bell:

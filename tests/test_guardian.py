@@ -127,6 +127,13 @@ def group_is_empty(number: int) -> bool:
     return not any(runs(pid) for pid in members(number))
 
 
+def three(guardian: int) -> List[int]:
+    """The process that was started, and the two readers in their order."""
+    wait_until(lambda: len(members(guardian)) == 3)
+    # The forks of one shell are numbered by their time, but for a turn-over of the numbers.
+    return [guardian, *sorted(set(members(guardian)) - {guardian})]
+
+
 def members(number: int) -> List[int]:
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -146,6 +153,52 @@ def test_sigkill_of_the_supervisor_kills_shells_and_grandchildren(
     assert all(map(runs, grandchildren)) and runs(family.guardian)
     family.process.kill()
     wait_until(lambda: not any(map(runs, [family.guardian, *grandchildren])), 3.0)
+
+
+@pytest.mark.parametrize("killed", [[0], [1], [2], [0, 1], [0, 2]])
+def test_a_guardian_that_is_killed_together_with_the_supervisor_kills_all_the_same(
+    small: Callable[..., Small], killed: List[int]
+) -> None:
+    family = small(FAMILY, FAMILY)
+    grandchildren = family.number("grandchild", 2)
+    readers = three(family.guardian)
+    for pid in [readers[each] for each in killed] + [family.process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(runs, [*readers, *grandchildren])), 10.0)
+
+
+@pytest.mark.parametrize("killed", [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]])
+def test_a_guardian_that_is_killed_alone_kills_nobody(
+    small: Callable[..., Small], killed: List[int]
+) -> None:
+    family = small(FAMILY)
+    grandchild, = family.number("grandchild", 1)
+    readers = three(family.guardian)
+    for each in killed:
+        os.kill(readers[each], signal.SIGKILL)
+    if 0 in killed or len(killed) == 2:
+        wait_until(lambda: set(guardians_of(family.process.pid)) - set(readers))
+        wait_until(lambda: not any(map(runs, readers)))
+    family.tell("")
+    wait_until(lambda: "stopped" in family.text())
+    assert runs(grandchild)
+    # What is left, or has been started since, does its work.
+    family.process.kill()
+    wait_until(lambda: not runs(grandchild), 10.0)
+
+
+def guardians_of(supervisor: int) -> List[int]:
+    """Those that it has started, and that live."""
+    return [int(line.split(":")[0]) for line in processes_with("Kills the process groups")
+            if parent_of(int(line.split(":")[0])) == supervisor]
+
+
+def parent_of(pid: int) -> int:
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def test_sigkill_of_the_supervisor_frees_the_ports(
@@ -251,7 +304,7 @@ def test_suspended_guardian_is_replaced_before_its_pipe_is_full_for_good(
 ) -> None:
     it, number = guardian(), group()
     first = it.pid
-    os.kill(first or 0, signal.SIGSTOP)
+    os.killpg(first or 0, signal.SIGSTOP)
     it.watch(number)
     for _ in range(12000):
         it.watch(4194304)
@@ -263,10 +316,13 @@ def test_suspended_guardian_is_replaced_before_its_pipe_is_full_for_good(
 
 def test_guardian_holds_no_descriptor_but_its_pipe() -> None:
     with supervise(process()) as stage:
-        folder = "/proc/%s/fd" % stage.supervisor.guardian.pid
-        targets = {name: os.readlink("%s/%s" % (folder, name)) for name in os.listdir(folder)}
-    assert set(targets) == {"0", "1", "2"}
-    assert targets["0"].startswith("pipe:") and targets["1"] == targets["2"] == "/dev/null"
+        readers = three(stage.supervisor.guardian.pid or 0)
+        targets = {
+            os.readlink("/proc/%d/fd/%s" % (pid, name))
+            for pid in readers for name in os.listdir("/proc/%d/fd" % pid)}
+    targets.remove("/dev/null")
+    # Its own, and the one between the two readers.
+    assert len(targets) == 2 and all(target.startswith("pipe:") for target in targets)
 
 
 def test_guardian_is_not_found_by_the_name_of_what_it_guards(

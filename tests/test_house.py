@@ -126,6 +126,19 @@ def words_of(node: ast.AST) -> List[str]:
     return ".".join(names + [getattr(node, "module", None) or ""]).split(".")
 
 
+def test_no_module_reads_the_state_of_the_process_while_it_is_imported() -> None:
+    """It may be another by the time it is used: limits, environment, folder, user, pid."""
+    words = {"getrlimit", "environ", "environb", "getenv", "getcwd", "getpid", "getppid", "getuid",
+             "geteuid", "getgid", "umask", "sched_getaffinity", "argv", "monotonic", "isatty"}
+    found = {}
+    for module in MODULES:
+        statements = [node for node in tree_of(module).body if not isinstance(
+            node, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.If))]
+        found[module] = words & {word for statement in statements for node in ast.walk(statement)
+                                 if isinstance(node, ast.Attribute) for word in words_of(node)}
+    assert offenders(found) == {}
+
+
 def test_no_assert_is_shipped() -> None:
     lines = {module: [node.lineno for node in ast.walk(tree_of(module))
                       if isinstance(node, ast.Assert)] for module in MODULES}

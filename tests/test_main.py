@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -136,6 +137,25 @@ def test_an_essential_process_that_is_given_up_ends_all_with_exit_code_1(running
     ).begin()
     assert app.wait() == 1
     assert "vital is essential and was given up" in app.said()
+
+
+def test_children_get_the_limit_of_descriptors_from_before_it_was_raised(
+    running: Make
+) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = 300 if hard == resource.RLIM_INFINITY else min(300, hard - 1)
+    app = running(sleeper("limit", cmd="ulimit -Sn; ulimit -Hn; exec sleep 600"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        app.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    eventually(lambda: app.said().count("[limit][stdout]") == 2)
+    told = [line.split()[-1] for line in app.said().splitlines() if "[limit][stdout]" in line]
+    assert told[0] == str(soft)
+    own = Path("/proc/%d/limits" % app.child.pid).read_text().split("Max open files")[1].split()
+    assert told[1] == own[0] == own[1]
 
 
 def test_a_common_port_that_is_taken_is_one_line_and_exit_code_1(

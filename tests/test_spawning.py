@@ -13,8 +13,18 @@ from typing import Any, Dict
 import pytest
 
 from guardian import registration
+from logs import Log
 from spawning import describe_exit, environment
-from supervision import CHILDREN, process, script, supervise, wait_until
+from supervision import (
+    CHILDREN,
+    Page,
+    gevent_waits_for_children,
+    process,
+    script,
+    supervise,
+    wait_until,
+)
+from supervisor import Supervisor
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the user")
 
@@ -68,13 +78,18 @@ def test_child_dies_with_its_parent() -> None:
     assert inspect()["death_signal"] == signal.SIGKILL
 
 
-def test_child_has_the_descriptor_limit_that_pupgevent_found() -> None:
+def test_child_has_the_descriptor_limit_that_it_is_to_have() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
-    try:
-        assert inspect()["limit"] == soft
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    page = Page()
+    with gevent_waits_for_children():
+        supervisor = Supervisor([process(script("inspecting.py"))], Log(page),
+                                limits=(soft - 1, hard))
+        try:
+            supervisor.begin()
+            wait_until(lambda: page.texts("[app][stdout]"))
+            assert json.loads(page.texts("[app][stdout]")[0])["limit"] == soft - 1
+        finally:
+            supervisor.shutdown()
 
 
 @ROOT_ONLY

@@ -15,6 +15,7 @@ import pytest
 
 import ports
 import tenure
+from filequeue import FileQueue
 from guardian import Guardian
 from logs import Log
 from nobody import as_nobody
@@ -143,9 +144,9 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         guardian = Guardian(log)
         world = World(
             log, UndeadSpawner(guardian), console_outputs(log), threads, Pace(),
-            Watch(threads, page.texts), clock)
+            Watch(threads, page.texts), clock, FileQueue(threads))
         run = Run(listening, seats(listening)[0], world, ledger, Bell(clock))
-        life = gevent.spawn(run.live, lambda event: None)
+        life = gevent.spawn(run.live, lambda event: None, lambda: None)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
         gevent.sleep(0.5)
