@@ -36,10 +36,10 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         _complain("pupgevent: %s\n%s" % (error, arguments.usage()))
         return error.exit_status
     except ConfigurationError as error:
-        _complain("%s\n" % error)
+        _complain("".join("%s\n" % line for line in error.lines))
         return error.exit_status
     except PupgeventError as error:
-        _complain("pupgevent: %s\n" % error)
+        _complain("".join("pupgevent: %s\n" % line for line in error.lines))
         return error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

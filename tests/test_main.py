@@ -162,6 +162,38 @@ def test_a_bad_file_is_exactly_one_line_and_exit_code_2(folder: Path) -> None:
             '%s:4: processes[0]: unknown key "autostrat": did you mean "autostart"?\n' % config)
 
 
+def test_each_mistake_of_a_bad_file_is_a_line_of_its_own(running: Make, folder: Path) -> None:
+    """Whoever reads the file: a start, `check`, a command without a pupgevent, a reload, SIGHUP."""
+    app = running(sleeper("job"))
+    good, bad = app.config.read_text(), '{"processes": [],\n"x": 1,\n"y": 2}'
+    told = [
+        "%s:1: processes: it is empty: at least one is needed" % app.config,
+        '%s:2: unknown key "x": known here are' % app.config,
+        '%s:3: unknown key "y": known here are' % app.config,
+    ]
+
+    def is_told(lines: "List[str]", head: str = "") -> bool:
+        return len(lines) == 3 and all(
+            line.startswith(head + start) for line, start in zip(lines, told))
+
+    app.config.write_text(bad)
+    for words in ([], ["check"], ["export", "systemd"], ["status"]):
+        done = run(*words, str(app.config))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert is_told(done.stderr.splitlines()), done.stderr
+    app.config.write_text(good)
+    app.start()
+    app.config.write_text(bad)
+    done = app.run("reload")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert is_told(done.stderr.splitlines(), "pupgevent: "), done.stderr
+    app.signal(signal.SIGHUP)
+    eventually(lambda: is_told([line.partition("[core] error: ")[2] for line
+                                in app.said().splitlines() if "[core] error: " in line],
+                               "reload: "), message="SIGHUP's lines: " + app.said())
+    assert app.states() == {"job": "running"}
+
+
 def test_a_file_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
     for words in ([], ["check"], ["status"], ["reload"]):
         done = run(*words, str(folder / "nothing.toml"))
