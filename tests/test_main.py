@@ -212,6 +212,42 @@ def test_check_tells_what_would_run(running: Make) -> None:
     ])  # fmt: skip
 
 
+def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
+    running: Make, folder: Path
+) -> None:
+    """With their lines; it is no mistake, since the program may be there at the start."""
+    here = folder / "here"
+    here.mkdir()
+    for name, text in (("good", "#!/bin/sh\n"), ("crlf", "#!/bin/sh\r\n"), ("plain", "")):
+        (here / name).write_bytes(text.encode())
+        (here / name).chmod(0o644 if name == "plain" else 0o755)
+    cases: Any = [
+        (["no-such-program", "x"], {}, "no-such-program is not on the PATH"),
+        ("no-such-program x > y", {}, "no-such-program is not on the PATH"),
+        (["./nothing"], {}, "./nothing is not there"),
+        (["good"], {}, "good is not on the PATH"),
+        (["./good"], {}, "./good is not there"),
+        (["./plain"], {"cwd": str(here)}, "./plain is not executable"),
+        (["./crlf"], {"cwd": str(here)},
+         "./crlf has a #! line that ends in CRLF: save it with the line ends of Unix"),
+        (["sh"], {"env": {"PATH": "/no/where"}}, "sh is not on the PATH"),
+        (["./good"], {"cwd": str(here)}, ""),
+        (["good"], {"path": str(here)}, ""),
+        ("good | x", {"env": {"PATH": str(here)}}, ""),
+        ("sleep 1; no-such-program", {}, ""),
+        ("cd %s && ./nothing" % here, {}, ""),
+    ]
+    app = running(*(sleeper("job%d" % number, cmd=cmd, **more)
+                    for number, (cmd, more, _) in enumerate(cases)))
+    places = [number for number, line in enumerate(app.config.read_text().split("\n"), 1)
+              if '"cmd": ' in line]
+    done = app.run("check")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, len(cases))
+    assert done.stderr.splitlines() == [
+        "%s:%d: warning: processes[%d].cmd: %s" % (app.config, line, number, words)
+        for number, (line, (_, _, words)) in enumerate(zip(places, cases)) if words]
+
+
 def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:
     app = running(*(sleeper("job%d" % number) for number in range(2000)))
     with subprocess.Popen(
