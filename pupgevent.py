@@ -33,7 +33,7 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         sys.stdout.flush()
         return exit_code
     except UsageError as error:
-        _complain("pupgevent: %s\n%s" % (error, arguments.usage()))
+        _complain("pupgevent: %s (pupgevent --help shows the usage)\n" % error)
         return error.exit_status
     except ConfigurationError as error:
         _complain("".join("%s\n" % line for line in error.lines))
