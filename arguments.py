@@ -2,7 +2,8 @@
 
 docopt takes the words apart. It also takes `--he` for `--help`, and `check` alone for a file of
 that name, and answers a mistake with the usage and no word about it. So the words are looked at
-before it sees them.
+before it sees them. What is CONFIG is told by the look of a word, not by its place: then a CONFIG
+left out, or in the wrong place, is known as that.
 """
 
 import difflib
@@ -52,7 +53,7 @@ Options:
   -h --help  Show this.
   --version  Show the versions of pupgevent, Python, gevent and greenlet.
 
-CONFIG is a TOML file, or Pup's own JSON (.json, .jsonc).
+CONFIG is a TOML file, or Pup's own JSON (.json, .jsonc). Any other name is written with a slash.
 PROCESS is the id of a process, the name of an instance, or `all`, as when there is none.
 Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 `status` when something that should
 run does not serve, 4 no pupgevent runs for CONFIG.
@@ -72,6 +73,21 @@ COMMANDS: Dict[str, Tuple[Tuple[str, ...], bool]] = {
     "top": (("CONFIG",), False),
     "export": (("FORMAT", "CONFIG"), False),
 }
+
+#: What others call it, and what it is here: a command, "" for a run, or an option.
+OTHERS: Dict[str, str] = {
+    "help": "--help", "version": "--version", "run": "", "up": "", "list": "status",
+    "ls": "status", "ps": "status", "monitor": "top", "monit": "top", "terminate": "shutdown",
+    "quit": "shutdown", "exit": "shutdown", "down": "shutdown", "kill": "stop",
+    "delete": "stop", "validate": "check", "test": "check", "tail": "logs", "log": "logs",
+    "update": "reload", "reread": "reload",
+}  # fmt: skip
+
+#: How a word is known to be CONFIG, whether the file is there or not.
+_SUFFIXES = (".toml", ".json", ".jsonc")
+_FILE = ".toml, .json, .jsonc, or a path with /"
+
+_ONE_CONFIG = ": one pupgevent runs one CONFIG"
 
 #: Each option: the commands it goes with; "" is the run in the foreground, None means all.
 OPTIONS: Dict[str, Optional[Tuple[str, ...]]] = {
@@ -122,11 +138,6 @@ def parse(argv: Sequence[str]) -> Arguments:
     except DocoptExit:
         raise UsageError("these words make no command: %s" % " ".join(argv)) from None
     return _arguments(command, found)
-
-
-def usage() -> str:
-    """Only the lines that show what can be written."""
-    return USAGE[USAGE.index("Usage:") : USAGE.index("\n\nCommands:")] + "\n"
 
 
 def _arguments(command: str, found: "Dict[str, Any]") -> Arguments:
@@ -191,20 +202,97 @@ def _check_words(words: Sequence[str]) -> str:
     if "" in words:
         raise UsageError("one of the words is empty")
     command, rest = words[0], words[1:]
-    if command not in COMMANDS:
-        if rest and rest[0] in COMMANDS:
-            raise UsageError("the command comes first: %s %s" % (rest[0], command))
-        if rest:
-            raise UsageError('unknown command "%s"%s' % (command, _nearest(command, COMMANDS)))
-        return ""
+    if command in COMMANDS:
+        _check_rest(command, rest)
+    elif not _is_config(command):
+        raise UsageError(_unknown(command, rest))
+    elif rest:
+        raise UsageError(_behind_config(command, rest))
+    return command if command in COMMANDS else ""
+
+
+def _is_config(word: str) -> bool:
+    return "/" in word or word.lower().endswith(_SUFFIXES)
+
+
+def _unknown(command: str, rest: Sequence[str]) -> str:
+    """What to say of a first word that is neither a command nor a file."""
+    if command in OTHERS:
+        return 'there is no command "%s": did you mean "%s"?' % (
+            command, _spelled(OTHERS[command], rest))
+    hint = _nearest(command, COMMANDS) or "; a file of that name is written ./" + command
+    return 'unknown command "%s"%s' % (command, hint)
+
+
+def _behind_config(config: str, rest: Sequence[str]) -> str:
+    """What to say of words behind the file of a run."""
+    word, more = rest[0], rest[1:]
+    near = difflib.get_close_matches(word, list(COMMANDS), 1)
+    command = OTHERS.get(word) or (near[0] if near else "")
+    if command and not _is_config(word):
+        return 'the command comes first: "%s"' % _spelled(command, [config, *more])
+    return '"%s" is one word too many%s' % (word, _ONE_CONFIG if _is_config(word) else "")
+
+
+def _check_rest(command: str, rest: Sequence[str]) -> None:
+    """Raises UsageError when the words behind a command are not those that it takes."""
     names, last_is_list = COMMANDS[command]
+    place = names.index("CONFIG")
     needed = len(names) - last_is_list
+    files = [word for word in rest if _is_config(word)]
+    if not rest:
+        hint = " (a file of that name is written ./%s)" % command if place == 0 else ""
+        raise UsageError("%s: %s is missing%s" % (command, names[0], hint))
+    before, at_place = rest[:place], rest[place : place + 1]
+    if any(map(_is_config, before)) or not all(map(_is_config, at_place)):
+        raise UsageError("%s: %s" % (command, _misplaced(command, names, rest, files)))
+    if command == "scale":
+        _check_scale(rest)
     if len(rest) < needed:
-        hint = "" if rest else " (a file of that name is written ./%s)" % command
-        raise UsageError("%s: %s is missing%s" % (command, names[len(rest)], hint))
+        raise UsageError("%s: %s is missing" % (command, names[len(rest)]))
     if len(rest) > len(names) and not last_is_list:
-        raise UsageError('%s: "%s" is one word too many' % (command, rest[len(names)]))
-    return command
+        word = rest[len(names)]
+        hint = _ONE_CONFIG if _is_config(word) else ""
+        raise UsageError('%s: "%s" is one word too many%s' % (command, word, hint))
+
+
+def _misplaced(
+    command: str, names: Sequence[str], rest: Sequence[str], files: Sequence[str]
+) -> str:
+    """What to say where CONFIG is not in its place."""
+    others = [word for word in rest if word not in files[:1]]
+    if names[0] != "CONFIG":
+        words = [*(others or FORMATS)[:1], *files[:1]]
+        what = "%s comes first" if others else "%s is missing"
+        return '%s: did you mean "%s"?' % (what % names[0], _spelled(command, words))
+    if files:
+        return 'CONFIG comes first: did you mean "%s"?' % _spelled(command, [files[0], *others])
+    reason = 'CONFIG is missing: "%s" is no file (%s): ' % (rest[0], _FILE)
+    if len(names) == 1:
+        return reason + "a file of that name is written ./" + rest[0]
+    return reason + 'did you mean "%s"?' % _spelled(command, rest)
+
+
+def _check_scale(rest: Sequence[str]) -> None:
+    """Its last two words are easily taken for each other."""
+    config, *words = rest
+    if len(words) == 1 and words[0].isdigit():
+        raise UsageError('scale: ID is missing: did you mean "%s"?' % _spelled(
+            "scale", [config, "ID", words[0]]))
+    if len(words) == 2 and words[0].isdigit() and not words[1].isdigit():
+        raise UsageError('scale: ID comes before INSTANCES: did you mean "%s"?' % _spelled(
+            "scale", [config, *reversed(words)]))
+
+
+def _spelled(command: str, words: Sequence[str]) -> str:
+    """A whole command line, with CONFIG where no file is among the words."""
+    if command.startswith("-"):
+        return "pupgevent " + command
+    if not any(map(_is_config, words)):
+        words = ["CONFIG", *words]
+    if COMMANDS.get(command, (("CONFIG",),))[0] == ("CONFIG",):
+        words = [word for word in words if word == "CONFIG" or _is_config(word)][:1]
+    return " ".join(filter(None, ["pupgevent", command, *words]))
 
 
 def _check_options_of(command: str, options: Sequence[str]) -> None:

@@ -10,7 +10,18 @@ import os
 import re
 import socket
 import sys
-from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from wording import nearest, show
 
@@ -19,6 +30,7 @@ LONGEST = 366 * 24 * 3600
 #: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
 SOCKET_PATH_LIMIT = 107
 
+T = TypeVar("T")
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
@@ -33,6 +45,23 @@ class Wrong(Exception):
         super().__init__(reason)
         self.reason = reason
         self.inside = inside
+        #: Several parts of one value may be wrong: it and the others.
+        self.all: Sequence[Wrong] = [self]
+
+
+def each(convert: Callable[..., T], items: Iterable[Tuple[Any, ...]]) -> List[T]:
+    """What `convert` makes of each of the items' arguments; raises Wrong for all that are wrong."""
+    results: List[T] = []
+    wrong: List[Wrong] = []
+    for item in items:
+        try:
+            results.append(convert(*item))
+        except Wrong as error:
+            wrong.append(error)
+    if wrong:
+        wrong[0].all = wrong
+        raise wrong[0]
+    return results
 
 
 class Check(NamedTuple):
@@ -232,7 +261,7 @@ def networks() -> Check:
     def convert(value: Any, folder: str) -> Tuple[Network, ...]:
         if not isinstance(value, list) or not value:
             raise Wrong()
-        return tuple(_network(item, index) for index, item in enumerate(value))
+        return tuple(each(_network, ((item, index) for index, item in enumerate(value))))
 
     return Check("an array of addresses or networks", convert)
 

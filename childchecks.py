@@ -9,7 +9,7 @@ import pwd
 import signal
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from checks import Check, Wrong, absolute, choice, string, unspeakable
+from checks import Check, Wrong, absolute, choice, each, string, unspeakable
 from wording import show
 
 
@@ -72,15 +72,19 @@ def command() -> Check:
 
 
 def _words(value: List[Any]) -> Tuple[str, ...]:
-    for index, word in enumerate(value):
-        if not isinstance(word, str):
-            raise Wrong("%s is not a string" % show(word), index)
-        reason = unspeakable(word)
-        if reason:
-            raise Wrong("it " + reason, index)
-    if not value or not value[0].strip():
+    words = each(_word, enumerate(value))
+    if not words or not words[0].strip():
         raise Wrong("it is empty")
-    return tuple(value)
+    return tuple(words)
+
+
+def _word(index: int, word: Any) -> str:
+    if not isinstance(word, str):
+        raise Wrong("%s is not a string" % show(word), index)
+    reason = unspeakable(word)
+    if reason:
+        raise Wrong("it " + reason, index)
+    return word
 
 
 def environment() -> Check:
@@ -89,18 +93,18 @@ def environment() -> Check:
     def convert(value: Any, folder: str) -> Dict[str, str]:
         if not isinstance(value, dict):
             raise Wrong()
-        return {_variable(name): _variable_value(name, item) for name, item in value.items()}
+        return dict(each(_variable, value.items()))
 
     return Check("a table of strings, numbers and booleans", convert)
 
 
-def _variable(name: str) -> str:
+def _variable(name: str, item: Any) -> Tuple[str, str]:
     if not name or "=" in name:
         raise Wrong("the name of a variable is never empty and has no = in it", name)
     reason = unspeakable(name)
     if reason:
         raise Wrong("the name of a variable " + reason, name)
-    return name
+    return name, _variable_value(name, item)
 
 
 def _variable_value(name: str, value: Any) -> str:

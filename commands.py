@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import configuration
 import documents
@@ -45,9 +45,14 @@ Handler = Callable[[Plain], Any]
 class Failed(PupgeventError):
     """The answer of the one that runs, with the exit code that it gave."""
 
-    def __init__(self, text: str, exit_status: int) -> None:
+    def __init__(self, text: str, exit_status: int, lines: Sequence[str] = ()) -> None:
         super().__init__(text)
         self.exit_status = exit_status
+        self._lines = lines
+
+    @property
+    def lines(self) -> List[str]:
+        return [str(PupgeventError(line)) for line in self._lines] or [str(self)]
 
 
 class Line:
@@ -124,7 +129,7 @@ def call(
             break
         time.sleep(_BUSY_PAUSE)
     if not final["ok"]:
-        raise Failed(final["error"], final["status"])
+        raise Failed(final["error"], final["status"], final.get("lines", ()))
     return final
 
 

@@ -1,4 +1,4 @@
-"""The configuration file, read and checked: a `Configuration`, or one line that says what is wrong.
+"""The configuration file, read and checked: a `Configuration`, or a line for each mistake.
 
 `load` is pure: it reads the file and what the file names (folders, users), starts
 nothing and may run in a worker thread. The tuples hold what pupgevent works with:
@@ -15,7 +15,8 @@ import documents
 import keys
 import pidfile
 import reader
-from errors import ConfigurationError
+from documents import Document
+from errors import ConfigurationError, Mistake
 from records import Fields
 from wording import Path, show, spelled
 
@@ -136,17 +137,28 @@ reference = keys.reference
 
 
 def load(path: str, everything: bool = False) -> Configuration:
-    """The configuration in a file; raises ConfigurationError, whose text is one line.
+    """The configuration in a file; raises ConfigurationError with all that is wrong with it.
 
     `everything` lets the keys through that are checked but not yet supported.
     """
+    return read(path, everything)[0]
+
+
+def read(path: str, everything: bool = False) -> Tuple[Configuration, Document]:
+    """As `load`, and with it the document, which knows the lines."""
     document = documents.read(path)
-    configuration = _configuration(path, reader.read(document, path, everything))
-    clash = conflict(configuration)
-    if clash is not None:
-        line = document.line(*clash.where)
-        raise ConfigurationError(path, line, "%s: %s" % (spelled(clash.where), clash.reason))
-    return configuration
+    reading = reader.read(document, path, everything)
+    configuration = _configuration(path, reading.fields)
+    mistakes = list(reading.mistakes)
+    for clash in conflicts(configuration):
+        # What rests on a value that is wrong itself may be right once that is.
+        if all(map(reading.knows, (clash.where, *clash.others))):
+            message = "%s: %s" % (spelled(clash.where), clash.reason)
+            mistakes.append(Mistake(document.line(*clash.where), message))
+    if mistakes:
+        first, *further = sorted(mistakes, key=lambda mistake: mistake.line or 0)
+        raise ConfigurationError(path, first.line, first.message, further)
+    return configuration, document
 
 
 def _configuration(path: str, top: Fields) -> Configuration:
@@ -155,7 +167,7 @@ def _configuration(path: str, top: Fields) -> Configuration:
         real_path=os.path.realpath(path),
         folder=top["folder"],
         name=top["name"],
-        processes=tuple(_process(fields) for fields in top["processes"]),
+        processes=tuple(_process(fields) for fields in top["processes"] or ()),
         logger=Logger(**top["logger"]),
         control=Control(**top["control"]),
         dashboard=Dashboard(**top["dashboard"]) if top["dashboard"] else None,
@@ -194,6 +206,8 @@ class Conflict(NamedTuple):
 
     where: Path
     reason: str
+    #: The other keys that this rests on.
+    others: Tuple[Path, ...] = ()
 
 
 def conflict(configuration: Configuration) -> Optional[Conflict]:
@@ -201,28 +215,36 @@ def conflict(configuration: Configuration) -> Optional[Conflict]:
 
     `load` has looked; whoever changes a configuration (a cluster scales) looks again.
     """
-    found = chain(
+    return next(conflicts(configuration), None)
+
+
+def conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    """All of them, one for each key; an id, or the dashboard's port, may be None."""
+    return chain(
         _taken_names(configuration.processes),
         chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
         _open_dashboard(configuration.dashboard),
         _taken_ports(configuration),
         _taken_pid_files(configuration),
     )
-    return next(found, None)
 
 
 def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
     taken: Dict[str, str] = {"all": '"all" means every process in the commands, and no single one'}
     for index, process in enumerate(processes):
+        if process.id is None:
+            continue
         where = ("processes", index, "id")
         instances = instance_names(process) if process.cluster else ()
-        for name in (process.id,) + instances:
-            if name in taken:
-                own = "" if name == process.id else "its instance %s: " % show(name)
-                yield Conflict(where, own + taken[name])
-        taken[process.id] = "%s is the id of processes[%d] already" % (show(process.id), index)
+        name = next((name for name in (process.id, *instances) if name in taken), None)
+        if name is not None:
+            own = "" if name == process.id else "its instance %s: " % show(name)
+            yield Conflict(where, own + taken[name])
+        reason = "%s is the id of processes[%d] already" % (show(process.id), index)
+        taken.setdefault(process.id, reason)
         for name in instances:
-            taken[name] = "%s is the name of an instance of %s" % (show(name), show(process.id))
+            reason = "%s is the name of an instance of %s" % (show(name), show(process.id))
+            taken.setdefault(name, reason)
 
 
 def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
@@ -231,13 +253,15 @@ def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
     if process.restart_max_delay < process.restart_delay:
         delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
         reason = "%.12g is less than restartDelayMs, which is %.12g" % delays
-        yield Conflict(where + ("restartMaxDelayMs",), reason)
+        others = (where + ("restartDelayMs",),)
+        yield Conflict(where + ("restartMaxDelayMs",), reason, others)
     cluster = process.cluster
     if cluster is None:
         return
     where += ("cluster",)
     if cluster.common_port and not cluster.start_port:
-        yield Conflict(where + ("commonPort",), "it needs startPort as well, for the instances")
+        reason = "it needs startPort as well, for the instances"
+        yield Conflict(where + ("commonPort",), reason, (where + ("startPort",),))
     last = (cluster.start_port or 1) + cluster.instances - 1
     if last > 65535:
         reason = "the last of %d instances would get port %d: the highest is 65535"
@@ -247,7 +271,8 @@ def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
 def _open_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
     if dashboard and not dashboard.token and not checks.is_loopback(dashboard.host):
         reason = "%s is not a loopback address: token is required with it"
-        yield Conflict(("dashboard", "host"), reason % show(dashboard.host))
+        others = (("dashboard", "token"),)
+        yield Conflict(("dashboard", "host"), reason % show(dashboard.host), others)
 
 
 class _Claim(NamedTuple):
@@ -259,6 +284,8 @@ class _Claim(NamedTuple):
     #: The address that pupgevent itself listens on; None for what an application does.
     host: Optional[str]
     owner: str
+    #: The key that says the address.
+    host_key: Path = ()
 
     @property
     def ports(self) -> str:
@@ -277,7 +304,7 @@ class _Claim(NamedTuple):
 
 
 def _overlap(host: str, other: str) -> bool:
-    """Whether one port cannot be had at both addresses: `::` takes IPv4 too."""
+    """Whether a port cannot be had at both addresses: `::` takes IPv4 too."""
     wide = {"::"} | ({"0.0.0.0"} if ":" not in host + other else set())
     return host == other or host in wide or other in wide
 
@@ -294,35 +321,43 @@ def _claims(configuration: Configuration) -> Iterator[_Claim]:
             yield _Claim(where + ("startPort",), cluster.start_port, last, None, whose)
         if cluster.common_port is not None:
             port, host = cluster.common_port, cluster.common_host
-            yield _Claim(where + ("commonPort",), port, port, host, "the balancer of " + owner)
+            whose, host_key = "the balancer of " + owner, where + ("commonHost",)
+            yield _Claim(where + ("commonPort",), port, port, host, whose, host_key)
     dashboard = configuration.dashboard
-    if dashboard is not None:
-        port = dashboard.port
-        yield _Claim(("dashboard", "port"), port, port, dashboard.host, "the dashboard")
+    if dashboard is not None and dashboard.port is not None:
+        port, keys_of = dashboard.port, [("dashboard", "port"), ("dashboard", "host")]
+        yield _Claim(keys_of[0], port, port, dashboard.host, "the dashboard", keys_of[1])
 
 
 def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
     taken: Dict[int, List[_Claim]] = {}
     for claim in _claims(configuration):
-        for port in range(claim.first, claim.last + 1):
-            beside = taken.setdefault(port, [])
-            for other in filter(claim.clashes, beside):
-                words = (claim.ports, claim.relation(other), other.ports, other.owner)
-                yield Conflict(claim.where, "%s %s %s of %s" % words)
-            beside.append(claim)
+        ports = range(claim.first, claim.last + 1)
+        beside = chain.from_iterable(taken.get(port, ()) for port in ports)
+        other = next(filter(claim.clashes, beside), None)
+        if other is not None:
+            words = (claim.ports, claim.relation(other), other.ports, other.owner)
+            reason = "%s %s %s of %s" % words
+            yield Conflict(claim.where, reason, (claim.host_key, other.host_key))
+        for port in ports:
+            taken.setdefault(port, []).append(claim)
 
 
 def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
     own_paths = (configuration.absolute_path, configuration.real_path)
-    taken = dict.fromkeys(own_paths, "the configuration file")
+    #: Whose each path is, and the key that its name rests on.
+    taken: Dict[str, Tuple[str, Path]] = dict.fromkeys(own_paths, ("the configuration file", ()))
     if configuration.control.socket is not None:
-        taken[configuration.control.socket] = "the control socket"
+        taken[configuration.control.socket] = ("the control socket", ("control",))
     for index, process in enumerate(configuration.processes):
-        where = ("processes", index, "pidFile")
-        for number in range(process.cluster.instances if process.cluster else 1):
-            path = pidfile.path_for(process, number)
-            if path is None:
-                break
-            if path in taken:
-                yield Conflict(where, "%s is %s already" % (show(path), taken[path]))
-            taken[path] = "the pidFile of processes[%d]" % index
+        where: Path = ("processes", index)
+        number = where + ("cluster", "instances")
+        count = process.cluster.instances if process.cluster else 1
+        paths = [path for path in (pidfile.path_for(process, n) for n in range(count)) if path]
+        path = next((path for path in paths if path in taken), None)
+        if path is not None:
+            owner, other = taken[path]
+            reason = "%s is %s already" % (show(path), owner)
+            yield Conflict(where + ("pidFile",), reason, (number, other))
+        for path in paths:
+            taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))

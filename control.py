@@ -10,7 +10,8 @@ Both sides speak JSON, one object a line, UTF-8, `\\n` at the end. A connection 
 
 A request may say whom it means, since two files may name one socket: "config" has the paths of a
 configuration file, of which one has to be this pupgevent's. An answer that is not `ok` has
-`error`, one line for people, and `status`, the exit code of the command.
+`error`, one line for people, and `status`, the exit code of the command; where several things are
+wrong (a reload of a bad file), `lines` has a line for each.
 
 The requests, and what they answer with besides `text`:
 
@@ -161,7 +162,8 @@ class Control:
             else:
                 result = request.act(checked, answer)
         except PupgeventError as error:
-            answer.send({"ok": False, "error": str(error), "status": error.exit_status})
+            final = {"ok": False, "error": str(error), "status": error.exit_status}
+            answer.send(dict(final, lines=error.lines) if len(error.lines) > 1 else final)
         else:
             answer.send(dict({"ok": True}, **result))
 
@@ -187,7 +189,8 @@ class Control:
             if task.error is None:
                 self._log.info("control", "%s: done" % what)
             else:
-                self._log.warning("control", "%s: %s" % (what, task.error))
+                for text in task.error.lines:
+                    self._log.warning("control", "%s: %s" % (what, text))
 
         task.greenlet.rawlink(conclude)
         while not task.greenlet.ready():

@@ -1,34 +1,41 @@
 """The text of a configuration file as plain values, and the line of each of them.
 
-A name that ends in .json or .jsonc is JSON with comments (`jsonc`); anything else
-is TOML, read with the package `toml`. That package misreads some input in silence and
-fails with odd exceptions on other, so a second parser referees: `tomllib`, or its
-backport `tomli` below Python 3.11. What the referee refuses is refused; what only `toml`
-refuses, or reads as something else, is refused as well, with a word on how to write it.
+A name that ends in .json or .jsonc is JSON with comments; anything else is TOML 1.0. Which
+of the two it is follows from the name alone, and a file of the other kind is told so.
+
+`tomllib` (Python 3.11), or its backport `tomli`, reads TOML: what it refuses is refused, its
+values are the ones that count. The package `toml` does not take part. Version 0.10.2 misreads
+valid files in silence (strings over several lines, keys in quotes), fails on others with odd
+exceptions (arrays of mixed values, multi-line strings in arrays), accepts invalid ones, and
+needs seconds for one comment of a megabyte. What it says could only be thrown away: where it
+agrees it adds nothing, where it does not it is wrong. It writes TOML well enough: `records`
+has it spell the defaults of the reference.
+
+A file is refused for its size only, and only where it would take a parser's time or stack beyond
+reason: SIZE_LIMIT here, the limits of depth and digits in `scanners`.
 
 No message repeats what stands in the file, keys aside: there may be secrets in it.
 """
 
 import codecs
-import datetime
 import errno
 import os
 import re
 import stat
-from typing import Any, Dict, List, NamedTuple, Optional, Union
-
-import toml
+from typing import Any, Dict, NamedTuple, Union
 
 import scanners
 from errors import ConfigurationError
-from scanners import ScanError, Statement
-from wording import Path, spelled
+from scanners import ScanError
+from wording import Path
 
 #: Largest file that is read, in bytes: far above any real one, and soon parsed.
 SIZE_LIMIT = 1024 * 1024
 
-_UNREAD = "the package toml cannot read it"
-_MISREAD = "the package toml misreads it"
+#: What begins like this is JSON, and can never be TOML: blanks, comments and a brace.
+_LIKE_JSON = re.compile(r"\s*(?:/[/*]|\{)")
+#: What begins like this is TOML, and can never be JSON: a comment, a key, a header.
+_LIKE_TOML = re.compile(r"\s*(?:#|\[+[ \t]*[A-Za-z_]|[\w.-]+[ \t]*=)")
 
 #: How the referee's messages begin, and what is said instead: its own words may repeat
 #: keys and characters of the file, and differ from one version to the next.
@@ -57,27 +64,14 @@ _REFUSALS = (
     ("Duplicate inline table key", "this key is there already"),
 )
 
-#: What a statement looks like that `toml` stumbles over, and how to write it instead.
-_REWRITES = (
-    (r"""[^#]*(\"{3}|'{3})""", "write the string on one line, in simple quotes"),
-    (r"\[", "write the table header plainly, without spaces, quotes or escapes"),
-    (r"(?![\w-]+[ \t]*=)", "write the key plainly, below the header of its table"),
-    (r"[^=]*=[ \t]*\{", "write the inline table as a table of its own, with a header"),
-    (
-        r"[^=]*=[ \t]*\[",
-        "write the array on one line, its values of one kind and its strings simple:"
-        " no quotes, brackets, commas, # or escapes in them",
-    ),
-    (r"[^=]*=[ \t]*[+-]?[0-9.]", "write the number in plain decimal digits"),
-    (r"", "write the value more simply, without quotes or escapes in it"),
-)
-
 
 class Document(NamedTuple):
     """`values` are dicts, lists, strings, numbers, booleans; a date or None cannot be excluded."""
 
     values: Dict[str, Any]
     lines: Dict[Path, int]
+    #: Whether it is JSON: messages speak of objects, not of tables.
+    json: bool = False
 
     def line(self, *path: Union[str, int]) -> int:
         """The line of a value, which counts from 1, or of the nearest thing around it."""
@@ -130,9 +124,10 @@ def _cannot_read(error: Exception) -> str:
 
 
 def _text(path: str, content: bytes) -> str:
-    if content.startswith(codecs.BOM_UTF8):
-        reason = "starts with a byte order mark: save it as UTF-8 without one"
-        raise ConfigurationError(path, 1, reason)
+    # A byte order mark is how some editors say UTF-8, and no part of the text.
+    content = content[len(codecs.BOM_UTF8) :] if content.startswith(codecs.BOM_UTF8) else content
+    if _is_utf16(content):
+        raise ConfigurationError(path, 1, "is UTF-16: save it as UTF-8")
     nul = content.find(b"\0")
     if nul >= 0:
         raise ConfigurationError(path, _line_of(content, nul), "holds a NUL byte: is it text?")
@@ -142,40 +137,41 @@ def _text(path: str, content: bytes) -> str:
         raise ConfigurationError(path, _line_of(content, error.start), "is not UTF-8") from None
 
 
+def _is_utf16(content: bytes) -> bool:
+    """By its mark, or by the zero byte that each of its first two ASCII characters has."""
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    zeros = [byte == 0 for byte in content[:4]]
+    return marked or zeros in ([False, True] * 2, [True, False] * 2)
+
+
 def _line_of(content: bytes, position: int) -> int:
     return content.count(b"\n", 0, position) + 1
 
 
 def _read_json(path: str, text: str) -> Document:
     try:
-        return Document(*scanners.scan_json(text))
+        scan = scanners.scan_json(text)
     except ScanError as error:
-        raise ConfigurationError(path, error.line, error.reason) from None
+        hint = ""
+        if _LIKE_TOML.match(text):
+            hint = "; this looks like TOML: let its name end in .toml"
+        raise ConfigurationError(path, error.line, error.reason + hint) from None
+    return Document(scan.values, scan.lines, json=True)
 
 
 def _read_toml(path: str, original: str) -> Document:
-    # In TOML a CRLF is an LF; `toml` stumbles over it, so it never sees one.
+    found = _LIKE_JSON.match(original)
+    if found:
+        line = original.count("\n", 0, found.end()) + 1
+        reason = "this looks like JSON: let its name end in .json"
+        raise ConfigurationError(path, line, reason)
+    # In TOML a CRLF is an LF.
     text = original.replace("\r\n", "\n")
     try:
-        scanners.check_depth(text)
-        values = _referees_reading(original)
-        scan = scanners.scan_toml(text)
+        scanners.check_limits(text)
+        return Document(_referees_reading(original), scanners.scan_toml(text))
     except ScanError as error:
         raise ConfigurationError(path, error.line, error.reason) from None
-    _agree(path, text, scan.statements)
-    return Document(values, scan.lines)
-
-
-def _agree(path: str, text: str, statements: List[Statement]) -> None:
-    """Refuse what `toml` does not read as the referee does."""
-    if not _trouble(text):
-        return
-    statement = _stumbling_block(text, statements)
-    trouble = _trouble(text[: statement.end] + "\n") or _MISREAD
-    source = text[statement.start : statement.end]
-    advice = next(words for pattern, words in _REWRITES if re.match(pattern, source, re.DOTALL))
-    reason = "%s: %s: %s" % (spelled(statement.path) or "this file", trouble, advice)
-    raise ConfigurationError(path, statement.line, reason)
 
 
 def _referees_reading(text: str) -> Dict[str, Any]:
@@ -197,40 +193,3 @@ def _refusal(message: str) -> str:
         if plain.startswith(start):
             return reason
     return "this is not valid TOML"
-
-
-def _trouble(text: str) -> Optional[str]:
-    """What is wrong with the way `toml` reads a text that the referee accepts; None if nothing."""
-    try:
-        second = toml.loads(text)
-    except Exception:  # IndexError, AttributeError, TypeError and more come out of it
-        return _UNREAD
-    return None if _same(scanners.referee(text), second) else _MISREAD
-
-
-def _stumbling_block(text: str, statements: List[Statement]) -> Statement:
-    """The statement with which the trouble begins: the text up to it is read well."""
-    well, troubled = 0, len(statements)
-    if not statements:
-        return Statement(0, len(text), 1, ())
-    while troubled - well > 1:
-        middle = (well + troubled) // 2
-        if _trouble(text[: statements[middle - 1].end] + "\n"):
-            troubled = middle
-        else:
-            well = middle
-    return statements[troubled - 1]
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, types included; scanners.DEPTH_LIMIT bounds them."""
-    if isinstance(one, dict):
-        alike = isinstance(other, dict) and one.keys() == other.keys()
-        return alike and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list):
-        alike = isinstance(other, list) and len(one) == len(other)
-        return alike and all(map(_same, one, other))
-    if isinstance(one, (datetime.date, datetime.time)):
-        # No key takes one, so all that matters is that it stays one, to be refused as one.
-        return isinstance(other, (datetime.date, datetime.time))
-    return type(one) is type(other) and (one == other or (one != one and other != other))

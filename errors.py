@@ -1,9 +1,13 @@
-"""The errors that a user can meet: one root, one line each, an exit status each.
+"""The errors that a user can meet: one root, lines that can be shown, an exit status each.
 
 Whatever else reaches `main` is a bug of pupgevent and is shown as one.
 """
 
 import re
+from typing import List, NamedTuple, Optional, Sequence
+
+#: Most mistakes of one file that are told; the rest is counted.
+MOST_TOLD = 20
 
 #: Ends a line, or tells a terminal to do something.
 _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
@@ -24,6 +28,11 @@ class PupgeventError(Exception):
         """One line, whatever the name of a file in it is."""
         return one_line(super().__str__())
 
+    @property
+    def lines(self) -> List[str]:
+        """What the person at the terminal is shown: a line for each thing that is wrong."""
+        return [str(self)]
+
 
 class UsageError(PupgeventError):
     """The command line is wrong."""
@@ -31,21 +40,48 @@ class UsageError(PupgeventError):
     exit_status = 2
 
 
+class Mistake(NamedTuple):
+    """One thing that is wrong with a configuration file."""
+
+    #: Counts from 1; None where the whole file is meant (it cannot be read, it is empty).
+    line: Optional[int]
+    message: str
+
+
 class ConfigurationError(PupgeventError):
     """The configuration file is wrong: nothing is started from it.
 
-    `path` is the file as the user named it, `line` counts from 1 or is None
-    where the whole file is meant (it cannot be read, it is empty).
+    `path` is the file as the user named it, `mistakes` are in the order of its lines, and `line`
+    and `message` are those of the first; the text is that of the first as well.
     """
 
     exit_status = 2
 
-    def __init__(self, path: str, line: "int | None", message: str) -> None:
-        place = path if line is None else "%s:%d" % (path, line)
-        super().__init__("%s: %s" % (place, message))
+    def __init__(
+        self, path: str, line: Optional[int], message: str, further: Sequence[Mistake] = ()
+    ) -> None:
         self.path = path
         self.line = line
         self.message = message
+        self.mistakes = (Mistake(line, message), *further)
+        first = self._placed(self.mistakes[0])
+        super().__init__(first + (" (and %s)" % _more(len(further)) if further else ""))
+
+    @property
+    def lines(self) -> List[str]:
+        told = [str(PupgeventError(self._placed(each))) for each in self.mistakes[:MOST_TOLD]]
+        if len(self.mistakes) > MOST_TOLD:
+            rest = "%s: and %s" % (self.path, _more(len(self.mistakes) - MOST_TOLD))
+            told.append(str(PupgeventError(rest)))
+        return told
+
+    def _placed(self, mistake: Mistake) -> str:
+        place = self.path if mistake.line is None else "%s:%d" % (self.path, mistake.line)
+        return "%s: %s" % (place, mistake.message)
+
+
+def _more(count: int) -> str:
+    return "%d more mistake%s" % (count, "" if count == 1 else "s")
 
 
 class ShortageError(PupgeventError):

@@ -154,7 +154,8 @@ class Foreground:
         try:
             self.log.info("core", self._reload_when_free())
         except PupgeventError as error:
-            self.log.error("core", "reload: %s" % error)
+            for text in error.lines:
+                self.log.error("core", "reload: %s" % text)
         except Exception as error:
             self.log.error("core", "reload: this met a bug: %r" % error)
         finally:

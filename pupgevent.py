@@ -33,13 +33,13 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         sys.stdout.flush()
         return exit_code
     except UsageError as error:
-        _complain("pupgevent: %s\n%s" % (error, arguments.usage()))
+        _complain("pupgevent: %s (pupgevent --help shows the usage)\n" % error)
         return error.exit_status
     except ConfigurationError as error:
-        _complain("%s\n" % error)
+        _complain("".join("%s\n" % line for line in error.lines))
         return error.exit_status
     except PupgeventError as error:
-        _complain("pupgevent: %s\n" % error)
+        _complain("".join("pupgevent: %s\n" % line for line in error.lines))
         return error.exit_status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -122,10 +122,31 @@ def check(told: Arguments) -> int:
     """`pupgevent check CONFIG`: say what would run."""
     import configuration
 
-    for process in configuration.load(told.config).processes:
-        for line in _plan(process):
-            print(line)
+    config, document = configuration.read(told.config)
+    for process in config.processes:
+        for text in _plan(process):
+            print(text)
+    for index, process in enumerate(config.processes):
+        warning = _warning(process)
+        if warning:
+            line = document.line("processes", index, "cmd")
+            place = "%s:%d: warning: processes[%d].cmd: " % (config.path, line, index)
+            _complain("%s\n" % PupgeventError(place + warning))
     return 0
+
+
+def _warning(process: Any) -> "Optional[str]":
+    """What is wrong with the program of a command, here and now; it may be there at the start."""
+    import programs
+
+    word = programs.first_word(process.cmd)
+    if word is None:
+        return None
+    path = process.env.get("PATH", os.environ.get("PATH", os.defpath))
+    path = ":".join(filter(None, (path, process.path)))
+    reason = programs.trouble(*(
+        each.encode("utf-8", "surrogateescape") for each in (word, path, process.cwd)))
+    return reason and "%s %s" % (word, reason)
 
 
 def _plan(process: Any) -> "List[str]":

@@ -2,22 +2,40 @@
 
 import os
 import re
-from typing import Any, Dict, NoReturn, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 import checks
 import keys
 import paths
 from documents import Document
-from errors import ConfigurationError
+from errors import Mistake
 from records import Derived, Fields, Key, Required, Table
 from wording import Path, nearest, show, spelled
 
 #: Two words this much alike are one word with a slip in it.
 _SLIP = 0.8
 
+#: In the place of a value that is wrong, until its default takes it.
+_UNREAD = object()
 
-def read(document: Document, path: str, everything: bool) -> Fields:
-    """The fields of the top level, those of its tables inside; raises ConfigurationError.
+_QUOTED_OR_TABLE = re.compile(r'"(?:[^"\\]|\\.)*"|\ba table\b')
+
+
+class Reading(NamedTuple):
+    """A document as fields; where something is wrong with a key, its default takes its place."""
+
+    fields: Fields
+    #: In no order.
+    mistakes: List[Mistake]
+    #: Keys of which the file's value is not known: wrong, or meant by an unknown key.
+    doubtful: Set[Path]
+
+    def knows(self, path: Path) -> bool:
+        return not any(path[:length] in self.doubtful for length in range(len(path) + 1))
+
+
+def read(document: Document, path: str, everything: bool) -> Reading:
+    """The fields of the top level, those of its tables inside, and all that is wrong with them.
 
     `everything` lets the keys through that are checked but not yet supported.
     """
@@ -27,82 +45,145 @@ def read(document: Document, path: str, everything: bool) -> Fields:
 class _Reader:
     def __init__(self, document: Document, path: str, everything: bool) -> None:
         self._document = document
-        self._path = path
         self._everything = everything
         self._folder = os.path.dirname(paths.absolute(path))
         stem = os.path.splitext(os.path.basename(path))[0]
         name = re.sub("[^%s]" % keys.NAME_LETTERS, "-", stem)[: keys.LONGEST_NAME]
         self._top: Fields = {"folder": self._folder, "stem": name}
+        self._mistakes: List[Mistake] = []
+        self._doubtful: Set[Path] = set()
+        #: Keys that have to be there and are not, with their tables.
+        self._missing: List[Path] = []
 
-    def read(self) -> Fields:
+    def read(self) -> Reading:
         self._table(keys.TOP, self._document.values, (), self._top)
-        return self._top
+        for path in self._missing:
+            if path not in self._doubtful:
+                self._note(path[:-1], "%s is missing: it is required" % show(path[-1]))
+        self._doubtful.update(self._missing)
+        return Reading(self._top, self._mistakes, self._doubtful)
 
     def _table(self, table: Table, values: Any, where: Path, own: Fields) -> Fields:
-        if not isinstance(values, dict):
+        if isinstance(values, dict):
+            self._only_known(table, values, where)
+        else:
             self._refuse(where, "it is not a table")
-        self._only_known(table, values, where)
+            values = dict.fromkeys(table.names, _UNREAD)
         for key in table.keys:
             own[key.field] = self._field(key, values, where, own)
         return own
 
     def _only_known(self, table: Table, values: Dict[str, Any], where: Path) -> None:
         for name in values:
-            if name not in table.names and not (table is keys.TOP and name in keys.IGNORED):
-                self._refuse(where, unknown(table, name), (name,))
+            if name in table.names or (table is keys.TOP and name in keys.IGNORED):
+                continue
+            self._note(where, self._unknown(table, name), (name,))
+            meant = nearest(name, table.names, _SLIP) or _inner(table, name)
+            outer = _outer(table, name)
+            if meant:
+                self._doubtful.add(where + tuple(meant.split(".")))
+            elif outer:
+                meant = str(nearest(name, outer.names, _SLIP))
+                self._doubtful.add(_around(where, outer) + (meant,))
 
     def _field(self, key: Key, values: Dict[str, Any], where: Path, own: Fields) -> Any:
+        path = where + (key.name,)
         if key.name not in values:
-            return self._default(key, where, own)
-        result = self._value(key, values[key.name], where + (key.name,))
-        if not key.supported and not self._everything:
-            self._refuse(where + (key.name,), "not yet supported")
-        return result
+            if isinstance(key.default, Required):
+                self._missing.append(path)
+            return self._default(key, path, own)
+        before = len(self._mistakes)
+        result = values[key.name]
+        if result is not _UNREAD:
+            result = self._value(key, result, path)
+            if not key.supported and not self._everything and len(self._mistakes) == before:
+                self._note(path, "not yet supported")
+        return self._default(key, path, own) if result is _UNREAD else result
 
-    def _default(self, key: Key, where: Path, own: Fields) -> Any:
+    def _default(self, key: Key, path: Path, own: Fields) -> Any:
         if isinstance(key.default, Required):
-            self._refuse(where, "%s is missing: it is required" % show(key.name))
+            return None
         if isinstance(key.default, Derived):
             return key.default.find(own, self._top)
-        return self._value(key, key.default, where + (key.name,))
+        return self._value(key, key.default, path)
 
     def _value(self, key: Key, value: Any, where: Path) -> Any:
+        """What the value is for pupgevent, or _UNREAD."""
         if isinstance(key.check, checks.Check):
             return self._converted(key, key.check, value, where)
         if not key.check.many:
+            if not isinstance(value, dict):
+                return self._refuse(where, "it is not a table")
             return self._table(key.check, value, where, {})
-        if not isinstance(value, list) or not value:
-            self._refuse(where, "it is not an array of tables, %s in TOML" % key.check.header)
+        if not isinstance(value, list):
+            of = "objects" if self._document.json else "tables, %s in TOML" % key.check.header
+            return self._refuse(where, "it is not an array of " + of)
+        if not value:
+            return self._refuse(where, "it is empty: at least one is needed")
         return [self._table(key.check, v, where + (i,), {}) for i, v in enumerate(value)]
 
     def _converted(self, key: Key, check: checks.Check, value: Any, where: Path) -> Any:
         try:
             return check.convert(value, self._folder)
-        except checks.Wrong as wrong:
-            shown = "the value" if key.secret else show(value)
-            reason = wrong.reason or "%s is not %s" % (shown, check.allowed)
-            named = where if key.secret else where + wrong.inside
-            self._refuse(named, reason, () if named != where else wrong.inside)
+        except checks.Wrong as error:
+            for wrong in error.all:
+                shown = "the value" if key.secret else show(value)
+                reason = wrong.reason or "%s is not %s" % (shown, check.allowed)
+                named = where if key.secret else where + wrong.inside
+                self._refuse(named, reason, wrong.inside if named == where else ())
+            self._doubtful.add(where)
+            return _UNREAD
 
-    def _refuse(self, named: Path, reason: str, inside: Path = ()) -> NoReturn:
-        """End with the line about a value; `inside` leads on to what the message hides."""
-        line = self._document.line(*named, *inside)
+    def _refuse(self, named: Path, reason: str, inside: Path = ()) -> Any:
+        """Note that a value is wrong; returns _UNREAD."""
+        self._note(named, reason, inside)
+        self._doubtful.add(named)
+        return _UNREAD
+
+    def _note(self, named: Path, reason: str, inside: Path = ()) -> None:
+        """Note a mistake; `inside` leads on to what the message hides."""
+        if self._document.json:
+            reason = _in_json(reason)
         prefix = spelled(named) + ": " if named else ""
-        raise ConfigurationError(self._path, line, prefix + reason)
+        self._mistakes.append(Mistake(self._document.line(*named, *inside), prefix + reason))
+
+    def _unknown(self, table: Table, name: str) -> str:
+        """What to say of a key that the table does not have."""
+        outer = _outer(table, name)
+        if outer is None:
+            return unknown(table, name, "")
+        if not self._document.json:
+            return unknown(table, name, "%s, above this" % outer.header)
+        place = "an object of %s" % show(outer.title) if outer.title else "the top level"
+        return unknown(table, name, "%s, around this" % place)
 
 
-def unknown(table: Table, name: str) -> str:
-    """What to say of a key that the table does not have."""
+def _in_json(reason: str) -> str:
+    """In the words of JSON, but for what is an echo of the file, in quotes."""
+    return _QUOTED_OR_TABLE.sub(
+        lambda found: "an object" if found.group() == "a table" else found.group(), reason)
+
+
+def _around(where: Path, outer: Table) -> Path:
+    """The path of the table around the one at `where` that has the keys of `outer`."""
+    names = outer.title.split(".") if outer.title else []
+    while [part for part in where if isinstance(part, str)] != names:
+        where = where[:-1]
+    return where
+
+
+def unknown(table: Table, name: str, outer: str) -> str:
+    """What to say of a key that the table does not have; `outer` says which one around it has."""
     if name in keys.PUPS:
         return "%s is a key of Pup that pupgevent does not have" % show(name)
     start = "unknown key %s: " % show(name)
     if nearest(name, table.names, _SLIP):
         return start + "did you mean %s?" % show(nearest(name, table.names, _SLIP))
-    inner, outer = _inner(table, name), _outer(table, name)
+    inner = _inner(table, name)
     if inner:
         return start + "did you mean %s?" % show(inner)
     if outer:
-        return start + "it belongs to %s, above this" % outer.header
+        return start + "it belongs to %s" % outer
     if nearest(name, table.names):
         return start + "did you mean %s?" % show(nearest(name, table.names))
     return start + "known here are %s" % ", ".join(table.names)

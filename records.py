@@ -1,8 +1,9 @@
 """What is told of a key of the configuration file, and the reference made from it."""
 
-import json
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+
+import toml
 
 from checks import Check
 
@@ -69,7 +70,8 @@ class Key(NamedTuple):
             return self.default.text
         if self.default == {}:
             return "empty"
-        return ("`%s` %s" % (json.dumps(self.default), self.unit)).rstrip()
+        spelled = toml.TomlEncoder().dump_value(self.default)
+        return ("`%s` %s" % (spelled, self.unit)).rstrip()
 
 
 class Table(NamedTuple):

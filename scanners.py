@@ -1,7 +1,7 @@
 """Where each value of a text stands: TOML that another has parsed, and JSON with comments.
 
-For TOML, `check_depth` comes before the parsers and bounds what they may meet, and
-`scan_toml` comes after a parser has accepted the text, so it checks nothing again.
+For TOML, `check_limits` comes before the parser and bounds what it may meet, and
+`scan_toml` comes after the parser has accepted the text, so it checks nothing again.
 JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, since no
 parser at hand gives lines. No message repeats what stands in the text, keys aside.
 """
@@ -22,14 +22,11 @@ else:
 #: Tables and arrays in each other. Real files have six; parsers need several frames of
 #: the stack for each level, and for a long dotted key time beyond reason.
 DEPTH_LIMIT = 50
-#: Longest number or bare word: from a few thousand digits on `int` refuses, or takes minutes.
-WORD_LIMIT = 400
-#: Longest TOML statement: `toml` needs quadratic time for some, and no argument of a command
-#: may be twice as long (execve(2): 128 KiB).
-STATEMENT_LIMIT = 64 * 1024
+#: Longest number: from a few thousand digits on `int` refuses, or takes minutes.
+NUMBER_LIMIT = 400
 
 _TOO_DEEP = "nested deeper than %d levels" % DEPTH_LIMIT
-_TOO_LONG = "this number or word is longer than %d characters" % WORD_LIMIT
+_TOO_LONG = "this number is longer than %d characters" % NUMBER_LIMIT
 
 
 class ScanError(Exception):
@@ -39,21 +36,6 @@ class ScanError(Exception):
         super().__init__(reason)
         self.line = line
         self.reason = reason
-
-
-class Statement(NamedTuple):
-    """A table header, or a key with its value: text[start:end] of a TOML text."""
-
-    start: int
-    end: int
-    line: int
-    #: What it opens or sets.
-    path: Path
-
-
-class TomlScan(NamedTuple):
-    lines: Dict[Path, int]
-    statements: List[Statement]
 
 
 class JsonScan(NamedTuple):
@@ -67,7 +49,7 @@ def referee(text: str) -> Dict[str, Any]:
     return values
 
 
-def scan_toml(text: str) -> TomlScan:
+def scan_toml(text: str) -> Dict[Path, int]:
     """The lines of all values in a valid text; raises ScanError where it nests too deeply."""
     return _TomlScanner(text).scan()
 
@@ -116,27 +98,32 @@ _QUOTED = (
     r"|'[^'\n]*'?"
 )
 _TOML_STRING = re.compile(_QUOTED, re.DOTALL)
+#: What `check_limits` looks at: brackets, dots, numbers and what separates them. Strings,
+#: comments and words are in it to be passed over.
 _TOML_SHAPE = re.compile(
-    r"%s|#[^\n]*|[][{}.,=\n]|[\w+-]{%d,}" % (_QUOTED, WORD_LIMIT + 1), re.DOTALL
+    r"%s|#[^\n]*|[][{}.,=\n]|(?P<number>[+-]?[0-9]\w*)|[\w-]+" % _QUOTED, re.DOTALL
 )
 _TOML_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 _TOML_KEY = re.compile(r"[^\s.=\]]+")
 _TOML_VALUE = re.compile(r"[^],}#\n]+")
 _REST_OF_LINE = re.compile(r"[^\n]*")
+_TOML_MARKS = frozenset("[]{}.,=\n")
 _ACCEPTED = "this is TOML of a newer kind than pupgevent knows"
 
 
-def check_depth(text: str) -> None:
-    """Raise ScanError for nesting, dotted keys and words that would harm a TOML parser."""
+def check_limits(text: str) -> None:
+    """Raise ScanError for nesting, dotted keys and numbers that would harm a TOML parser."""
     depth = dots = 0
     for found in _TOML_SHAPE.finditer(text):
         token = found.group()
-        if token[0] in "\"'#":
-            continue
-        depth += (token in "[{") - (token in "]}")
-        dots = dots + 1 if token == "." else 0
-        if depth > DEPTH_LIMIT or dots > DEPTH_LIMIT or len(token) > WORD_LIMIT:
-            reason = _TOO_LONG if len(token) > WORD_LIMIT else _TOO_DEEP
+        reason = ""
+        if token in _TOML_MARKS:
+            depth += (token in "[{") - (token in "]}")
+            dots = dots + 1 if token == "." else 0
+            reason = _TOO_DEEP if max(depth, dots) > DEPTH_LIMIT else ""
+        elif found.lastgroup == "number" and len(token) > NUMBER_LIMIT:
+            reason = _TOO_LONG
+        if reason:
             raise ScanError(text.count("\n", 0, found.start()) + 1, reason)
 
 
@@ -148,23 +135,21 @@ class _TomlScanner(_Scanner):
         #: How many elements each array of tables has by now.
         self._counts: Dict[Path, int] = {}
 
-    def scan(self) -> TomlScan:
-        statements = []
+    def scan(self) -> Dict[Path, int]:
         self._blank()
         while self._peek():
-            start, line = self._at, self._line()
-            path = self._header() if self._peek() == "[" else self._pair(self._table)
+            if self._peek() == "[":
+                self._header()
+            else:
+                self._pair(self._table)
             self._take(_REST_OF_LINE, _ACCEPTED)
-            if self._at - start > STATEMENT_LIMIT:
-                raise ScanError(line, "this value is longer than %d characters" % STATEMENT_LIMIT)
-            statements.append(Statement(start, self._at, line, path))
             self._blank()
-        return TomlScan(self._lines, statements)
+        return self._lines
 
     def _blank(self) -> None:
         self._take(_TOML_BLANK, _ACCEPTED)
 
-    def _header(self) -> Path:
+    def _header(self) -> None:
         line = self._line()
         of_array = self._text.startswith("[[", self._at)
         self._at += 2 if of_array else 1
@@ -183,12 +168,11 @@ class _TomlScanner(_Scanner):
         # The header of a table tells more than the first table inside it.
         self._lines[path] = line
         self._table = path
-        return path
 
     def _last_element(self, path: Path) -> Path:
         return (self._counts[path] - 1,) if path in self._counts else ()
 
-    def _pair(self, table: Path) -> Path:
+    def _pair(self, table: Path) -> None:
         line = self._line()
         path = table
         for part in self._key():
@@ -196,7 +180,6 @@ class _TomlScanner(_Scanner):
             self._note(path, line)
         self._at += 1
         self._value(path)
-        return path
 
     def _key(self) -> List[str]:
         """The parts of a key, up to the = or ] that follows it."""
@@ -211,7 +194,9 @@ class _TomlScanner(_Scanner):
         quoted = self._peek() in ('"', "'")
         word = self._take(_TOML_STRING if quoted else _TOML_KEY, _ACCEPTED)
         self._blank()
-        return str(referee("k = " + word)["k"]) if quoted else word
+        if not quoted:
+            return word
+        return str(referee("k = " + word)["k"]) if "\\" in word else word[1:-1]
 
     def _value(self, path: Path) -> None:
         self._blank()
@@ -327,6 +312,6 @@ class _JsonScanner(_Scanner):
     def _literal(self) -> Any:
         line = self._line()
         word = self._take(_JSON_LITERAL, "a value is missing, or is not valid JSON")
-        if len(word) > WORD_LIMIT:
+        if len(word) > NUMBER_LIMIT:
             raise ScanError(line, _TOO_LONG)
         return json.loads(word)

@@ -12,6 +12,7 @@ import gevent
 from gevent.subprocess import Popen, SubprocessError
 
 import descriptors
+import programs
 from errors import PupgeventError, ShortageError
 from guardian import Guardian, registration
 from identity import Identity
@@ -308,6 +309,12 @@ def _reason(error: Exception, order: Order) -> str:
     reason = error.strerror or str(error)
     if error.filename is not None and os.fsencode(error.filename) == _encode_path(order.cwd):
         return "cannot start in the folder %s: %s" % (order.cwd, reason)
+    if isinstance(error, FileNotFoundError):
+        # The kernel says this of the file also where it is the interpreter that is missing.
+        path = order.env.get(b"PATH", os.defpath.encode())
+        file = programs.find(_encode(order.argv[0]), path, _encode_path(order.cwd))
+        flaw = file and programs.flaw(file)
+        reason += " (the file %s)" % flaw if flaw else ""
     return "cannot start %s: %s" % (order.argv[0], reason)
 
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 import zipfile
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterable, Iterator, Tuple
 
 #: The first moment that a zip archive can tell.
 MOMENT = (1980, 1, 1, 0, 0, 0)
@@ -18,6 +18,23 @@ def add(archive: zipfile.ZipFile, path: str, data: bytes, squeeze: bool = True) 
     entry.external_attr = 0o100644 << 16
     entry.compress_type = zipfile.ZIP_DEFLATED if squeeze else zipfile.ZIP_STORED
     archive.writestr(entry, data, compresslevel=9 if squeeze else None)
+
+
+def behind(stub: bytes, files: Iterable[Tuple[str, bytes, bool]]) -> bytes:
+    """An archive of (path, data, whether to compress it) behind a shell's lines, which are told
+    the size of it all where they say @SIZE@."""
+    head = _with_size(stub, 0)
+    output = io.BytesIO(head)
+    output.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(output, "a") as archive:
+        for path, data, squeeze in files:
+            add(archive, path, data, squeeze)
+    return _with_size(stub, len(output.getvalue())) + output.getvalue()[len(head):]
+
+
+def _with_size(stub: bytes, size: int) -> bytes:
+    """Of one length for every size: blanks behind a number are nothing to a shell."""
+    return stub.replace(b"@SIZE@", b"%-12d" % size)
 
 
 def files_of(data: bytes) -> Iterator[Tuple[str, bytes]]:

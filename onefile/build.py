@@ -10,10 +10,8 @@ the sources, and compares.
 
 import argparse
 import hashlib
-import io
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Dict, List
 
@@ -78,13 +76,10 @@ def single_file(pex: bytes, parts: List[Wheel]) -> bytes:
     launcher = (HERE / "launcher.py").read_text(encoding="utf-8")
     stamp = "%s-%s" % (wheels.version(), digest_of_all(files)[:12])
     files[LAUNCHER] = launcher.replace("@BUILD@", stamp).encode()
-    output = io.BytesIO((HERE / "launcher.sh").read_bytes())
-    output.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(output, "a") as archive:
-        for name in sorted(files, key=lambda name: (name != LAUNCHER, name)):
-            # A Python without zlib can still run the launcher, which tells it what it lacks.
-            archives.add(archive, name, files[name], squeeze=not name.endswith(PLAIN))
-    return output.getvalue()
+    # A Python without zlib can still run the launcher, which tells it what it lacks.
+    entries = [(name, files[name], not name.endswith(PLAIN))
+               for name in sorted(files, key=lambda name: (name != LAUNCHER, name))]
+    return archives.behind((HERE / "launcher.sh").read_bytes(), entries)
 
 
 def manifest(parts: List[Wheel]) -> bytes:

@@ -5,6 +5,7 @@ import sys
 from typing import List
 
 import pytest
+from hypothesis import given, strategies as st
 
 import arguments
 from arguments import Arguments
@@ -15,38 +16,41 @@ from running import PUPGEVENT, run
 @pytest.mark.parametrize(
     "words, told",
     [
-        ("conf", Arguments("run", "conf")),
-        ("--verbose conf", Arguments("run", "conf", verbose=True)),
-        ("conf --verbose", Arguments("run", "conf", verbose=True)),
-        ("check conf", Arguments("check", "conf")),
-        ("check check", Arguments("check", "check")),
+        ("conf.toml", Arguments("run", "conf.toml")),
+        ("--verbose conf.toml", Arguments("run", "conf.toml", verbose=True)),
+        ("conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
+        ("check conf.toml", Arguments("check", "conf.toml")),
+        ("check ./check", Arguments("check", "./check")),
+        ("check conf/pup.jsonc", Arguments("check", "conf/pup.jsonc")),
+        ("restart conf.toml b.toml", Arguments("restart", "conf.toml", names=("b.toml",))),
+        ("scale conf.toml 3 4", Arguments("scale", "conf.toml", id="3", instances=4)),
         ("./check", Arguments("run", "./check")),
-        ("status conf", Arguments("status", "conf")),
-        ("status --json conf", Arguments("status", "conf", json=True)),
-        ("status conf --json", Arguments("status", "conf", json=True)),
-        ("start conf", Arguments("start", "conf")),
-        ("stop conf a b-1", Arguments("stop", "conf", names=("a", "b-1"))),
-        ("restart conf all", Arguments("restart", "conf", names=("all",))),
-        ("restart conf restart", Arguments("restart", "conf", names=("restart",))),
-        ("scale conf app 3", Arguments("scale", "conf", id="app", instances=3)),
-        ("reload conf", Arguments("reload", "conf")),
-        ("shutdown conf", Arguments("shutdown", "conf")),
-        ("logs conf", Arguments("logs", "conf")),
-        ("logs --follow conf a", Arguments("logs", "conf", follow=True, names=("a",))),
-        ("top conf", Arguments("top", "conf")),
+        ("status conf.toml", Arguments("status", "conf.toml")),
+        ("status --json conf.toml", Arguments("status", "conf.toml", json=True)),
+        ("status conf.toml --json", Arguments("status", "conf.toml", json=True)),
+        ("start conf.toml", Arguments("start", "conf.toml")),
+        ("stop conf.toml a b-1", Arguments("stop", "conf.toml", names=("a", "b-1"))),
+        ("restart conf.toml all", Arguments("restart", "conf.toml", names=("all",))),
+        ("restart conf.toml restart", Arguments("restart", "conf.toml", names=("restart",))),
+        ("scale conf.toml app 3", Arguments("scale", "conf.toml", id="app", instances=3)),
+        ("reload conf.toml", Arguments("reload", "conf.toml")),
+        ("shutdown conf.toml", Arguments("shutdown", "conf.toml")),
+        ("logs conf.toml", Arguments("logs", "conf.toml")),
+        ("logs --follow conf.toml a", Arguments("logs", "conf.toml", follow=True, names=("a",))),
+        ("top conf.toml", Arguments("top", "conf.toml")),
         ("--help", Arguments("help")),
         ("-h", Arguments("help")),
         ("scale --help", Arguments("help")),
         ("--version", Arguments("version")),
-        ("-- --strange", Arguments("run", "--strange")),
-        ("stop -- -conf -id", Arguments("stop", "-conf", names=("-id",))),
+        ("-- --strange.toml", Arguments("run", "--strange.toml")),
+        ("stop -- -conf.toml -id", Arguments("stop", "-conf.toml", names=("-id",))),
     ],
 )
 def test_a_command_line_that_makes_sense(words: str, told: Arguments) -> None:
     assert arguments.parse(words.split()) == told
 
 
-@pytest.mark.parametrize("argv", [[""], ["check", ""], ["stop", "conf", ""]])
+@pytest.mark.parametrize("argv", [[""], ["check", ""], ["stop", "conf.toml", ""]])
 def test_an_empty_word_is_told(argv: "List[str]") -> None:
     with pytest.raises(UsageError, match="one of the words is empty"):
         arguments.parse(argv)
@@ -58,27 +62,70 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("", "CONFIG is missing"),
         ("check", "check: CONFIG is missing (a file of that name is written ./check)"),
         ("status", "status: CONFIG is missing (a file of that name is written ./status)"),
-        ("statsu conf", 'unknown command "statsu": did you mean "status"?'),
-        ("frobnicate conf", 'unknown command "frobnicate"'),
-        ("conf status", "the command comes first: status conf"),
-        ("check conf more", 'check: "more" is one word too many'),
-        ("status conf my-app", 'status: "my-app" is one word too many'),
-        ("scale conf", "scale: ID is missing"),
-        ("scale conf app", "scale: INSTANCES is missing"),
-        ("scale conf app 3 4", 'scale: "4" is one word too many'),
-        ("scale conf app many", 'scale: INSTANCES "many" is not a whole number from 1'),
-        ("scale conf app 0", 'scale: INSTANCES "0" is not a whole number from 1'),
-        ("scale conf app 1.5", 'scale: INSTANCES "1.5" is not a whole number from 1'),
-        ("scale conf app 99999999999", "INSTANCES"),
+        ("statsu conf.toml", 'unknown command "statsu": did you mean "status"?'),
+        ("frobnicate conf.toml", 'unknown command "frobnicate"'),
+        ("frobnicate", 'unknown command "frobnicate"; a file of that name is written ./frobnicate'),
+        # The command behind the file.
+        ("conf.toml status", 'the command comes first: "pupgevent status conf.toml"'),
+        ("conf.toml statsu", 'the command comes first: "pupgevent status conf.toml"'),
+        ("conf.toml ps", 'the command comes first: "pupgevent status conf.toml"'),
+        ("conf.toml stop my-app", 'the command comes first: "pupgevent stop conf.toml my-app"'),
+        ("conf.toml my-app", '"my-app" is one word too many'),
+        # Two files.
+        ("a.toml b.toml", '"b.toml" is one word too many: one pupgevent runs one CONFIG'),
+        ("check a.toml ./b", 'check: "./b" is one word too many: one pupgevent runs one CONFIG'),
+        # No file.
+        ("restart my-app", 'restart: CONFIG is missing: "my-app" is no file (.toml, .json, .jsonc,'
+         ' or a path with /): did you mean "pupgevent restart CONFIG my-app"?'),
+        ("logs all", 'did you mean "pupgevent logs CONFIG all"?'),
+        ("scale my-app 3", 'did you mean "pupgevent scale CONFIG my-app 3"?'),
+        ("check conf", 'check: CONFIG is missing: "conf" is no file (.toml, .json, .jsonc, or a'
+         " path with /): a file of that name is written ./conf"),
+        ("restart my-app conf.toml",
+         'restart: CONFIG comes first: did you mean "pupgevent restart conf.toml my-app"?'),
+        # The words of others.
+        ("help", 'there is no command "help": did you mean "pupgevent --help"?'),
+        ("help status", 'there is no command "help": did you mean "pupgevent --help"?'),
+        ("version", 'did you mean "pupgevent --version"?'),
+        ("list", 'there is no command "list": did you mean "pupgevent status CONFIG"?'),
+        ("ps conf.toml my-app", 'did you mean "pupgevent status conf.toml"?'),
+        ("monitor conf.toml", 'did you mean "pupgevent top conf.toml"?'),
+        ("terminate conf.toml", 'did you mean "pupgevent shutdown conf.toml"?'),
+        ("validate conf.toml", 'did you mean "pupgevent check conf.toml"?'),
+        ("run conf.toml", 'there is no command "run": did you mean "pupgevent conf.toml"?'),
+        ("run", 'there is no command "run": did you mean "pupgevent CONFIG"?'),
+        ("kill conf.toml my-app", 'did you mean "pupgevent stop conf.toml my-app"?'),
+        ("tail my-app", 'did you mean "pupgevent logs CONFIG my-app"?'),
+        # The words of scale and export.
+        ("scale conf.toml 3",
+         'scale: ID is missing: did you mean "pupgevent scale conf.toml ID 3"?'),
+        ("scale conf.toml 3 app",
+         'scale: ID comes before INSTANCES: did you mean "pupgevent scale conf.toml app 3"?'),
+        ("export", "export: FORMAT is missing"),
+        ("export systemd", "export: CONFIG is missing"),
+        ("export conf.toml",
+         'export: FORMAT is missing: did you mean "pupgevent export systemd conf.toml"?'),
+        ("export conf.toml systemd",
+         'export: FORMAT comes first: did you mean "pupgevent export systemd conf.toml"?'),
+        ("export nginx conf.toml", 'export: FORMAT "nginx" is not systemd'),
+        ("check conf.toml more", 'check: "more" is one word too many'),
+        ("status conf.toml my-app", 'status: "my-app" is one word too many'),
+        ("scale conf.toml", "scale: ID is missing"),
+        ("scale conf.toml app", "scale: INSTANCES is missing"),
+        ("scale conf.toml app 3 4", 'scale: "4" is one word too many'),
+        ("scale conf.toml app many", 'scale: INSTANCES "many" is not a whole number from 1'),
+        ("scale conf.toml app 0", 'scale: INSTANCES "0" is not a whole number from 1'),
+        ("scale conf.toml app 1.5", 'scale: INSTANCES "1.5" is not a whole number from 1'),
+        ("scale conf.toml app 99999999999", "INSTANCES"),
         ("--he", 'unknown option "--he": did you mean "--help"?'),
-        ("--verb conf", 'unknown option "--verb": did you mean "--verbose"?'),
-        ("--json=yes status conf", "--json=yes"),
-        ("-x conf", 'unknown option "-x"'),
-        ("--json conf", "--json goes with status only"),
-        ("start --json conf", "--json goes with status only"),
-        ("start --follow conf", "--follow goes with logs only"),
-        ("check --verbose conf", "--verbose goes with a run only"),
-        ("scale conf app -3", 'unknown option "-3"'),
+        ("--verb conf.toml", 'unknown option "--verb": did you mean "--verbose"?'),
+        ("--json=yes status conf.toml", "--json=yes"),
+        ("-x conf.toml", 'unknown option "-x"'),
+        ("--json conf.toml", "--json goes with status only"),
+        ("start --json conf.toml", "--json goes with status only"),
+        ("start --follow conf.toml", "--follow goes with logs only"),
+        ("check --verbose conf.toml", "--verbose goes with a run only"),
+        ("scale conf.toml app -3", 'unknown option "-3"'),
     ],
 )
 def test_what_is_wrong_is_named(words: str, message: str) -> None:
@@ -88,17 +135,44 @@ def test_what_is_wrong_is_named(words: str, message: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("words", [[], ["chekc", "conf"], ["check"], ["--he"], ["scale", "a"]])
-def test_a_mistake_is_one_line_the_usage_and_exit_code_2(words: List[str]) -> None:
+WORDS = [*arguments.COMMANDS, *arguments.OTHERS, *arguments.OPTIONS, "a.toml", "b.json", "./c",
+         "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n"]
+
+
+@given(words=st.lists(st.sampled_from(WORDS), max_size=5))
+def test_any_words_make_sense_or_are_told_in_one_line(words: List[str]) -> None:
+    try:
+        told = arguments.parse(words)
+    except UsageError as error:
+        # The answer for what nobody has thought of.
+        assert "make no command" not in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert told.command in ("help", "version") or told.config in words
+
+
+@pytest.mark.parametrize("words", [[], ["chekc", "conf.toml"], ["check"], ["--he"], ["scale", "a"]])
+def test_a_mistake_is_one_line_that_tells_where_the_usage_is(words: List[str]) -> None:
     done = run(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    first, rest = done.stderr.split("\n", 1)
-    assert first.startswith("pupgevent: ")
-    assert rest == arguments.usage()
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("pupgevent: ")
+    assert done.stderr.endswith(" (pupgevent --help shows the usage)\n")
+
+
+def test_words_of_others_lead_to_what_there_is() -> None:
+    for word, ours in arguments.OTHERS.items():
+        assert word not in arguments.COMMANDS
+        assert not ours or ours in arguments.COMMANDS or ours in arguments.OPTIONS
+        with pytest.raises(UsageError, match="did you mean") as caught:
+            arguments.parse([word])
+        # What is suggested is a command line that makes sense.
+        meant = str(caught.value).split('"')[3].split()
+        arguments.parse([each.replace("CONFIG", "conf.toml") for each in meant[1:]])
 
 
 def test_everything_that_the_usage_shows_is_a_command() -> None:
-    shown = {word for line in arguments.usage().splitlines() for word in line.split()
+    usage = arguments.USAGE.partition("Usage:")[2].partition("Commands:")[0]
+    shown = {word for line in usage.splitlines() for word in line.split()
              if word.strip("()").isalpha() and word.islower()}
     assert {word.strip("()") for word in shown} - {"pupgevent"} == set(arguments.COMMANDS)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file, in one line that names the place, the value and what is allowed."""
+"""What is wrong with a file: lines that name the place, the value and what is allowed."""
 
 import grp
 import os
@@ -37,8 +37,11 @@ def refuse(tmp_path: Path) -> Refuse:
         with pytest.raises(ConfigurationError) as caught:
             configuration.load(path, everything)
         error = caught.value
-        assert str(error) == "%s:%d: %s" % (path, error.line or -1, error.message)
-        assert "\n" not in str(error) and str(error).isprintable()
+        assert error.lines[0] == "%s:%d: %s" % (path, error.line or -1, error.message)
+        assert str(error).startswith(error.lines[0])
+        assert all(line.isprintable() for line in [str(error), *error.lines])
+        assert [each.line for each in error.mistakes] == sorted(
+            each.line or -1 for each in error.mistakes)
         assert error.exit_status == 2
         return error
 
@@ -59,7 +62,7 @@ TOP = [
     ("# nothing\n", 1, '"processes" is missing: it is required'),
     ('name = "x"\n', 1, '"processes" is missing: it is required'),
     ("processes = 1\n", 1, "processes: it is not an array of tables, [[processes]] in TOML"),
-    ("\nprocesses = []\n", 2, "processes: it is not an array of tables, [[processes]] in TOML"),
+    ("\nprocesses = []\n", 2, "processes: it is empty: at least one is needed"),
     ("[processes]\n", 1, "processes: it is not an array of tables, [[processes]] in TOML"),
     ("processes = [\n1\n]\n", 2, "processes[0]: it is not a table"),
     ('logger = "hunter2"\n' + MINIMAL, 1, "logger: it is not a table"),
@@ -403,8 +406,172 @@ EVERY = TOP + IDS + COMMANDS + PROCESS + ENVIRONMENT + CLUSTERS + UNKNOWN + PUPS
 @pytest.mark.parametrize("text, line, message", EVERY, ids=[case[2][:60] for case in EVERY])
 def test_mistake_is_told_with_its_line(refuse: Refuse, text: str, line: int, message: str) -> None:
     error = refuse(text, everything=True)
-    assert (error.line, error.message[: len(message)]) == (line, message)
-    assert "hunter" not in error.message
+    told = [(each.line, each.message[: len(message)]) for each in error.mistakes]
+    assert told.count((line, message)) == 1
+    assert "hunter" not in "".join(error.lines)
+
+
+#: Files with several mistakes, and the whole of what is told of each: a line for each mistake, and
+#: none about what only follows from one.
+SEVERAL = [
+    (
+        "autostrt = true\nterminateTimeout = -1\n" + MINIMAL + "restart = 1\n" + OTHER_CLUSTER
+        + 'instances = 0\nstrategy = "x"\n',
+        [
+            (1, 'unknown key "autostrt"'),
+            (2, "terminateTimeout: -1 is not a number"),
+            (6, "processes[0].restart: 1 is not a restart policy"),
+            (11, "processes[1].cluster.instances: 0 is not a whole number"),
+            (12, 'processes[1].cluster.strategy: "x" is not a strategy'),
+        ],
+    ),
+    # Several parts of one value.
+    (
+        MINIMAL.replace('"serve"', '["x",\n1, "y",\n2]') + 'env = { A = [], "B=" = 1 }\n',
+        [
+            (4, "processes[0].cmd[1]: 1 is not a string"),
+            (5, "processes[0].cmd[3]: 2 is not a string"),
+            (6, 'processes[0].env: the value of "A" is not'),
+            (6, "processes[0].env: the name of a variable is never empty"),
+        ],
+    ),
+    (
+        CLUSTER + 'acceptProxyFrom = ["x", "::1",\n"y"]\n',
+        [
+            (5, 'processes[0].cluster.acceptProxyFrom[0]: "x" is not an address'),
+            (6, 'processes[0].cluster.acceptProxyFrom[2]: "y" is not an address'),
+        ],
+    ),
+    # A wrong value, or a slip in a key, is not a missing one.
+    (
+        CLUSTER + "commonPort = 3000\nstartPort = 0\n",
+        [(6, "processes[0].cluster.startPort: 0 is not a port")],
+    ),
+    (
+        CLUSTER + "commonPort = 3000\nstartPrt = 8000\n",
+        [(6, 'processes[0].cluster: unknown key "startPrt": did you mean "startPort"?')],
+    ),
+    (
+        MINIMAL + "startPort = 8000\n[processes.cluster]\ncommonPort = 3000\n",
+        [(4, 'processes[0]: unknown key "startPort": did you mean "cluster.startPort"?')],
+    ),
+    (
+        '[[processes]]\nidd = "a"\ncommand = "x"\n',
+        [
+            (1, 'processes[0]: "cmd" is missing'),
+            (2, 'processes[0]: unknown key "idd": did you mean "id"?'),
+            (3, 'processes[0]: unknown key "command": did you mean "cmd"?'),
+        ],
+    ),
+    (
+        '[[processes]]\nid = "a"\n[processes.cluster]\nstartPort = 8000\ncmd = "x"\n',
+        [(5, 'processes[0].cluster: unknown key "cmd": it belongs to [[processes]], above this')],
+    ),
+    (
+        '[dashboard]\nport = 1\nhost = "::"\ntoken = ""\n' + MINIMAL,
+        [(4, "dashboard.token: the value is not a string")],
+    ),
+    (
+        '[dashboard]\nport = "8000"\n' + CLUSTER + "startPort = 8000\n",
+        [(2, 'dashboard.port: "8000" is not a port')],
+    ),
+    (
+        MINIMAL + "restartDelayMs = -1\nrestartMaxDelayMs = 100\n",
+        [(4, "processes[0].restartDelayMs: -1 is not a number")],
+    ),
+    (
+        CLUSTER + 'startPort = 1\ncommonPort = 80\ncommonHost = "10.0.0"\n' + OTHER_CLUSTER
+        + 'startPort = 2\ncommonPort = 80\ncommonHost = "10.0.0.2"\n',
+        [(7, 'processes[0].cluster.commonHost: "10.0.0" is not an IPv4 or IPv6 address')],
+    ),
+    (
+        MINIMAL + 'pidFile = "a.pid"\ncluster.instances = "2"\n' + OTHER + 'pidFile = "a.pid"\n',
+        [(5, 'processes[0].cluster.instances: "2" is not a whole number')],
+    ),
+    # What follows from what is right is told beside it.
+    (
+        '[[processes]]\nid = 1\ncmd = "x"\n' + MINIMAL + MINIMAL + MINIMAL,
+        [
+            (2, "processes[0].id: 1 is not made of"),
+            (8, 'processes[2].id: "web" is the id of processes[1] already'),
+            (11, 'processes[3].id: "web" is the id of processes[1] already'),
+        ],
+    ),
+    # Once for each key, however many instances there are.
+    (
+        CLUSTER + "instances = 500\nstartPort = 8000\n" + MINIMAL
+        + "cluster = { instances = 500, startPort = 8100 }\n",
+        [
+            (8, 'processes[1].id: "web" is the id of processes[0] already'),
+            (10, "processes[1].cluster.startPort: ports 8100 to 8599 overlap ports 8000 to 8499"),
+        ],
+    ),
+    (
+        MINIMAL + 'pidFile = "a.pid"\ncluster.instances = 9\n' + OTHER
+        + 'pidFile = "a.pid"\ncluster.instances = 5\n',
+        [(9, "processes[1].pidFile: ")],
+    ),
+    ("processes = [1,\n{}]\n", [
+        (1, "processes[0]: it is not a table"),
+        (2, 'processes[1]: "id" is missing'),
+        (2, 'processes[1]: "cmd" is missing'),
+    ]),
+    ('processes = 1\nlogger = 2\ndashboard = 3\n', [
+        (1, "processes: it is not an array of tables, [[processes]] in TOML"),
+        (2, "logger: it is not a table"),
+        (3, "dashboard: it is not a table"),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, told", SEVERAL, ids=[each[1][0][1][:50] for each in SEVERAL])
+def test_every_mistake_is_told_and_nothing_that_only_follows_from_one(
+    refuse: Refuse, text: str, told: List[Tuple[int, str]]
+) -> None:
+    mistakes = refuse(text, everything=True).mistakes
+    found = [(each.line, each.message[: len(start)]) for each, (_, start) in zip(mistakes, told)]
+    assert (found, len(mistakes)) == (told, len(told)), mistakes
+
+
+@pytest.mark.parametrize("count, told, last", [
+    (1, 1, 'unknown key "x0"'),
+    (20, 20, 'unknown key "x19"'),
+    (21, 21, ": and 1 more mistake"),
+    (33, 21, ": and 13 more mistakes"),
+])
+def test_twenty_mistakes_are_told_and_the_rest_counted(
+    refuse: Refuse, count: int, told: int, last: str
+) -> None:
+    error = refuse("".join("x%d = 1\n" % number for number in range(count)) + MINIMAL)
+    assert (len(error.mistakes), len(error.lines)) == (count, told)
+    assert last in error.lines[-1]
+    assert str(error).endswith(" (and %d more mistakes)" % (count - 1)) == (count > 2)
+
+
+JSON_WORDS = [
+    ('"processes": []', "processes: it is empty: at least one is needed"),
+    ('"processes": {}', "processes: it is not an array of objects"),
+    ('"processes": null', "processes: it is not an array of objects"),
+    ('"processes": [5]', "processes[0]: it is not an object"),
+    ('"processes": 1, "logger": 5', "logger: it is not an object"),
+    ('"processes": [{"env": []}]', "processes[0].env: the value is not an object of strings,"),
+    ('"processes": [{"cwd": {}}]', "processes[0].cwd: an object is not a path"),
+    ('"processes": [{"cmd": [{}]}]', "processes[0].cmd[0]: an object is not a string"),
+    ('"processes": [{"id": "a table"}]', 'processes[0].id: "a table" is not made of'),
+    ('"processes": [{"id": "\\" a table"}]', 'processes[0].id: "\\" a table" is not made of'),
+    (
+        '"processes": [{"cluster": {"cmd": "x"}}]',
+        'processes[0].cluster: unknown key "cmd": it belongs to an object of "processes", around',
+    ),
+]
+
+
+@pytest.mark.parametrize("text, message", JSON_WORDS, ids=[each[0] for each in JSON_WORDS])
+def test_json_is_told_in_its_own_words(refuse: Refuse, text: str, message: str) -> None:
+    error = refuse("{%s}" % text, "app.json")
+    assert [each.message[: len(message)] for each in error.mistakes].count(message) == 1
+    assert not any(word in line for line in error.lines
+                   for word in ("TOML", "[[", "not a table", "above"))
 
 
 def test_same_pid_file_of_two_processes_is_told(refuse: Refuse, tmp_path: Path) -> None:
@@ -438,7 +605,8 @@ def test_mistake_in_json_is_told_with_its_line(refuse: Refuse) -> None:
     assert refuse(text.replace('"ip_hash"', "null"), "app.json").message.startswith(
         "processes[0].cluster.strategy: null is not a strategy (round-robin,"
     )
-    assert refuse('{"processes": [],\n "cron": ""}', "pup.json").line == 2
+    error = refuse('{"processes": [],\n "cron": ""}', "pup.json")
+    assert [each.line for each in error.mistakes] == [1, 2]
 
 
 def test_line_is_that_of_the_value_far_down_in_an_array_of_lines(refuse: Refuse) -> None:

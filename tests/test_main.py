@@ -185,6 +185,38 @@ def test_a_bad_file_is_exactly_one_line_and_exit_code_2(folder: Path) -> None:
             '%s:4: processes[0]: unknown key "autostrat": did you mean "autostart"?\n' % config)
 
 
+def test_each_mistake_of_a_bad_file_is_a_line_of_its_own(running: Make, folder: Path) -> None:
+    """Whoever reads the file: a start, `check`, a command without a pupgevent, a reload, SIGHUP."""
+    app = running(sleeper("job"))
+    good, bad = app.config.read_text(), '{"processes": [],\n"x": 1,\n"y": 2}'
+    told = [
+        "%s:1: processes: it is empty: at least one is needed" % app.config,
+        '%s:2: unknown key "x": known here are' % app.config,
+        '%s:3: unknown key "y": known here are' % app.config,
+    ]
+
+    def is_told(lines: "List[str]", head: str = "") -> bool:
+        return len(lines) == 3 and all(
+            line.startswith(head + start) for line, start in zip(lines, told))
+
+    app.config.write_text(bad)
+    for words in ([], ["check"], ["export", "systemd"], ["status"]):
+        done = run(*words, str(app.config))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert is_told(done.stderr.splitlines()), done.stderr
+    app.config.write_text(good)
+    app.start()
+    app.config.write_text(bad)
+    done = app.run("reload")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert is_told(done.stderr.splitlines(), "pupgevent: "), done.stderr
+    app.signal(signal.SIGHUP)
+    eventually(lambda: is_told([line.partition("[core] error: ")[2] for line
+                                in app.said().splitlines() if "[core] error: " in line],
+                               "reload: "), message="SIGHUP's lines: " + app.said())
+    assert app.states() == {"job": "running"}
+
+
 def test_a_file_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
     for words in ([], ["check"], ["status"], ["reload"]):
         done = run(*words, str(folder / "nothing.toml"))
@@ -201,6 +233,42 @@ def test_check_tells_what_would_run(running: Make) -> None:
         "my-app-2, port 8001",
         "job, not started by itself",
     ])  # fmt: skip
+
+
+def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
+    running: Make, folder: Path
+) -> None:
+    """With their lines; it is no mistake, since the program may be there at the start."""
+    here = folder / "here"
+    here.mkdir()
+    for name, text in (("good", "#!/bin/sh\n"), ("crlf", "#!/bin/sh\r\n"), ("plain", "")):
+        (here / name).write_bytes(text.encode())
+        (here / name).chmod(0o644 if name == "plain" else 0o755)
+    cases: Any = [
+        (["no-such-program", "x"], {}, "no-such-program is not on the PATH"),
+        ("no-such-program x > y", {}, "no-such-program is not on the PATH"),
+        (["./nothing"], {}, "./nothing is not there"),
+        (["good"], {}, "good is not on the PATH"),
+        (["./good"], {}, "./good is not there"),
+        (["./plain"], {"cwd": str(here)}, "./plain is not executable"),
+        (["./crlf"], {"cwd": str(here)},
+         "./crlf has a #! line that ends in CRLF: save it with the line ends of Unix"),
+        (["sh"], {"env": {"PATH": "/no/where"}}, "sh is not on the PATH"),
+        (["./good"], {"cwd": str(here)}, ""),
+        (["good"], {"path": str(here)}, ""),
+        ("good | x", {"env": {"PATH": str(here)}}, ""),
+        ("sleep 1; no-such-program", {}, ""),
+        ("cd %s && ./nothing" % here, {}, ""),
+    ]
+    app = running(*(sleeper("job%d" % number, cmd=cmd, **more)
+                    for number, (cmd, more, _) in enumerate(cases)))
+    places = [number for number, line in enumerate(app.config.read_text().split("\n"), 1)
+              if '"cmd": ' in line]
+    done = app.run("check")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, len(cases))
+    assert done.stderr.splitlines() == [
+        "%s:%d: warning: processes[%d].cmd: %s" % (app.config, line, number, words)
+        for number, (line, (_, _, words)) in enumerate(zip(places, cases)) if words]
 
 
 def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:

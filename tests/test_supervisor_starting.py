@@ -227,6 +227,25 @@ def test_script_without_an_interpreter_line_is_one_clear_line(tmp_path: Path) ->
         assert stage.reaches("errored").last_exit == "cannot start %s: Exec format error" % program
 
 
+@pytest.mark.parametrize("first_line, flaw", [
+    ("#!/bin/sh\r\n", "has a #! line that ends in CRLF: save it with the line ends of Unix"),
+    ("#!/usr/bin/pyhton3 -u\n", "names an interpreter that is not there: /usr/bin/pyhton3"),
+])
+def test_script_whose_interpreter_is_not_there_is_told_so(
+    tmp_path: Path, first_line: str, flaw: str
+) -> None:
+    """The kernel says only that there is no such file, and there is the script."""
+    program = tmp_path / "program"
+    program.write_bytes((first_line + "exit 0\n").encode())
+    program.chmod(0o755)
+    found = [process((str(program),)), process(("./program",), cwd=str(tmp_path)),
+             process(("program",), path=str(tmp_path))]
+    for each in found:
+        with supervise(each) as stage:
+            assert stage.reaches("errored").last_exit == (
+                "cannot start %s: No such file or directory (the file %s)" % (each.cmd[0], flaw))
+
+
 def test_program_that_appears_later_is_started_then(tmp_path: Path) -> None:
     program = tmp_path / "program"
     with supervise(process((str(program),), restart="always")) as stage:
