@@ -91,6 +91,8 @@ class Run:
                 self.failure = str(error)
                 return
             self._serve(child, move)
+            if self.ready_at is None and not self.ending:
+                self._explain_success(child)
         finally:
             if self._child is not None:
                 self._bury(self._child)
@@ -104,8 +106,6 @@ class Run:
                 self._say("info", "accepts on port %d" % self._seat.port)
             self._last()
         if child.exited and not self.ending:
-            if self.ready_at is None and self._seat.port is not None and not child.returncode:
-                self.failure = "exit code 0 before port %d accepted" % self._seat.port
             return
         if not self.ending:
             self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
@@ -192,6 +192,12 @@ class Run:
             port, self.process.cluster.ready_timeout)
         child.signal(signal.SIGKILL)
         self._await_exit(child)
+
+    def _explain_success(self, child: Child) -> None:
+        """Whatever its exit code says, a server that has never accepted has not done its work."""
+        port = self._seat.port
+        if port is not None and child.returncode == 0 and self.failure is None:
+            self.failure = "exit code 0 before port %d accepted" % port
 
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited
