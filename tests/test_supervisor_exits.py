@@ -61,6 +61,14 @@ def test_each_failure_in_a_row_doubles_the_delay() -> None:
         assert expected * 0.8 <= delay <= expected * 1.1
 
 
+def test_flapping_without_a_delay_is_slowed_down_from_the_sixth_restart_on() -> None:
+    with supervise(process("exit 1", restart="always", restart_delay=0.0)) as stage:
+        stage.prints("restart in 0.", "[app][core]")
+        told = [text for text in stage.page.texts("[app][core]") if "restart" in text]
+    assert told[:5] == ["warning: exit code 1, restart at once"] * 5
+    assert re.match(r"warning: exit code 1, restart in 0\.[56] s\Z", told[5])
+
+
 def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
     failing = tmp_path / "failing"
     failing.touch()
