@@ -122,6 +122,8 @@ class Run:
                 self.shortage = isinstance(error, ShortageError)
                 return
             self._serve(child, move)
+            if self.ready_at is None and not self.ending:
+                self._explain_exit(child)
         finally:
             if self._child is not None:
                 self._bury(self._child)
@@ -135,7 +137,6 @@ class Run:
                 self._say("info", "accepts on port %d" % self._seat.port)
             self._last()
         if child.exited and not self.ending:
-            self._explain_exit(child)
             return
         if not self.ending:
             self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
@@ -245,14 +246,16 @@ class Run:
         self._await_exit(child)
 
     def _explain_exit(self, child: Child) -> None:
-        """A server whose port somebody else has got says so in its own words, if at all."""
-        if self.failure is not None or self.ready_at is not None or self._tenure is None:
+        """Of one that was never ready: a server whose port somebody else has got says so in its own
+        words, if at all; and whatever its exit code says, one that has never accepted has not done
+        its work."""
+        if self.failure is not None or self._tenure is None:
             return
         if self._tenure.last_intruder:
             self.failure = "%s, port %d is taken by %s" % (
                 describe_exit(child.returncode or 0), self._tenure.port,
                 self._tenure.last_intruder)
-        elif not child.returncode:
+        elif child.returncode == 0:
             self.failure = "exit code 0 before port %d accepted" % self._tenure.port
 
     def _on_intruder(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import commands
 from conftest import eventually
+from errors import PupgeventError
 from running import PUPGEVENT, Running, get, instance_of, is_free, lives, run, server, sleeper
 
 pytest_plugins = ["runs"]
@@ -155,6 +156,18 @@ def test_a_start_that_fails_says_why_and_exits_with_1(running: Make) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("pupgevent: bad did not come up: cannot start")
     assert "No such file" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_progress_says_what_comes_of_one_that_has_ended_and_not_only_its_state(
+    running: Make
+) -> None:
+    app = running(sleeper("bad", autostart=False, cmd=CRASH, minUptimeMs=600000, restart="error",
+                          restartDelayMs=60000)).start()
+    progress: List[Any] = []
+    with pytest.raises(PupgeventError):
+        commands.call(str(app.config), {"command": "start", "words": ["bad"]}, progress.append)
+    assert [each["progress"][:30] for each in progress] == [
+        "bad: starting", "bad: exit code 3, restart in 6"]
 
 
 def test_restart_rolls_those_that_should_run(running: Make, free_ports: Ports) -> None:

@@ -281,7 +281,8 @@ def test_home_that_cannot_be_written_is_passed_over(server: Path) -> None:
 def test_commands_work_where_only_tmp_can_be_written(server: Path) -> None:
     """The cache and the control socket both lie there."""
     told = on_server(server, "size=64m", "mount -o remount,ro /var/tmp", "sh", "-c", """
-        echo '{"processes": [{"id": "job", "cmd": "sleep 60", "autostart": true}]}' >/tmp/a.json
+        echo '{"processes": [{"id": "job", "cmd": "sleep 60", "autostart": true,
+               "minUptimeMs": 0}]}' >/tmp/a.json
         timeout 30 /mnt/pupgevent /tmp/a.json >/tmp/log 2>&1 &
         until /mnt/pupgevent status /tmp/a.json 2>/tmp/err || ! kill -0 $!; do sleep 0.05; done
         /mnt/pupgevent shutdown /tmp/a.json && wait $! && ! grep warning /tmp/log

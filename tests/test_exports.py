@@ -55,6 +55,12 @@ def test_time_to_start_is_that_of_the_slowest_port(tmp_path: Path) -> None:
     assert int(settings(unit(tmp_path, slow))["TimeoutStartSec"]) == 360
 
 
+def test_the_time_to_start_covers_how_long_one_without_a_port_has_to_live(tmp_path: Path) -> None:
+    for changes in ({}, {"cluster": {"instances": 2, "readyTimeoutMs": 5}}):
+        slow = sleeper("slow", minUptimeMs=300000, **changes)
+        assert int(settings(unit(tmp_path, slow))["TimeoutStartSec"]) == 360
+
+
 def test_what_the_protocol_needs_is_there(tmp_path: Path) -> None:
     found = settings(unit(tmp_path, sleeper("job")))
     expected = {"Type": "notify", "NotifyAccess": "main", "KillMode": "mixed",

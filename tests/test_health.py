@@ -180,6 +180,19 @@ def test_a_service_that_ends_with_0_before_its_port_accepts_is_given_up_and_not_
     assert app.run("status").returncode == 3
 
 
+def test_a_service_that_is_stopped_by_its_limit_of_time_before_it_accepts_is_not_finished(
+    running: Make, free_ports: Ports
+) -> None:
+    polite = "trap 'exit 0' TERM; echo polite; while :; do sleep 0.01; done"
+    web = server("web", free_ports(1), None, cmd=polite, restart="never")
+    app = running(web).begin()
+    eventually(lambda: "[stdout] polite" in app.said())
+    app.write(dict(web, timeout=0.1))
+    app.ask("reload")
+    eventually(lambda: app.are(**{"web-1": "errored"}))
+    assert "exit code 0 before port" in app.members()["web-1"]["lastExit"]
+
+
 # Time
 
 

@@ -172,7 +172,7 @@ def test_values_that_do_not_make_the_child_restart_nothing(running: Make) -> Non
     app = running(sleeper("job")).start()
     before = app.pids()
     reload(app, sleeper("job", restart="never", terminateTimeout=7, stopSignal="SIGUSR1",
-                        restartDelayMs=10))
+                        restartDelayMs=10, restartLimit=7, minUptimeMs=600000))
     assert app.pids() == before
     os.kill(before["job"], signal.SIGKILL)
     eventually(lambda: app.states() == {"job": "errored"}, message="the new policy holds")

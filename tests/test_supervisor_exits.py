@@ -1,10 +1,12 @@
 """What comes of a child that ends by itself: verdict, delay, line, and the rest of its group."""
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, Callable
 
+import gevent
 import pytest
 
 from supervision import (
@@ -59,6 +61,14 @@ def test_each_failure_in_a_row_doubles_the_delay() -> None:
         assert expected * 0.8 <= delay <= expected * 1.1
 
 
+def test_flapping_without_a_delay_is_slowed_down_from_the_sixth_restart_on() -> None:
+    with supervise(process("exit 1", restart="always", restart_delay=0.0)) as stage:
+        stage.prints("restart in 0.", "[app][core]")
+        told = [text for text in stage.page.texts("[app][core]") if "restart" in text]
+    assert told[:5] == ["warning: exit code 1, restart at once"] * 5
+    assert re.match(r"warning: exit code 1, restart in 0\.[56] s\Z", told[5])
+
+
 def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
     failing = tmp_path / "failing"
     failing.touch()
@@ -90,6 +100,54 @@ def test_start_by_hand_ends_a_delay() -> None:
         stage.reaches("backoff")
         assert [failure.state for failure in stage.supervisor.start(["app"])] == ["backoff"]
         assert stage.instance().attempts == 2
+
+
+@pytest.mark.parametrize("cmd, changes, outcome", [
+    ("exit 1", {"restart": "never"}, "exit code 1, and it is not to be restarted"),
+    ("exit 1", {"restart": "error", "restart_delay": 25.0}, "exit code 1, restart in 2[5-7].. s"),
+    ("exit 1", {"restart": "error", "restart_delay": 0.0, "restart_limit": 1},
+     "exit code 1, given up after 2 failures in a row"),
+    ("exit 1", {"restart": "error", "restart_limit": 0},
+     "exit code 1, given up: restartLimit is 0"),
+    ("exit 0", {"restart": "always", "restart_limit": 0},
+     "exit code 0, finished, and restartLimit is 0"),
+    ("exit 0", {"restart": "error"}, "exit code 0, finished"),
+    (("no-such-program",), {"restart": "never"},
+     "cannot start no-such-program: No such file or directory, and it is not to be restarted"),
+])
+def test_what_an_exit_comes_to_is_told_in_a_sentence_and_logged_once_as_that(
+    cmd: Any, changes: Any, outcome: str
+) -> None:
+    with supervise(process(cmd, **changes)) as stage:
+        instance = stage.instance()
+        wait_until(lambda: instance.state in ("errored", "exhausted", "finished")
+                   or (instance.due_at or 0) > stage.clock() + 10)
+        assert re.match(outcome + r"\Z", instance.outcome)
+        last = stage.page.texts("[app][core]")[-1]
+        level = {"finished": "", "backoff": "warning: "}.get(instance.state, "error: ")
+        told = instance.outcome if level else instance.outcome.partition(", ")[2]
+        assert last == level + told
+
+
+def test_what_has_not_ended_by_itself_has_a_sentence_too() -> None:
+    with supervise(process(autostart=False, min_uptime=600.0, restart="always")) as stage:
+        instance = stage.instance()
+        assert instance.outcome == "it was never started"
+        starting = gevent.spawn(stage.supervisor.start, ["app"])
+        wait_until(lambda: instance.pid)
+        assert instance.outcome == "it is starting"
+        os.kill(instance.pid or 0, signal.SIGKILL)
+        assert [str(each) for each in starting.get(timeout=30)] == [
+            "app did not come up: SIGKILL, restart at once"]
+        wait_until(lambda: instance.pid)
+        assert instance.outcome == "SIGKILL, it is started again"
+        stage.supervisor.stop(["app"])
+        assert instance.outcome == "it was stopped"
+        starting = gevent.spawn(stage.supervisor.start, ["app"])
+        wait_until(lambda: instance.pid)
+        stage.supervisor.stop(["app"])
+        assert [str(each) for each in starting.get(timeout=30)] == [
+            "app did not come up: it was stopped"]
 
 
 def test_essential_process_that_is_given_up_is_told() -> None:
