@@ -87,6 +87,43 @@ def test_one_that_is_down_is_probed_until_it_answers(stage: Stage) -> None:
     assert stage.status()["queue_most"] == 1
 
 
+def test_one_in_whose_place_somebody_else_accepts_gets_no_client_until_a_probe(
+    stage: Stage
+) -> None:
+    stage.listens()
+    suspect, other = stage.instances(2)
+    stage.proxy.call("suspect", "web-1", "port 8000 is taken by pid 4711 (nc)")
+    assert suspect.state() == "down"
+    assert suspect.status()["reason"] == "port 8000 is taken by pid 4711 (nc)"
+    # Whoever suspects it has told it to people.
+    assert stage.log() == []
+    assert serve(stage, [other], 3) == ["web-2"] * 3
+    suspect.accepts().hears_the_end()
+    eventually(lambda: suspect.state() == "up", "a probe finds it")
+    assert set(serve(stage, [suspect, other], 4)) == {"web-1", "web-2"}
+
+
+def test_suspicion_of_one_that_is_down_says_why_it_stays_so(stage: Stage) -> None:
+    stage.listens()
+    instance, other = stage.instances(2)
+    instance.stops_listening()
+    serve(stage, [other], 2)
+    since = instance.status()["since"]
+    stage.proxy.call("suspect", "web-1", "somebody else is there")
+    status = instance.status()
+    assert (status["state"], status["reason"]) == ("down", "somebody else is there")
+    assert status["since"] >= since
+
+
+def test_suspicion_of_one_that_gets_no_clients_changes_nothing(stage: Stage) -> None:
+    stage.listens()
+    (gone,) = stage.instances(1)
+    gone.goes_down()
+    stage.proxy.call("suspect", "web-1", "somebody else is there")
+    stage.proxy.call("suspect", "web-9", "somebody else is there")
+    assert (gone.state(), gone.status()["reason"]) == ("absent", "exited")
+
+
 def test_one_that_is_up_again_is_measured_anew(stage: Stage) -> None:
     stage.listens()
     (instance,) = stage.instances(1)

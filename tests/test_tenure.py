@@ -294,6 +294,15 @@ def test_stranger_in_the_place_of_an_instance_that_serves_is_noticed(free_port: 
         assert stage.instance("app-1").state == "running"
 
 
+def test_instance_that_has_stopped_is_watched_no_longer(free_port: FreePort) -> None:
+    with supervise(process(script("tenant.py", "open"), cluster=cluster(free_port()))) as stage:
+        stage.reaches("running", "app-1")
+        watch = stage.supervisor._world.watch
+        assert len(watch._lost) == 1
+        stage.supervisor.stop(["app-1"])
+        assert len(watch._lost) == 0
+
+
 def test_stranger_who_shares_the_port_is_noticed(free_port: FreePort) -> None:
     port = free_port()
     with supervise(process(script("tenant.py", "open"), cluster=cluster(port))) as stage:
@@ -408,6 +417,28 @@ def test_no_client_reaches_a_stranger(
 
 
 # Where else it listens
+
+
+def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
+    free_ports: Callable[[int], List[int]]
+) -> None:
+    expected, one, other = free_ports(3)
+    told: List[str] = []
+    place = tenure.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
+    search = tenure.Tenure(place, Threads(1), told.append).search
+    with stranger(one):
+        search(0.9)
+        search(1.0)
+        search(1.9)
+    with stranger(other):
+        search(2.0)
+        assert told == []
+        search(4.0)
+        assert len(told) == 1 and "127.0.0.1:%d, and not on" % other in told[0]
+    with stranger(one):
+        search(8.0)
+        search(16.0)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
