@@ -129,7 +129,7 @@ class Endpoint:
     @property
     def names(self) -> "List[str]":
         """The paths of the file that are held, in the same text in every locale."""
-        return [_text(os.fsencode(path)) for path in self._locks]
+        return [_text(os.fsencode(path)) for path in list(self._locks)]
 
     # When the path leads elsewhere
 

@@ -96,19 +96,13 @@ def distrust(folder: str, uid: "Optional[int]" = None) -> "Optional[str]":
     return None
 
 
-def is_shared(folder: str) -> bool:
-    """Could others replace what we put there?"""
-    found = os.stat(folder)
-    if found.st_uid not in (0, os.geteuid()):
-        return True
-    return bool(found.st_mode & 0o022) and not found.st_mode & stat.S_ISVTX
-
-
 def _is_safe(base: str) -> bool:
+    """Nobody else can rename or remove what is ours there, but for the owner of the base."""
     try:
-        return not is_shared(base)
+        mode = os.stat(base).st_mode
     except OSError:
         return False
+    return bool(mode & stat.S_ISVTX) or not mode & 0o022
 
 
 def _listed(folder: str) -> "List[str]":

@@ -97,8 +97,8 @@ CONTROL = Table(
         _key(
             "socket",
             checks.file_path(checks.SOCKET_PATH_LIMIT),
-            nothing("named after the file's path"),
-            "path of the control socket, by which the other commands reach this supervisor",
+            nothing("only the one that is named after the file's path"),
+            "path of one more control socket, for who cannot get to the usual one",
         ),
     ),
 )

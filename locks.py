@@ -12,6 +12,7 @@ import os
 import time
 from typing import NamedTuple, Optional
 
+import folders
 from errors import PupgeventError
 
 #: Seconds for another who has just got the lock to write its pid.
@@ -60,6 +61,7 @@ class Lock:
         self.path = path
         self._config = config
         self._descriptor = _open(path)
+        self._folder = _keep(os.path.dirname(path))
         self.tell("")
 
     def tell(self, address: str) -> None:
@@ -80,6 +82,22 @@ class Lock:
             os.unlink(self.path)
         os.close(self._descriptor)
         self._descriptor = -1
+        if self._folder != -1:
+            os.close(self._folder)
+
+
+def _keep(folder: str) -> int:
+    """systemd-tmpfiles(8) passes over a folder that is locked: nothing in it gets too old. That is
+    for our own folder: who names another may name /tmp itself."""
+    descriptor = -1
+    if folders.distrust(folder) is not None:
+        return descriptor
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        pass  # it is only a favour
+    return descriptor
 
 
 def read(path: str) -> Holder:

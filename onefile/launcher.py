@@ -245,7 +245,30 @@ def places():  # type: () -> List[str]
         found.append(os.path.join(home, ".cache", "pupgevent"))
     # The folder without `cache` in its name is that of sockets and locks, closed to others.
     name = "pupgevent-cache-%d" % os.geteuid()
-    return found + [os.path.join("/var/tmp", name), os.path.join("/tmp", name)]
+    return found + [for_all_in("/var/tmp", name), for_all_in("/tmp", name)]
+
+
+def for_all_in(base, name):  # type: (str, str) -> str
+    """A folder of ours where everybody may make one, so that anybody can be the first to take the
+    name: then it is one whose name cannot be foreseen, found again by whose it is."""
+    usual = os.path.join(base, name)
+    if owner(usual) in (None, 0, os.geteuid()):
+        return usual
+    try:
+        others = [os.path.join(base, each) for each in sorted(os.listdir(base))
+                  if each.startswith(name + "-")]
+    except OSError:
+        return usual
+    unforeseen = "%s-%016x" % (usual, int.from_bytes(os.urandom(8), "big"))
+    return ([each for each in others if owner(each) == os.geteuid()] + [unforeseen])[0]
+
+
+def owner(path):  # type: (str) -> Optional[int]
+    """Of a link itself; None where there is nothing."""
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def home_folder():  # type: () -> str

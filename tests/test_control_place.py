@@ -75,7 +75,7 @@ def test_a_second_one_on_the_same_file_is_refused_with_the_pid_of_the_first(
     app = running(sleeper("job")).start()
     assert app.child
     done = subprocess.run([*PUPGEVENT, str(app.config)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=30, check=False)
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "pupgevent: %s is run by another pupgevent already, pid %d\n" % (
         app.config, app.child.pid)
@@ -94,7 +94,7 @@ def test_it_is_found_from_another_environment(
     done = app.run("status")
     assert done.returncode == 0
     again = subprocess.run(
-        [*PUPGEVENT, str(app.config)], stderr=subprocess.PIPE, timeout=30, check=False)
+        [*PUPGEVENT, str(app.config)], stderr=subprocess.PIPE, timeout=60, check=False)
     assert again.returncode == 1
     assert b"pid %d" % app.child.pid in again.stderr
 
@@ -114,7 +114,7 @@ def test_of_many_that_start_at_once_one_wins(running: Make) -> None:
         child.stderr.close()
     assert app.status()["pid"] == winner.pid
     winner.terminate()
-    assert winner.wait(10) == 0
+    assert winner.wait(60) == 0
     assert winner.stderr
     winner.stderr.close()
 
@@ -133,7 +133,7 @@ def test_what_a_killed_one_has_left_is_replaced(running: Make) -> None:
 
 def second_start(app: Running) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*PUPGEVENT, str(app.config)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=30, check=False)
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("first, then", [(None, "own.sock"), ("own.sock", None),

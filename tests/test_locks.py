@@ -1,5 +1,6 @@
 """Locks, and the folders that they lie in, from inside; test_other_users.py has real strangers."""
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -165,6 +166,23 @@ def test_a_lock_tells_who_holds_it_and_of_what(tmp_path: Path) -> None:
     lock.release()
     assert locks.read(path) == (None, None, None)
     assert not os.path.lexists(path)
+
+
+def test_a_cleaner_passes_over_the_folder_while_a_lock_in_it_is_held(tmp_path: Path) -> None:
+    """As systemd-tmpfiles does, which tries to lock it."""
+    held = [locks.Lock(str(tmp_path / name)) for name in ("one", "two")]
+    folder = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in held:
+            lock.release()
+        tmp_path.chmod(0o755)
+        held = [locks.Lock(str(tmp_path / "one"))]
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held[0].release()
+    finally:
+        os.close(folder)
 
 
 def test_what_is_in_a_file_that_is_no_lock_is_nothing(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 import endpoint
 import folders
 from conftest import eventually
+from onefile import launcher
 from running import PUPGEVENT, ROOT, Running, sleeper
 
 pytest_plugins = ["runs"]
@@ -390,3 +391,32 @@ def test_whatever_a_user_writes_into_a_lock_root_is_answered_in_one_line(
                           stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (4, b"")
     assert done.stderr == b"pupgevent: no pupgevent runs for %s\n" % os.fsencode(str(config))
+
+
+@pytest.mark.parametrize("spoil", [others_folder, link_to_mallorys, link_to_own, plain_file])
+def test_nobody_can_take_the_place_to_which_the_single_file_unpacks(
+    new_user: NewUser, spoil: Any
+) -> None:
+    victim, mallory = new_user(), new_user()
+    os.chmod(str(victim.place), 0o777)
+    usual = Path("/var/tmp/pupgevent-cache-%d" % victim.uid)
+    beside = str(usual) + "-"
+    try:
+        assert unpacks_to(victim) == str(usual)
+        spoil(usual, victim, mallory)
+        chosen = unpacks_to(victim)
+        assert chosen.startswith(beside) and chosen != unpacks_to(victim)
+        with mallory.acting():
+            Path(beside + "0").mkdir()
+        with victim.acting():
+            Path(chosen).mkdir()
+        assert unpacks_to(victim) == chosen
+    finally:
+        for each in Path("/var/tmp").glob(usual.name + "*"):
+            each.rmdir() if each.is_dir() and not each.is_symlink() else each.unlink()
+
+
+def unpacks_to(user: User) -> str:
+    """The first of the places in which a user without a home unpacks it."""
+    with user.acting():
+        return launcher.for_all_in("/var/tmp", "pupgevent-cache-%d" % user.uid)
