@@ -1,5 +1,8 @@
 """The figures as a picture for the README: readable on a light and on a dark page.
 
+A bar is as long as the table's ratio: the median of the ratios to NGINX within each round, which
+is not the ratio of the two medians. The figure beside it is the table's median.
+
 `python -m bench.picture bench.json bench.svg` draws a result again.
 """
 
@@ -9,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Sequence
 
-from bench.report import FIGURES
+from bench.report import FIGURES, ratios_of
 from bench.servers import WAYS
 from bench.tools import BenchError
 
@@ -33,8 +36,9 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("Rate, scaled to NGINX: longer is better", ["rate"]),
-    Panel("Own CPU and memory, scaled to NGINX: shorter is better", ["cpu", "memory"]),
+    Panel("Rate, to NGINX's of the same round: longer is better", ["rate"]),
+    Panel("Own CPU and memory, to NGINX's of the same round: shorter is better",
+          ["cpu", "memory"]),
 )
 
 
@@ -88,14 +92,20 @@ def draw_panel(ax: Any, panel: Panel, cases: Sequence[Dict[str, Any]]) -> None:
 def draw_case(ax: Any, panel: Panel, case: Dict[str, Any], row: int) -> float:
     """Returns the length of the longest bar; 0 where there is nothing to draw."""
     name = figure_of(panel, case)
-    medians = {way: figures[name] for way, figures in case["medians"].items() if name in figures}
-    lengths = {way: medians[way] / medians["nginx"] for way in WAYS if way in medians}
+    lengths = lengths_of(case, name)
     for at, (way, length) in enumerate(lengths.items()):
         y = row + (at - (len(lengths) - 1) / 2) * BAR
         ax.barh(y, length, BAR * 0.86, color=COLOURS[way])
-        ax.annotate(FIGURES[name].text(medians[way]), (length, y), xytext=(4, 0),
+        ax.annotate(FIGURES[name].text(case["medians"][way][name]), (length, y), xytext=(4, 0),
                     textcoords="offset points", va="center", fontsize=8.5)
     return max(lengths.values(), default=0.0)
+
+
+def lengths_of(case: Dict[str, Any], figure: str) -> Dict[str, float]:
+    """Of the bar of each way that has the figure, NGINX's being 1."""
+    rounds = case["rounds"]
+    ratios = {way: ratios_of(rounds[way], rounds["nginx"]) for way in WAYS if way in rounds}
+    return {way: found[figure] for way, found in ratios.items() if figure in found}
 
 
 def name_rows(ax: Any, cases: Sequence[Dict[str, Any]]) -> None:

@@ -94,7 +94,7 @@ def as_text(result: Dict[str, Any]) -> str:
 def heading(result: Dict[str, Any]) -> str:
     versions = ", ".join("%s %s" % pair for pair in result["versions"].items())
     return ("%s; %d CPUs, %s. Medians of rounds: %d, of %g s each. Own CPU is the balancer's per "
-            "request; a ratio is pupgevent's figure to that of the row."
+            "request; a ratio is the median of pupgevent's figure to the row's in the same round."
             % (versions, result["cpus"], result["kernel"], result["rounds"], result["seconds"]))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from bench.bars import BARS, Bar
 from bench.cases import CASES
+from bench.picture import PANELS, draw_case, lengths_of
 from bench.processes import Ports
 from bench.report import as_text, ratios_of, summary
 from bench.servers import WAYS
@@ -144,6 +145,41 @@ def test_bar_is_met_from_its_limit_on(bar: Bar, met: float, missed: float) -> No
 def test_every_bar_belongs_to_a_case_and_a_way() -> None:
     for bar in BARS:
         assert bar.to is None or bar.to in CASES[bar.case].ways
+
+
+#: Three rounds in which the median of the ratios is far from the ratio of the medians.
+UNEVEN = {
+    "pupgevent": [10.0, 40.0, 90.0], "nginx": [10.0, 60.0, 30.0], "haproxy": [5.0, 15.0, 60.0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("figure, case", [
+    ("rate", "close"), ("cpu", "10m"), ("memory", "memory")])
+def test_picture_and_table_show_the_same_ratios(figure: str, case: str) -> None:
+    rounds = {way: [{figure: value} for value in values] for way, values in UNEVEN.items()}
+    [found] = summary({case: rounds})
+    lengths = lengths_of(found, figure)
+    assert lengths["pupgevent"] == found["ratios"]["nginx"][figure] == 1.0
+    assert lengths["nginx"] == 1.0
+    assert lengths["haproxy"] == 0.5
+    medians = found["medians"]
+    assert lengths["pupgevent"] != medians["pupgevent"][figure] / medians["nginx"][figure]
+
+
+def test_bars_are_as_long_as_the_ratios_and_say_the_medians() -> None:
+    drawn: List[Any] = []
+
+    class Axes:
+        def barh(self, y: float, length: float, *_: Any, **__: Any) -> None:
+            drawn.append(length)
+
+        def annotate(self, text: str, *_: Any, **__: Any) -> None:
+            drawn.append(text)
+
+    rounds = {way: [{"rate": value} for value in values] for way, values in UNEVEN.items()}
+    [case] = summary({"close": rounds})
+    assert draw_case(Axes(), PANELS[0], case, 0) == 1.0
+    assert drawn == [1.0, "40/s", 1.0, "30/s", 0.5, "15/s"]
 
 
 def result_of(rate: float) -> Dict[str, Any]:

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -752,6 +753,70 @@ def test_mapped_addresses_are_those_of_ipv4(refuse: Refuse) -> None:
     ]
     error = refuse(MINIMAL + clusters[0] + OTHER + clusters[1])
     assert "port 3000 is already port 3000 of the balancer of" in error.message
+
+
+DURATIONS = [(table, key) for table in keys.TABLES for key in table.keys
+             if key.unit in ("s", "ms")]
+
+
+def test_every_duration_has_its_unit() -> None:
+    spoken = [key for table in keys.TABLES for key in table.keys if "a year" in key.takes]
+    assert spoken == [key for _, key in DURATIONS] != []
+
+
+@pytest.mark.parametrize("table, key", DURATIONS, ids=lambda each: getattr(each, "name", ""))
+def test_a_duration_is_at_most_a_year_and_a_year_is_accepted(table: Any, key: Any) -> None:
+    year = 366 * 24 * 3600 * {"s": 1, "ms": 1000}[key.unit]
+    assert key.check.convert(year, "/") == 366 * 24 * 3600.0
+    assert key.check.convert(float(year), "/") == 366 * 24 * 3600.0
+    assert key.check.convert(year - 1, "/") < 366 * 24 * 3600.0
+    for more in (year + 1, year + 0.001, year * 1000, -1, -0.001):
+        with pytest.raises(checks.Wrong):
+            key.check.convert(more, "/")
+
+
+@pytest.mark.parametrize("table, key", DURATIONS, ids=lambda each: getattr(each, "name", ""))
+def test_a_duration_of_nothing_is_accepted_where_it_says_so(table: Any, key: Any) -> None:
+    if "from 0" in key.takes:
+        assert key.check.convert(0, "/") == 0.0
+    else:
+        assert "above 0" in key.takes
+        with pytest.raises(checks.Wrong):
+            key.check.convert(0, "/")
+    assert 0 < key.check.convert(0.001, "/") <= 0.001
+
+
+#: Each check that has a lowest and a highest number: both are accepted, and none beyond.
+RANGES = [(table, key, *map(int, re.findall(r"from (\d+) to (\d+)", key.takes)[0]))
+          for table in keys.TABLES for key in table.keys
+          if re.search(r"from \d+ to \d+", key.takes)]
+
+
+@pytest.mark.parametrize(
+    "table, key, least, most", RANGES, ids=lambda each: getattr(each, "name", ""))
+def test_a_whole_number_may_be_its_least_and_its_most_and_no_other(
+    table: Any, key: Any, least: int, most: int
+) -> None:
+    for value in (least, most):
+        assert key.check.convert(value, "/") == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(checks.Wrong):
+            key.check.convert(value, "/")
+
+
+@pytest.mark.parametrize("text", [
+    CLUSTER + "startPort = 65526\ninstances = 10\n",
+    CLUSTER + "startPort = 8000\ncommonPort = 8004\ninstances = 4\n",
+    CLUSTER + "startPort = 8000\ncommonPort = 7999\ninstances = 4\n",
+    MINIMAL + "restartDelayMs = 700\nrestartMaxDelayMs = 700\n",
+    MINIMAL.replace('"web"', '"%s"' % ("x" * 64)),
+    'name = "%s"\n' % ("x" * 64) + MINIMAL,
+    'control.socket = "/%s"\n' % ("x" * 106) + MINIMAL,
+    MINIMAL + 'pidFile = "/%s"\n' % ("x" * 4095),
+], ids=lambda text: text[-40:])
+def test_what_is_just_within_its_limit_is_accepted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app.toml").write_text(text)
+    assert configuration.load(str(tmp_path / "app.toml")).processes
 
 
 def test_every_check_refuses_what_nothing_is(tmp_path: Path) -> None:
