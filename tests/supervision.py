@@ -39,7 +39,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
     values: Dict[str, Any] = dict.fromkeys(Process._fields)
     values.update(
         id="app", cmd=cmd, autostart=True, cwd="/", env={}, restart="never", restart_delay=0.02,
-        restart_max_delay=30.0, terminate_grace_period=0.0, terminate_timeout=5.0,
+        restart_max_delay=30.0, terminate_grace_period=0.0, terminate_timeout=PATIENCE,
         stop_signal=int(signal.SIGTERM), essential=False,
         logger=Logger(True, None, None, None, 0, 0),
     )
@@ -49,7 +49,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
 def cluster(start_port: Optional[int], instances: int = 1, **changes: Any) -> Cluster:
     values: Dict[str, Any] = dict.fromkeys(Cluster._fields)
     values.update(instances=instances, start_port=start_port, instance_host="127.0.0.1",
-                  ready_timeout=10.0)
+                  ready_timeout=PATIENCE)
     return Cluster(**dict(values, **changes))
 
 
