@@ -117,6 +117,8 @@ class Stage(NamedTuple):
     ledger: Ledger
     #: (name, state), as it happened.
     changes: List[Tuple[str, str]]
+    #: When each of them happened, in seconds of `clock`.
+    moments: List[float]
     #: Seconds of each delay before a restart.
     delays: List[float]
     #: Names of instances that were essential and are given up.
@@ -158,11 +160,13 @@ def supervise(
     page, clock = Page(), Clock()
     seams = ledger or Ledger()
     changes: List[Tuple[str, str]] = []
+    moments: List[float] = []
     delays: List[float] = []
     essential: List[str] = []
 
     def note(instance: Instance) -> None:
         changes.append((instance.name, instance.state))
+        moments.append(clock())
         if instance.due_at is not None:
             delays.append(instance.due_at - clock())
 
@@ -174,7 +178,7 @@ def supervise(
         try:
             if begin:
                 supervisor.begin()
-            yield Stage(supervisor, page, seams, changes, delays, essential, clock)
+            yield Stage(supervisor, page, seams, changes, moments, delays, essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()
