@@ -15,8 +15,8 @@ from bench.tools import BenchError
 
 #: Seconds from SIGTERM to SIGKILL.
 TERMINATE_TIMEOUT = 20.0
-#: Seconds for anything that should happen at once.
-PATIENCE = 20.0
+#: Seconds for anything that should happen at once, on a busy machine too.
+PATIENCE = 60.0
 #: HAProxy wants two for each connection it may get, and as many again for its pipes.
 DESCRIPTORS = 14000
 

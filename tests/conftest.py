@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Every process that a test starts inherits it, down to grandchildren of other groups and sessions.
 MARKER = "PUPGEVENT_TEST"
 #: Seconds for what a test has just killed or closed to be gone.
-PARTING = 3.0
+PARTING = 30.0
 
 #: What takes long and depends little on the Python: with PUPGEVENT_TEST_QUICK set, only the oldest
 #: Python runs it. CI, which has ten minutes, tests the others like this.

@@ -124,7 +124,7 @@ class Running:
         assert self.child is not None
         self.child.send_signal(number)
 
-    def wait(self, timeout: float = 45) -> int:
+    def wait(self, timeout: float = 60) -> int:
         assert self.child is not None
         return int(self.child.wait(timeout))
 
@@ -148,12 +148,12 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     """`pupgevent WORDS` to its end; a traceback fails the test."""
     done = subprocess.run(
         [*PUPGEVENT, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL, universal_newlines=True, timeout=30, check=False)
+        stdin=subprocess.DEVNULL, universal_newlines=True, timeout=100, check=False)
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     return done
 
 
-def get(port: int, timeout: float = 15) -> str:
+def get(port: int, timeout: float = 40) -> str:
     """One request with a connection of its own; OSError or ValueError where it fails."""
     with socket.create_connection(("127.0.0.1", port), timeout) as client:
         client.sendall(REQUEST)

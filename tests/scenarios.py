@@ -22,7 +22,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 #: Seconds without a byte or a step after which all is quiet, and after which the two are stuck.
 QUIET = 0.015
-STUCK = 3.0
+STUCK = 30.0
 
 DEAF, SLOW, GLAD = range(3)
 

@@ -39,7 +39,8 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
     values: Dict[str, Any] = dict.fromkeys(Process._fields)
     values.update(
         id="app", cmd=cmd, autostart=True, cwd="/", env={}, restart="never", restart_delay=0.02,
-        min_uptime=0.0, restart_max_delay=30.0, terminate_grace_period=0.0, terminate_timeout=5.0,
+        min_uptime=0.0, restart_max_delay=30.0, terminate_grace_period=0.0,
+        terminate_timeout=PATIENCE,
         stop_signal=int(signal.SIGTERM), essential=False,
         logger=Logger(True, None, None, None, 0, 0),
     )
@@ -49,7 +50,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
 def cluster(start_port: Optional[int], instances: int = 1, **changes: Any) -> Cluster:
     values: Dict[str, Any] = dict.fromkeys(Cluster._fields)
     values.update(instances=instances, start_port=start_port, instance_host="127.0.0.1",
-                  ready_timeout=10.0)
+                  ready_timeout=PATIENCE)
     return Cluster(**dict(values, **changes))
 
 
@@ -120,6 +121,8 @@ class Stage(NamedTuple):
     ledger: Ledger
     #: (name, state), as it happened.
     changes: List[Tuple[str, str]]
+    #: When each of them happened, in seconds of `clock`.
+    moments: List[float]
     #: Seconds of each delay before a restart.
     delays: List[float]
     #: Names of instances that were essential and are given up.
@@ -161,11 +164,13 @@ def supervise(
     page, clock = Page(), Clock()
     seams = ledger or Ledger()
     changes: List[Tuple[str, str]] = []
+    moments: List[float] = []
     delays: List[float] = []
     essential: List[str] = []
 
     def note(instance: Instance) -> None:
         changes.append((instance.name, instance.state))
+        moments.append(clock())
         if instance.due_at is not None:
             delays.append(instance.due_at - clock())
 
@@ -177,7 +182,7 @@ def supervise(
         try:
             if begin:
                 supervisor.begin()
-            yield Stage(supervisor, page, seams, changes, delays, essential, clock)
+            yield Stage(supervisor, page, seams, changes, moments, delays, essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()

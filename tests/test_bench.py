@@ -45,7 +45,7 @@ def bench(*options: str, **env: str) -> "subprocess.CompletedProcess[str]":
 
 
 @needs_tools
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_every_case_measures_every_way(tmp_path: Path) -> None:
     results = tmp_path / "results" / "bench.json"
     done = bench("--rounds", "1", "--seconds", "0.2", "--json", str(results))
@@ -63,7 +63,8 @@ def test_every_case_measures_every_way(tmp_path: Path) -> None:
 def plausible(figures: Dict[str, float]) -> bool:
     if "rate" in figures:
         return figures["rate"] > 0 and 0 < figures["p50"] <= figures["p99"]
-    return any(figures.get(name, 0) > 0 for name in ("memory", "start"))
+    # A start-up is a difference of two: what a busy machine does to one of them may be more.
+    return figures.get("memory", 0) > 0 or "start" in figures
 
 
 @needs_tools
@@ -90,7 +91,7 @@ def test_interrupted_bench_ends_all_its_servers(tmp_path: Path) -> None:
         assert "round 1 of 5" in process.stderr.readline()
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=45)
+        process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "b.json").exists()
 

@@ -59,6 +59,7 @@ def answered(clients: "List[Peer]") -> "List[Peer]":
 def test_clients_beyond_the_descriptors_wait_for_them(poor: Stage) -> None:
     clients = crowd(poor, 60)
     eventually(poor.log, "accepting pauses")
+    eventually(lambda: poor.figures()["attempts"] == 0, "who was accepted is connected")
     first = poor.status()["open"]
     assert 10 < first < 30
     serve(poor, first)

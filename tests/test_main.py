@@ -23,7 +23,6 @@ from running import (
     instance_of,
     is_free,
     lives,
-    now,
     run,
     server,
     sleeper,
@@ -112,14 +111,12 @@ def test_a_signal_stops_everything_and_the_exit_code_is_0(
 
 
 def test_a_second_sigterm_kills_at_once(running: Make) -> None:
-    app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=60)).start()
+    app = running(sleeper("stubborn", cmd=STUBBORN, terminateTimeout=6000)).start()
     eventually(lambda: "deaf" in app.said())
     app.signal(signal.SIGTERM)
     eventually(lambda: "stopping (SIGTERM)" in app.said())
-    began = now()
     app.signal(signal.SIGTERM)
     assert app.wait() == 0
-    assert now() - began < 5
 
 
 def test_what_ignores_its_stop_signal_is_killed_in_time(running: Make) -> None:
@@ -279,7 +276,7 @@ def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:
         assert child.stdout and child.stderr
         child.stdout.close()
         assert child.stderr.read() == b""
-        assert child.wait(20) == 1
+        assert child.wait(60) == 1
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
@@ -293,12 +290,12 @@ def test_closed_standard_streams_are_no_bug(running: Make, closed: str) -> None:
 
     for words in (["check"], ["export", "systemd"]):
         with start(*words) as done:
-            said = done.communicate(timeout=20)[0]
+            said = done.communicate(timeout=60)[0]
             assert (done.returncode, b"Traceback" in said) == (0, False), said
     with start() as child:
         eventually(app.is_settled)
         child.terminate()
-        said = child.communicate(timeout=20)[0]
+        said = child.communicate(timeout=60)[0]
         assert (child.returncode, b"Traceback" in said) == (0, False), said
 
 
@@ -416,7 +413,7 @@ def test_it_runs_where_there_is_no_proc(running: Make) -> None:
             assert app.run("status").returncode == 0
         finally:
             child.terminate()
-            said = child.communicate(timeout=30)[0]
+            said = child.communicate(timeout=60)[0]
     assert (child.returncode, b"Traceback" in said) == (0, False), said
 
 

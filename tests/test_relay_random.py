@@ -13,7 +13,7 @@ from typing import Iterator, List, NamedTuple, Tuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from peers import SCALE, Instance, Stage, eventually, setting, started
+from peers import PATIENCE, SCALE, Instance, Stage, eventually, setting, started
 from relay import BUFFER_BYTES
 from scenarios import Script, Side, Step, judge, play
 
@@ -79,9 +79,9 @@ class Ground:
     def converse(self, through: bool, scripts: "List[Script]") -> "List[Side]":
         instance = self.instance if through else self.direct
         with self.narrow(socket.socket()) as client:
-            client.settimeout(10)
+            client.settimeout(PATIENCE)
             client.connect(self.stage.common if through else instance.address)
-            instance.socket.settimeout(10)
+            instance.socket.settimeout(PATIENCE)
             with self.narrow(instance.socket.accept()[0]) as server:
                 if through:
                     eventually(lambda: self.stage.status()["open"], "the connection")

@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 import splicing
-from peers import Aside, setting, started
+from peers import PATIENCE, Aside, setting, started
 from splicing import CHUNK, MOST_PIPES, PIPE_BYTES, SPARE_PIPES, Pipe, Pipes, at_urgent_byte
 
 pytest_plugins = ["stages"]
@@ -52,7 +52,7 @@ Pair = Tuple[socket.socket, socket.socket]
 
 
 def wait(sock: socket.socket) -> None:
-    assert select.select([sock], [], [], 10)[0]
+    assert select.select([sock], [], [], PATIENCE)[0]
 
 
 def test_there_is_a_way_to_splice_on_this_machine() -> None:
@@ -117,11 +117,13 @@ def test_an_urgent_byte_is_seen_where_splice_stops(move: Move, pair: Pair, pipe:
     sink.send(b"!", socket.MSG_OOB)
     sink.send(b"after")
     wait(source)
+    assert select.select([], [], [source], PATIENCE)[2]
     assert not at_urgent_byte(source.fileno())
     assert move(source.fileno(), pipe.writer, CHUNK) == 6
     with pytest.raises(BlockingIOError):
         move(source.fileno(), pipe.writer, CHUNK)
     assert at_urgent_byte(source.fileno())
+    wait(source)
     assert source.recv(100) == b"after"
 
 

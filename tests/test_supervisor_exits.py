@@ -56,9 +56,13 @@ def test_killed_child_is_started_again_with_the_next_pid() -> None:
 
 def test_each_failure_in_a_row_doubles_the_delay() -> None:
     with supervise(process("exit 1", restart="always", restart_delay=0.04)) as stage:
-        wait_until(lambda: len(stage.delays) >= 4)
-    for delay, expected in zip(stage.delays, [0.04, 0.08, 0.16, 0.32]):
-        assert expected * 0.8 <= delay <= expected * 1.1
+        wait_until(lambda: stage.states().count("starting") > 4)
+        starts = [when for when, (_, state) in zip(stage.moments, stage.changes)
+                  if state == "starting"]
+    # However long a busy machine takes: nobody is early, and nobody is told of a longer delay.
+    for number, expected in enumerate([0.04, 0.08, 0.16, 0.32]):
+        assert stage.delays[number] <= expected * 1.1
+        assert starts[number + 1] - starts[number] > expected * 0.95
 
 
 def test_flapping_without_a_delay_is_slowed_down_from_the_sixth_restart_on() -> None:
@@ -70,16 +74,15 @@ def test_flapping_without_a_delay_is_slowed_down_from_the_sixth_restart_on() -> 
 
 
 def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
-    failing = tmp_path / "failing"
-    failing.touch()
-    cmd = "test -e %s && exit 1; exec sleep 60" % failing
+    failures = tmp_path / "failures"
+    failures.write_text("2\n")
+    cmd = "read left < %s; echo $((left - 1)) > %s; test $left -gt 0 && exit 1; exec sleep 600" % (
+        failures, failures)
     with supervise(process(cmd, restart="always", restart_limit=2)) as stage:
-        wait_until(lambda: stage.states().count("backoff") == 2)
-        failing.unlink()
-        stage.reaches("running")
         wait_until(lambda: stage.instance().attempts == 3)
+        wait_until(lambda: failures.read_text() == "-1\n")
         stage.clock.ahead += 10.0
-        failing.touch()
+        failures.write_text("9\n")
         os.kill(stage.pid(), signal.SIGKILL)
         stage.reaches("exhausted")
         # That exit, and then three failures in a row.
@@ -227,16 +230,17 @@ def test_descendant_that_escaped_with_the_port_is_told_as_a_stranger(
 
 
 def test_run_past_its_time_is_stopped_and_restarted_by_the_policy() -> None:
-    with supervise(process(timeout=0.2, restart="always", restart_limit=1)) as stage:
+    with supervise(process(timeout=0.5, restart="always", restart_limit=1)) as stage:
         instance = stage.reaches("exhausted")
         assert instance.last_exit == "SIGTERM"
         assert stage.states() == ["starting", "running", "stopping", "backoff"] + [
             "starting", "running", "stopping", "exhausted"]
-        assert "[app][core] warning: runs longer than 0.2 s, stopping it" in stage.page.lines
+        assert "[app][core] warning: runs longer than 0.5 s, stopping it" in stage.page.lines
 
 
 def test_run_past_its_time_that_ends_well_is_finished() -> None:
-    polite = process("trap 'exit 0' TERM; while :; do sleep 0.01; done", timeout=0.2,
+    # Where a busy machine has not set the trap in that time, the next run may.
+    polite = process("trap 'exit 0' TERM; while :; do sleep 0.01; done", timeout=0.5,
                      restart="error")
     with supervise(polite) as stage:
         stage.reaches("finished")

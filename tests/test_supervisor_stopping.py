@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Callable, List
 
 import gevent
@@ -11,6 +12,7 @@ import pytest
 from errors import PupgeventError
 from rollout import Claim, as_it_is, roll
 from supervision import (
+    PATIENCE,
     Stage,
     cluster,
     process,
@@ -36,11 +38,10 @@ def test_stop_sends_sigterm_and_ends_in_stopped() -> None:
 
 
 def test_stop_signal_is_the_one_that_was_configured() -> None:
-    loyal = process("trap 'echo usr1; exit 5' USR1; while :; do sleep 0.01; done",
+    loyal = process("trap 'echo usr1; exit 5' USR1; echo here; while :; do sleep 0.01; done",
                     stop_signal=int(signal.SIGUSR1))
     with supervise(loyal) as stage:
-        stage.reaches("running")
-        gevent.sleep(0.2)
+        stage.prints("here")
         stage.supervisor.stop(["app"])
         assert stage.instance().last_exit == "exit code 5"
         assert "usr1" in stage.page.texts("[app][stdout]")
@@ -51,7 +52,7 @@ def test_child_that_ignores_sigterm_is_killed_after_its_time() -> None:
         stage.prints("ignoring")
         began = time.monotonic()
         stage.supervisor.stop(["app"])
-        assert 0.3 <= time.monotonic() - began < 2.0
+        assert time.monotonic() - began >= 0.3
         assert stage.instance().last_exit == "SIGKILL"
         warning = "[app][core] warning: still there 0.3 s after SIGTERM, killing it"
         assert warning in stage.page.lines
@@ -155,15 +156,20 @@ def test_stop_while_it_gets_ready_does_not_wait_for_that(free_port: Callable[[],
         assert stage.ledger.told == []
 
 
-def test_start_while_it_stops_starts_it_afterwards() -> None:
-    slow = process("trap 'sleep 0.2; exit 0' TERM; echo here; while :; do sleep 0.01; done")
+def test_start_while_it_stops_starts_it_afterwards(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    slow = process("trap 'while ! test -e %s; do sleep 0.01; done; exit 0' TERM; echo here; "
+                   "while :; do sleep 0.01; done" % gate)
     with supervise(slow) as stage:
         stage.prints("here")
         stopping = stop_in_background(stage, "app")
         stage.reaches("stopping")
-        assert stage.supervisor.start(["app"]) == []
-        stopping.join(1)
-        assert stopping.ready()
+        starting = gevent.spawn(stage.supervisor.start, ["app"])
+        wait_until(lambda: stage.instance().wanted)
+        assert stage.instance().state == "stopping"
+        gate.touch()
+        assert starting.get(timeout=PATIENCE) == []
+        stopping.get(timeout=PATIENCE)
         assert stage.states()[-4:] == ["stopping", "stopped", "starting", "running"]
 
 
@@ -188,7 +194,7 @@ def test_draining_comes_before_the_signal(free_port: Callable[[], int]) -> None:
         assert runs(stage.instance("app-1").pid or 0)
         assert stage.instance("app-1").state == "stopping"
         stage.ledger.connections = False
-        stopping.get(timeout=5)
+        stopping.get(timeout=PATIENCE)
         assert stage.ledger.told == [
             ("up", "app-1", port), ("drain", "app-1"), ("drained", "app-1"), ("down", "app-1")]
 
@@ -201,7 +207,7 @@ def test_draining_ends_after_the_grace_period(free_port: Callable[[], int]) -> N
         stage.ledger.connections = True
         began = time.monotonic()
         stage.supervisor.stop(["app-1"])
-        assert 0.3 <= time.monotonic() - began < 2.0
+        assert time.monotonic() - began >= 0.3
 
 
 def test_without_a_grace_period_it_is_down_before_the_signal(free_port: Callable[[], int]) -> None:
@@ -225,21 +231,22 @@ def test_draining_ends_early_when_the_child(how: str, free_port: Callable[[], in
             os.kill(stage.instance("app-1").pid or 0, signal.SIGKILL)
         else:
             stage.supervisor.kill()
-        stopping.get(timeout=5)
+        stopping.get(timeout=PATIENCE)
         assert stage.ledger.told[-1] == ("down", "app-1")
         assert stage.instance("app-1").state == "stopped"
 
 
-def test_shutdown_stops_all_side_by_side() -> None:
-    slow = "trap 'sleep 0.5; exit 0' TERM; echo here; while :; do sleep 0.01; done"
+def test_shutdown_stops_all_side_by_side(tmp_path: Path) -> None:
+    """Each ends when all of them have been asked to: one after the other, none would."""
+    waits = "while test $(ls | wc -l) -lt 4; do sleep 0.01; done"
+    slow = "trap 'touch $PUP_PROCESS_ID; %s; exit 0' TERM; echo here; while :; do sleep 0.01; done"
     ids = ["a", "b", "c", "d"]
-    with supervise(*[process(slow, id=each) for each in ids]) as stage:
+    with supervise(*[process(slow % waits, id=each, cwd=str(tmp_path)) for each in ids]) as stage:
         for each in ids:
             stage.prints("here", "[%s][stdout]" % each)
-        began = time.monotonic()
         stage.supervisor.shutdown()
-        assert time.monotonic() - began < 1.5
-        assert {each.state for each in stage.supervisor.instances.values()} == {"stopped"}
+        for instance in stage.supervisor.instances.values():
+            assert (instance.state, instance.last_exit) == ("stopped", "exit code 0")
 
 
 def test_kill_ends_a_shutdown_that_waits_for_the_stubborn() -> None:
@@ -248,7 +255,7 @@ def test_kill_ends_a_shutdown_that_waits_for_the_stubborn() -> None:
         shutdown = gevent.spawn(stage.supervisor.shutdown)
         stage.reaches("stopping")
         stage.supervisor.kill()
-        shutdown.get(timeout=5)
+        shutdown.get(timeout=PATIENCE)
         assert stage.instance().last_exit == "SIGKILL"
 
 
