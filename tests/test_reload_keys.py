@@ -1,0 +1,317 @@
+"""Every key of the file, changed and read again: it takes effect, or is told as needing more."""
+
+import functools
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+
+import pytest
+
+import keys
+import status
+from inside import Inside, inside, listening, sleeper
+from records import Table
+from supervision import script, wait_until
+
+Ports = Callable[[int], List[int]]
+#: Title of its table, and name.
+Place = Tuple[str, str]
+
+#: The last words of a shell that lives on, and tells with each of its lines that it does.
+TICKING = "while :; do echo tick; sleep 0.1; done"
+
+
+class Case(NamedTuple):
+    """A key with another value than before, and what shows that this one counts."""
+
+    new: Any
+    effect: Callable[[Inside, Any], Any]
+    #: Its value before; None: the file does not say it.
+    old: Any = None
+    #: What else the table has, before and after.
+    beside: Dict[str, Any] = {}  # noqa: RUF012
+    #: Part of the sentence at the end.
+    told: str = "changed job"
+
+
+# What shows an effect: each gets the stage and what is found before the reload
+
+
+def is_new(stage: Inside, before: Any) -> None:
+    """Another child, and it runs."""
+    for name in ("job", "web-1"):
+        if stage.pids().get(name) != before.get(name):
+            assert stage.instance(name).state == "running"
+            return
+    raise AssertionError("no other child")
+
+
+def same(stage: Inside, before: Any) -> None:
+    assert stage.pids() == before
+
+
+def environment(stage: Inside, before: Any) -> bytes:
+    is_new(stage, before)
+    return Path("/proc/%d/environ" % (stage.instance("job").pid or 0)).read_bytes()
+
+
+def killed(stage: Inside, state: str) -> Any:
+    os.kill(stage.instance("job").pid or 0, signal.SIGKILL)
+    return stage.reaches(state, "job")
+
+
+def retries_after(seconds: float) -> Callable[[Inside, Any], None]:
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        instance = killed(stage, "backoff")
+        due = (instance.due_at or 0) - instance.since
+        assert seconds <= due <= seconds * 1.2, due
+
+    return effect
+
+
+def settles_in(state: str) -> Callable[[Inside, Any], None]:
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        killed(stage, state)
+
+    return effect
+
+
+def process_has(**values: Any) -> Callable[[Inside, Any], None]:
+    """Of what an instance looks at when it stops; the tests of supervision show that it does."""
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        for name, value in values.items():
+            assert getattr(stage.instance("job").process, name) == value
+
+    return effect
+
+
+def stops_by(signal_name: str) -> Callable[[Inside, Any], None]:
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        stage.operations.stop(["job"], stage.told.append)
+        assert stage.instance("job").last_exit == signal_name
+
+    return effect
+
+
+def is_given_up_loudly(stage: Inside, before: Any) -> None:
+    killed(stage, "errored")
+    assert stage.essential == ["job"]
+
+
+def is_stopped_in_time(stage: Inside, before: Any) -> None:
+    wait_until(lambda: any("runs longer than" in each for each in stage.console.lines))
+
+
+def balancer_has(**values: Any) -> Callable[[Inside, Any], None]:
+    """The tests of the balancer show what it does with these."""
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        settings = stage.runtime.balancers["web"]._settings
+        assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
+def listens_at_the_new_place(stage: Inside, before: Any) -> None:
+    same(stage, before)
+    cluster: Any = stage.runtime.configuration.processes[1].cluster
+    with socket.socket() as client:
+        client.settimeout(30)
+        client.connect((cluster.common_host, cluster.common_port))
+    balancer = stage.runtime.balancers["web"]
+    assert balancer.address == (cluster.common_host, cluster.common_port)
+
+
+def is_at_the_new_port(stage: Inside, before: Any) -> None:
+    is_new(stage, before)
+    process: Any = stage.runtime.configuration.processes[1]
+    found = stage.instance("web-1")
+    assert (found.host, found.port) == (process.cluster.instance_host, process.cluster.start_port)
+
+
+def colours_appear(*kinds: str) -> Callable[[Inside, Any], None]:
+    """In lines of what runs already."""
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        stage.console.written = b""
+        stage.runtime.log.info("core", "still here", "job")
+        wait_until(lambda: all(b"[%s]\x1b" % kind.encode() in stage.console.written
+                               for kind in kinds))
+
+    return effect
+
+
+def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
+    """Lines of what runs already; they are remembered, though."""
+    def effect(stage: Inside, before: Any) -> None:
+        same(stage, before)
+        stage.console.written = b""
+        remembered = len(stage.remembered())
+        stage.runtime.log.info("core", "still here", "job")
+        for kind in kinds + others:
+            wait_until(functools.partial(is_remembered, stage, remembered, "[%s]" % kind))
+        for kind in kinds:
+            assert b"[%s]" % kind.encode() not in stage.console.written
+        for kind in others:
+            assert b"[%s]" % kind.encode() in stage.console.written
+
+    return effect
+
+
+def is_remembered(stage: Inside, before: int, head: str) -> bool:
+    return head in stage.remembered()[before:]
+
+
+def nothing(stage: Inside, before: Any) -> None:
+    same(stage, before)
+
+
+ROLLED = "changed job; restarted job"
+
+CASES: Dict[Place, Case] = {
+    ("", "name"): Case(
+        "shop", told="changed the name",
+        effect=lambda stage, before: status.snapshot(stage.runtime, {}, {})["name"] == "shop"),
+    ("", "terminateGracePeriod"): Case(3, process_has(terminate_grace_period=3.0)),
+    ("", "terminateTimeout"): Case(3, process_has(terminate_timeout=3.0)),
+    ("logger", "console"): Case(
+        False, console_gets_no(("core", "stdout"), ()), told="changed the logger, job, web"),
+    ("logger", "colors"): Case(
+        True, colours_appear("core", "stdout"), told="changed the logger, job, web"),
+    ("control", "socket"): Case(
+        "other.sock", nothing, told="control: a change of it needs a restart of pupgevent"),
+    ("processes", "id"): Case(
+        "work", told="started work; removed job", old="job",
+        effect=lambda stage, before: stage.states() == {"work": "running", "web-1": "running"}),
+    ("processes", "cmd"): Case(["sleep", "500"], is_new, told=ROLLED),
+    ("processes", "autostart"): Case(
+        True, lambda stage, before: stage.states()["job"] == "running", old=False,
+        told="changed job; started job"),
+    ("processes", "cwd"): Case(
+        "/", lambda stage, before: os.readlink(
+            "/proc/%d/cwd" % (stage.instance("job").pid or 0)) == "/", told=ROLLED),
+    ("processes", "env"): Case(
+        {"A": "1"}, lambda stage, before: b"\0A=1\0" in environment(stage, before),
+        told=ROLLED),
+    ("processes", "path"): Case(
+        "/opt/x", lambda stage, before: b":/opt/x\0" in environment(stage, before),
+        told=ROLLED),
+    ("processes", "pidFile"): Case("job.pid", is_new, told=ROLLED),
+    ("processes", "user"): Case("nobody", is_new, told=ROLLED),
+    ("processes", "group"): Case("nogroup", is_new, told=ROLLED),
+    ("processes", "restart"): Case("never", settles_in("errored")),
+    ("processes", "restartDelayMs"): Case(20000, retries_after(20)),
+    ("processes", "restartMaxDelayMs"): Case(
+        15000, retries_after(15), old=20000, beside={"restartDelayMs": 15000}),
+    ("processes", "restartLimit"): Case(0, settles_in("exhausted")),
+    ("processes", "timeout"): Case(0.01, is_stopped_in_time, old=600),
+    ("processes", "cluster"): Case(
+        {"instances": 2}, told="started job-1, job-2; removed job",
+        effect=lambda stage, before: stage.states() == dict.fromkeys(
+            ["job-1", "job-2", "web-1"], "running")),
+    ("processes", "terminateGracePeriod"): Case(3, process_has(terminate_grace_period=3.0)),
+    ("processes", "terminateTimeout"): Case(3, process_has(terminate_timeout=3.0)),
+    ("processes", "stopSignal"): Case("SIGUSR1", stops_by("SIGUSR1")),
+    ("processes", "essential"): Case(True, is_given_up_loudly, beside={"restart": "never"}),
+    ("processes", "logger"): Case(
+        {"console": False}, console_gets_no(("stdout",), ("core",))),
+    ("processes.logger", "console"): Case(False, console_gets_no(("stdout",), ("core",))),
+    ("processes.logger", "colors"): Case(True, colours_appear("stdout")),
+    ("processes.cluster", "instances"): Case(
+        2, lambda stage, before: stage.states()["web-2"] == "running", old=1,
+        told="changed web; started web-2"),
+    ("processes.cluster", "startPort"): Case(
+        "PORT", is_at_the_new_port, told="changed web; restarted web-1"),
+    ("processes.cluster", "commonPort"): Case("PORT", listens_at_the_new_place),
+    ("processes.cluster", "commonHost"): Case("127.0.0.2", listens_at_the_new_place),
+    ("processes.cluster", "instanceHost"): Case(
+        "127.0.0.2", is_at_the_new_port,
+        told="changed web; restarted web-1"),
+    ("processes.cluster", "strategy"): Case("ip-hash", balancer_has(strategy="ip-hash")),
+    ("processes.cluster", "readyTimeoutMs"): Case(
+        5000, lambda stage, before: stage.instance(
+            "web-1").process.cluster.ready_timeout == 5.0),
+    ("processes.cluster", "connectTimeoutMs"): Case(5, balancer_has(connect_timeout=0.005)),
+    ("processes.cluster", "queueTimeoutMs"): Case(5, balancer_has(queue_timeout=0.005)),
+    ("processes.cluster", "queueLimit"): Case(5, balancer_has(queue_limit=5)),
+    ("processes.cluster", "maxConnections"): Case(5, balancer_has(max_connections=5)),
+    ("processes.cluster", "idleTimeoutMs"): Case(5, balancer_has(idle_timeout=0.005)),
+    ("processes.cluster", "halfCloseTimeoutMs"): Case(5, balancer_has(half_close_timeout=0.005)),
+}  # fmt: skip
+
+#: Tables of other tables: what is in them is what changes.
+TABLES_OF_TABLES = {("", "logger"), ("", "control"), ("", "processes")}
+
+
+def places(table: Table = keys.TOP) -> Iterator[Place]:
+    """Every key that is supported, in tables that are."""
+    for key in table.keys:
+        if key.supported:
+            yield table.title, key.name
+            if isinstance(key.check, Table):
+                yield from places(key.check)
+
+
+def test_it_is_decided_for_every_key_what_a_reload_makes_of_it() -> None:
+    assert set(places()) - TABLES_OF_TABLES == set(CASES)
+
+
+def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str, Any]:
+    """A file in which the key has this value."""
+    title, name = place
+    job = sleeper("job", cmd=["sh", "-c", TICKING], restart="always")
+    anywhere = list(script("listener.py", "0", "0.0.0.0"))
+    web = listening("web", ports[0], ports[2], more={"cmd": anywhere})
+    top: Dict[str, Any] = {"processes": [job, web]}
+    table = {
+        "": top, "processes": job, "processes.cluster": web["cluster"],
+        "processes.logger": job.setdefault("logger", {}),
+        "logger": top.setdefault("logger", {}), "control": top.setdefault("control", {}),
+    }[title]  # fmt: skip
+    table.update(case.beside)
+    if value is not None:
+        table[name] = ports[3] if value == "PORT" else value
+    return top
+
+
+every_key = pytest.mark.parametrize(
+    "place", list(CASES), ids=lambda place: ".".join(place).lstrip("."))
+
+
+@pytest.fixture(autouse=True)
+def only_root_can(request: Any) -> None:
+    place = getattr(request.node, "callspec", None) and request.node.callspec.params["place"]
+    if place and place[1] in ("user", "group") and os.getuid() != 0:
+        pytest.skip("only root can")
+
+
+@every_key
+def test_a_change_takes_effect_or_is_told_as_needing_a_restart(
+    place: Place, tmp_path: Path, free_ports: Ports
+) -> None:
+    case, ports = CASES[place], free_ports(5)
+    told = case.told.replace("job", "web") if place[0] == "processes.cluster" else case.told
+    before, after = (written(place, case, value, ports) for value in (case.old, case.new))
+    with inside(tmp_path, **before) as stage:
+        pids = stage.pids()
+        assert told in stage.reload(**after)
+        assert case.effect(stage, pids) is not False
+
+
+@every_key
+def test_the_same_file_read_again_changes_nothing(
+    place: Place, tmp_path: Path, free_ports: Ports
+) -> None:
+    """Whatever it says."""
+    case = CASES[place]
+    value = case.old if place[1] == "timeout" else case.new
+    with inside(tmp_path, **written(place, case, value, free_ports(5))) as stage:
+        pids = stage.pids()
+        assert stage.reload() == "reloaded: nothing differs"
+        assert stage.pids() == pids
