@@ -3,7 +3,7 @@
 import grp
 import os
 import pwd
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from errors import PupgeventError
 
@@ -21,13 +21,33 @@ class Identity(NamedTuple):
     groups: List[int]
 
 
-def find_identity(user: Optional[str], group: Optional[str]) -> Optional[Identity]:
-    """By their names; None: pupgevent's own. The user database may block. IdentityError."""
+class Account(NamedTuple):
+    """Whom a child runs as, and what its environment says of that."""
+
+    #: None: pupgevent's own.
+    identity: Optional[Identity]
+    variables: Dict[str, str]
+
+
+#: A child of pupgevent's own user.
+NOBODY_ELSE = Account(None, {})
+
+
+def find_account(user: Optional[str], group: Optional[str]) -> Account:
+    """By their names. The user database may block. IdentityError."""
     entry = None if user is None else _entry(user)
     gid = None if group is None else _gid(group)
     if entry is None and gid is None:
-        return None
-    return _checked(entry, gid)
+        return NOBODY_ELSE
+    return Account(_checked(entry, gid), {} if entry is None else _variables(entry))
+
+
+def _variables(entry: pwd.struct_passwd) -> Dict[str, str]:
+    """As login(1) and systemd's User= set them."""
+    return {
+        "HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name,
+        "SHELL": entry.pw_shell or "/bin/sh",
+    }  # fmt: skip
 
 
 def _entry(user: str) -> pwd.struct_passwd:

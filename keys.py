@@ -241,7 +241,8 @@ PROCESS = Table(
             "cmd",
             childchecks.command(),
             REQUIRED,
-            "a string for `/bin/sh -c`, or an array of strings that is run as it is",
+            "a string for `/bin/sh -c`, which is replaced (`exec`) by what is one simple command, "
+            "or an array of strings that is run as it is",
         ),
         _key(
             "autostart",
@@ -264,7 +265,8 @@ PROCESS = Table(
             "written at start, removed at exit; of several instances each has its own, with"
             " its number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
-        _key("user", childchecks.user(), nothing(), "run as this user (root only)"),
+        _key("user", childchecks.user(), nothing(), "run as this user (root only), with its"
+             " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
         _key("group", childchecks.group(), nothing(), "run as this group (root only)"),
         _key("cluster", CLUSTER, nothing(), "several instances, below"),
         _key(

@@ -14,7 +14,7 @@ import gevent
 import ports
 from belongings import Belongings
 from errors import PupgeventError, ShortageError
-from identity import find_identity
+from identity import NOBODY_ELSE, find_account
 from lifecycle import READY, STOP
 from spawning import (
     Child,
@@ -168,13 +168,14 @@ class Run:
     def _start(self) -> Child:
         process = self.process
         self._check_port()
-        identity = None
+        account = NOBODY_ELSE
         if process.user is not None or process.group is not None:
-            identity = self._look_up(find_identity, process.user, process.group)
+            account = self._look_up(find_account, process.user, process.group)
         if self.ending:
             raise StartError("stopped before it was started")
-        variables = environment(variables_of(process, self._seat), process.path)
-        order = Order(command(process.cmd), process.cwd, variables, identity)
+        variables = environment(
+            dict(account.variables, **variables_of(process, self._seat)), process.path)
+        order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
         child = self._child = self._world.spawner.spawn(order)
         self.started_at = self._now()
         child.on_exit(self._on_exit)

@@ -16,6 +16,7 @@ import programs
 from errors import PupgeventError, ShortageError
 from guardian import Guardian, registration
 from identity import Identity
+from shellexec import with_exec
 
 #: prctl(2): the signal that a process gets when its parent dies; and: who is orphaned below this
 #: process becomes its child, not init's.
@@ -269,9 +270,9 @@ def adopt_orphans() -> None:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def command(cmd: Union[str, Tuple[str, ...]]) -> List[str]:
-    """A string is for the shell, an array is run as it is."""
-    return ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
+def command(cmd: Union[str, Tuple[str, ...]], env: Mapping[bytes, bytes]) -> List[str]:
+    """A string is for the shell, which keeps its place only where it must; an array is run as is."""
+    return ["/bin/sh", "-c", with_exec(cmd, env)] if isinstance(cmd, str) else list(cmd)
 
 
 def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[bytes, bytes]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -74,6 +74,27 @@ def test_sigpipe_ends_a_program_as_it_does_in_a_shell() -> None:
         assert stage.reaches("errored").last_exit == "SIGPIPE"
 
 
+@pytest.mark.parametrize("cmd, is_its_own", [
+    ("{app}", True), ("{app} > /dev/stderr", True), ("A=b {app}", False),
+    ("{app}; exit 3", False), ("{app} && true", False)])
+def test_the_pid_of_a_simple_command_is_the_applications(cmd: str, is_its_own: bool) -> None:
+    app = "%s -c 'import os, sys; print(\"pid\", os.getpid(), file=sys.stderr)'" % sys.executable
+    with supervise(process(cmd.format(app=app))) as stage:
+        pid = int(stage.prints("started, pid", "[app][core]").split()[-1])
+        assert (stage.prints("pid", "[app][stderr]") == "pid %d" % pid) == is_its_own
+
+
+def test_the_signal_that_ends_a_simple_command_is_told_as_such() -> None:
+    with supervise(process("sh -c 'kill -USR1 $$'")) as stage:
+        assert stage.reaches("errored").last_exit == "SIGUSR1"
+
+
+def test_a_command_that_is_not_there_is_told_by_the_shell() -> None:
+    with supervise(process("no-such-program --flag")) as stage:
+        assert stage.reaches("errored").last_exit == "exit code 127"
+        assert "exec" not in stage.prints("no-such-program", "[app][stderr]")
+
+
 def test_child_dies_with_its_parent() -> None:
     assert inspect()["death_signal"] == signal.SIGKILL
 
@@ -92,10 +113,21 @@ def test_child_has_the_descriptor_limit_that_it_is_to_have() -> None:
             supervisor.shutdown()
 
 
+@pytest.fixture
+def supplementary_groups() -> Iterator[List[int]]:
+    """Some of the test's own, which no child of another user is to have."""
+    before = os.getgroups()
+    groups = [4711, 4712]
+    os.setgroups(groups)
+    yield groups
+    os.setgroups(before)
+
+
 @ROOT_ONLY
-def test_child_runs_as_its_user_with_the_groups_of_that(tmp_path: Path) -> None:
+def test_child_runs_as_its_user_with_the_groups_of_that(supplementary_groups: List[int]) -> None:
     nobody = pwd.getpwnam("nobody")
     groups = os.getgrouplist("nobody", nobody.pw_gid)
+    assert set(groups).isdisjoint(supplementary_groups)
     program = "id -u; id -g; id -G; grep -E '^(Uid|Gid):' /proc/self/status"
     with supervise(process(program, user="nobody")) as stage:
         stage.reaches("finished")
@@ -118,7 +150,45 @@ def test_child_of_another_user_dies_with_its_parent_too() -> None:
 
 
 @ROOT_ONLY
-def test_group_alone_changes_the_group_alone() -> None:
+def test_child_of_pupgevents_own_user_keeps_its_groups(supplementary_groups: List[int]) -> None:
+    assert inspect()["groups"] == inspect(user="root")["groups"] == supplementary_groups
+
+
+def login(**changes: Any) -> Dict[str, str]:
+    """What a child's environment says of its user."""
+    names = ("HOME", "USER", "LOGNAME", "SHELL", "PUP_PROCESS_ID")
+    program = "; ".join('echo "%s=$%s"' % (name, name) for name in names)
+    with supervise(process(program, **changes)) as stage:
+        stage.reaches("finished")
+        return dict(line.split("=", 1) for line in stage.page.texts("[app][stdout]"))
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("user", ["nobody", "root"])
+def test_child_with_a_user_finds_the_environment_of_that(
+    user: str, monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    for name in ("HOME", "USER", "LOGNAME", "SHELL"):
+        monkeypatch.setenv(name, "/of/somebody/else")
+    entry = pwd.getpwnam(user)
+    assert login(user=user) == {
+        "HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "SHELL": entry.pw_shell,
+        "PUP_PROCESS_ID": "app"}
+    # What the file says comes first.
+    assert login(user=user, env={"HOME": "/srv", "SHELL": ""})["HOME"] == "/srv"
+    assert login(user=user, env={"HOME": "/srv", "SHELL": ""})["SHELL"] == ""
+
+
+@ROOT_ONLY
+def test_child_without_a_user_keeps_the_environment_of_pupgevent(
+    monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    monkeypatch.setenv("HOME", "/of/somebody/else")
+    assert login()["HOME"] == login(group="nogroup")["HOME"] == "/of/somebody/else"
+
+
+@ROOT_ONLY
+def test_group_alone_changes_the_group_alone(supplementary_groups: List[int]) -> None:
     nogroup = pwd.getpwnam("nobody").pw_gid
     with supervise(process("id -u; id -g; id -G", group="nogroup")) as stage:
         stage.reaches("finished")
