@@ -1,8 +1,7 @@
 """An instance as the balancer sees it: where it is, whether it takes clients, what it has done."""
 
 import _socket
-import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from gevent.event import Event
 
@@ -26,23 +25,25 @@ DRAINING = "draining"
 
 
 class Backend:
-    """One of a cluster's. `open`, `first_byte` and `name` are what strategies read."""
+    """One of a cluster's. `open`, `first_byte` and `name` are what strategies read; `clock` is
+    monotonic seconds."""
 
     __slots__ = (
-        "address", "bytes_in", "bytes_out", "changed_at", "connect_errors", "connect_time",
-        "draining", "emptied", "family", "first_byte", "meets_itself", "name", "open", "reason",
-        "retries", "sampled", "state", "total",
+        "address", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
+        "connect_time", "draining", "emptied", "family", "first_byte", "meets_itself", "name",
+        "open", "reason", "retries", "sampled", "state", "total",
     )  # fmt: skip
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: "Callable[[], float]") -> None:
         self.name = name
+        self.clock = clock
         self.address = ("", 0)
         self.family = _socket.AF_INET
         self.meets_itself = False
         self.state = ABSENT
         #: It is about to stop, or was told to: it keeps what it has, bar what it has no use for.
         self.draining = True
-        self.changed_at = time.monotonic()
+        self.changed_at = clock()
         self.reason = "not started"
         #: Connections assigned now, and relayed since the beginning.
         self.open = 0
@@ -70,7 +71,7 @@ class Backend:
         self.state = state
         self.draining = state in (DRAINING, ABSENT)
         self.reason = reason
-        self.changed_at = time.monotonic()
+        self.changed_at = self.clock()
 
     @property
     def takes_clients(self) -> bool:
@@ -123,7 +124,7 @@ class Backend:
             "port": self.address[1],
             "state": self.state,
             "reason": self.reason,
-            "since": time.monotonic() - self.changed_at,
+            "since": self.clock() - self.changed_at,
             "open": self.open,
             "total": self.total,
             "bytes_in": self.bytes_in,

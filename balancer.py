@@ -30,7 +30,7 @@ from strategies import STRATEGIES
 _LOOK_AFTER = 0.1
 
 #: Seconds in which none of them has taken a byte: they are not waited for any longer.
-_STALLED = 2.0
+_STALLED = 5.0
 
 
 class Settings(NamedTuple):
@@ -49,8 +49,12 @@ class Settings(NamedTuple):
 class Engine:
     """What all balancers of a process share: one poller, one set of pipes."""
 
-    def __init__(self, log: "Callable[[str], Any]") -> None:
-        self.pipes = Pipes()
+    def __init__(
+        self, log: "Callable[[str], Any]", clock: "Callable[[], float]" = time.monotonic
+    ) -> None:
+        #: Monotonic seconds: the one clock of all of it.
+        self.clock = clock
+        self.pipes = Pipes(clock)
         self.poller = Poller(self._failed)
         self._log = log
 
@@ -67,8 +71,8 @@ class Engine:
 
 
 class Balancer:
-    """`log(text)` takes a line for people; `clock` is monotonic seconds. `intruder(name)` says who
-    else accepts in the place of an instance, empty where nobody is known to; it may block."""
+    """`log(text)` takes a line for people. `intruder(name)` says who else accepts in the place of an
+    instance, empty where nobody is known to; it may block."""
 
     def __init__(
         self,
@@ -76,20 +80,20 @@ class Balancer:
         settings: Settings,
         engine: Engine,
         log: "Callable[[str], Any]",
-        clock: "Callable[[], float]" = time.monotonic,
         intruder: "Optional[Callable[[str], str]]" = None,
     ) -> None:
+        clock = engine.clock
         self.name = name
         self._settings = settings
         self._log = log
         self._clock = clock
         self._listener: Optional[Listener] = None
-        self._connections = Connections(engine.poller, engine.pipes, _limits(settings))
+        self._connections = Connections(engine.poller, engine.pipes, _limits(settings), clock)
         strategy = STRATEGIES[settings.strategy]()
         self._admission = Admission(
             engine.poller, self._connections, strategy, _patience(settings), log, clock
         )
-        self._pool = Pool(settings.max_connections, self._admission.serve_queue, log)
+        self._pool = Pool(settings.max_connections, self._admission.serve_queue, log, clock)
         self._admission.begin(self._pool)
         self._connections.report_to(
             self._pool.release, self._admission.readmit, self._admission.has_room)
@@ -97,7 +101,7 @@ class Balancer:
         #: Nothing of it is left.
         self.closed = False
         self._sweeper = get_hub().loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
-        self._sweeper.start(self._sweep)
+        self._sweeper.start(self.sweep)
         if intruder is not None:
             self._pool.intruder = intruder
         self.up = self._pool.up
@@ -207,7 +211,8 @@ class Balancer:
             "backends": [backend.status() for backend in self._pool],
         }
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Once in SWEEP_SECONDS, by the loop: count, and close what was idle for too long."""
         try:
             self._connections.sweep()
             self._pool.fade()

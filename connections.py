@@ -1,13 +1,12 @@
 """The open connections of one cluster: their two ends, how idle they are, what they moved.
 
 Time-outs are not timers. Once a second `sweep` looks at every connection: one whose byte counts
-stand still has grown a second older, and at its limit it is closed. The same look folds the bytes
-into the backend's counters, so the hot path counts on the socket alone.
+have stood still since as long as its limit is closed. The same look folds the bytes into the
+backend's counters, so the hot path counts on the socket alone.
 """
 
 import _socket
 import struct
-from time import monotonic
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from gevent import get_hub
@@ -17,11 +16,15 @@ from relay import End
 from sockets import keep_alive, unread, unsent
 from splicing import Pipes
 
-#: Seconds from one sweep to the next: time-outs are as fine as this.
+#: Seconds from one sweep to the next: time-outs are as fine as this. The quiet time of a connection
+#: begins with the sweep that has seen its last byte.
 SWEEP_SECONDS = 1.0
 
 #: struct linger: on, no seconds: close with a reset.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+#: Seconds without a byte after which a connection gives back what it does not need.
+_REST_AFTER = SWEEP_SECONDS / 2
 
 #: Seconds that the news of an instance's end may take from the kernel to here.
 _DOUBT_SECONDS = 0.1
@@ -34,7 +37,8 @@ class Connection:
     """
 
     __slots__ = (
-        "backend", "began", "client", "dying", "home", "idle", "queued", "seen", "torn", "upstream",
+        "backend", "began", "client", "dying", "home", "queued", "quiet_since", "rests", "seen",
+        "torn", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -45,16 +49,18 @@ class Connection:
         self.backend = backend
         self.home = home
         #: When the client was last waiting for a first byte; monotonic seconds.
-        self.began = monotonic()
+        self.began = home.clock()
         #: One side's socket died: the other gets a reset, after the bytes that are left.
         self.torn = False
         #: A side whose socket died while nothing was read from it; what is left of it comes first.
         self.dying: Optional[End] = None
-        #: Byte counts and ends of stream, sweeps without a change (the first may come at once and
-        #: does not count), and unsent bytes, as the last sweep saw them.
+        #: Byte counts and ends of stream, and unsent bytes, as the last sweep saw them.
         self.seen = (0, 0, False, False)
-        self.idle = -1
         self.queued = 0
+        #: When they changed last, as far as a sweep can tell.
+        self.quiet_since = self.began
+        #: It has been looked after since (`_rest`).
+        self.rests = False
         client.join(upstream, self, False)
         upstream.join(client, self, tells_room)
 
@@ -107,11 +113,11 @@ class Connection:
         end.news -= 1
         if end is self.upstream:
             if end.news:
-                self.backend.first_byte_after(monotonic() - self.began)
+                self.backend.first_byte_after(self.home.clock() - self.began)
         elif not end.news:
             self.upstream.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         elif not self.upstream.moved:
-            self.began = monotonic()
+            self.began = self.home.clock()
 
     def reset(self) -> None:
         """End both sides abruptly, as one of them did."""
@@ -162,9 +168,13 @@ class IdleLimits(NamedTuple):
 
 
 class Connections:
-    """The set of them. Backends carry `bytes_in`, `bytes_out`, `draining`, `takes_clients`."""
+    """The set of them. Backends carry `bytes_in`, `bytes_out`, `draining`, `takes_clients`; `clock`
+    is monotonic seconds."""
 
-    def __init__(self, poller: Poller, pipes: Pipes, limits: IdleLimits) -> None:
+    def __init__(
+        self, poller: Poller, pipes: Pipes, limits: IdleLimits, clock: "Callable[[], float]"
+    ) -> None:
+        self.clock = clock
         self.poller = poller
         self.pipes = pipes
         self.limits = limits
@@ -224,7 +234,7 @@ class Connections:
         """
         connection.hold()
         if connection.backend.takes_clients:
-            self._doubtful[connection] = monotonic() + _DOUBT_SECONDS
+            self._doubtful[connection] = self.clock() + _DOUBT_SECONDS
             if not self._doubt_timer.active:
                 self._doubt_timer.start(self._decide)
         else:
@@ -232,7 +242,7 @@ class Connections:
 
     def _decide(self) -> None:
         """As soon as it is known that the instance has gone, or when the moment is over."""
-        now = monotonic()
+        now = self.clock()
         for connection, until in list(self._doubtful.items()):
             if now < until and connection.backend.takes_clients:
                 continue
@@ -264,33 +274,36 @@ class Connections:
 
     def sweep(self) -> None:
         """Once in SWEEP_SECONDS: count, and close what was idle for too long."""
+        now = self.clock()
         for connection in self:
             try:
-                self._look_at(connection)
+                self._look_at(connection, now)
             except Exception:
                 self.poller.failed(connection.client)
 
-    def _look_at(self, connection: Connection) -> None:
+    def _look_at(self, connection: Connection, now: float) -> None:
         if _fold(connection):
-            connection.idle = 0
+            connection.quiet_since = now
+            connection.rests = False
             return
-        connection.idle += 1
-        if connection.idle == 1:
+        quiet = now - connection.quiet_since
+        if not connection.rests and quiet >= _REST_AFTER:
+            connection.rests = True
             _rest(connection)
         if connection.backend.draining and connection.movable and self._has_room():
             self._strand(connection)
-        elif self._is_over(connection) and not _is_draining_out(connection):
+        elif self._is_over(connection, quiet) and not _is_moving(connection):
             connection.cut()
 
-    def _is_over(self, connection: Connection) -> bool:
+    def _is_over(self, connection: Connection, quiet: float) -> bool:
         """Only the application knows where an answer ends, so a drain cuts nothing that is quiet.
         What a client that has died had said last is no answer: a drain does not wait until the
         instance takes it."""
-        if connection.backend.draining and connection.abandoned and connection.idle >= 1:
+        if connection.backend.draining and connection.abandoned and connection.rests:
             return True
         limits = self.limits
         limit = limits.half_closed if connection.half_closed else limits.open
-        return bool(limit) and connection.idle * SWEEP_SECONDS >= limit
+        return bool(limit) and quiet >= limit
 
 
 def _fold(connection: Connection) -> bool:
@@ -317,15 +330,23 @@ def _rest(connection: Connection) -> None:
             end.return_pipe()
 
 
-def _is_draining_out(connection: Connection) -> bool:
+def _is_moving(connection: Connection) -> bool:
     """Nothing was read for long, yet the kernel still delivers what was: a slow reader, not an
-    idle one. Its time begins again."""
+    idle one. Or something has arrived that is about to be read: this process was kept from it for
+    long. Its time begins again."""
     queued = _queued(connection)
-    if queued == connection.queued:
+    if queued == connection.queued and not _has_arrived(connection):
         return False
     connection.queued = queued
-    connection.idle = 0
+    connection.quiet_since = connection.home.clock()
     return True
+
+
+def _has_arrived(connection: Connection) -> bool:
+    return any(
+        not (end.blocked or end.finished) and unread(end.fileno())
+        for end in (connection.client, connection.upstream)
+    )
 
 
 def _queued(connection: Connection) -> int:

@@ -21,15 +21,17 @@ PROBE_TIMEOUT = 2.0
 
 class Pool:
     """`on_available()` is called when there is someone who can take a client and was not before;
-    `log(text)` takes a line for people."""
+    `log(text)` takes a line for people, `clock` is monotonic seconds."""
 
     def __init__(
         self,
         max_connections: int,
         on_available: "Callable[[], Any]",
         log: "Callable[[str], Any]",
+        clock: "Callable[[], float]",
     ) -> None:
         self._limit = max_connections
+        self._clock = clock
         self._on_available = on_available
         self._log = log
         self._backends: Dict[str, Backend] = {}
@@ -54,7 +56,7 @@ class Pool:
         """An instance accepts there: it gets clients from now on."""
         backend = self._backends.get(name)
         if backend is None:
-            backend = self._backends[name] = Backend(name)
+            backend = self._backends[name] = Backend(name, self._clock)
         backend.move_to(host, port)
         self._bring_up(backend, "started")
 

@@ -76,8 +76,8 @@ class Seam(Rotation):
 class Runtime:
     """`on_essential(name)` is told of an essential instance that is given up.
 
-    `console` is the sink that stands for stdout, `fd` its descriptor; `limits` are those of the
-    children's descriptors.
+    `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
+    the one clock of both halves; `limits` are those of the children's descriptors.
     """
 
     def __init__(
@@ -92,7 +92,6 @@ class Runtime:
         limits: "Optional[Limits]" = None,
     ) -> None:
         self.configuration = configuration
-        #: Monotonic seconds: of everything that has a time, down to the instances.
         self.clock = clock
         self.began_at = clock()
         self.closing = False
@@ -104,7 +103,7 @@ class Runtime:
         self.watchers: Set[Callable[[Instance], Any]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
         self.on_reach: Callable[[], Any] = lambda: None
-        self.engine = Engine(self._say_balancer)
+        self.engine = Engine(self._say_balancer, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
         self._retired: List[Balancer] = []
@@ -140,11 +139,11 @@ class Runtime:
         self.closing = True
         for balancer in self.balancers.values():
             balancer.stop_listening()
-        end = time.monotonic() + self._longest_stop()
+        end = self.clock() + self._longest_stop()
         self.supervisor.shutdown()
         self._parting = True
         for balancer in [*self.balancers.values(), *self._retired]:
-            balancer.see_off(end - time.monotonic())
+            balancer.see_off(end - self.clock())
         self.close()
 
     def _longest_stop(self) -> float:
@@ -181,8 +180,7 @@ class Runtime:
         if not places_of([process]) or process.id in self.balancers:
             return
         balancer = Balancer(
-            process.id, settings_of(process), self.engine, self._say_balancer, self.clock,
-            self._intruder)
+            process.id, settings_of(process), self.engine, self._say_balancer, self._intruder)
         balancer.watch(self._reach_changed)
         self.balancers[process.id] = balancer
         self.seams[process.id].put_before(balancer)

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-from time import monotonic
 from typing import Callable, List, Optional
 
 from descriptors import ceiling
@@ -124,7 +123,7 @@ class Pipe:
 class Pipes:
     """The pipes of the process, lent and given back."""
 
-    def __init__(self, clock: "Callable[[], float]" = monotonic) -> None:
+    def __init__(self, clock: "Callable[[], float]") -> None:
         self._clock = clock
         self._spare: List[Pipe] = []
         self._lent = 0

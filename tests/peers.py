@@ -360,6 +360,10 @@ class Stage:
         self.settings.update(settings)
         self.proxy.call("apply", self.settings)
 
+    def time_passes(self, seconds: float) -> None:
+        """For a balancer `--by-hand`. What has been heard by a peer it has done with."""
+        self.proxy.call("pass_time", seconds)
+
     def status(self) -> "Dict[str, Any]":
         return self.proxy.call("status")  # type: ignore[no-any-return]
 

@@ -188,3 +188,13 @@ def test_version_is_readable_without_importing_the_command() -> None:
               and [dotted(target) for target in node.targets] == ["__version__"]]
     assert len(values) == 1
     assert ast.literal_eval(values[0]).count(".") == 2
+
+
+def test_the_balancer_asks_no_clock_but_the_one_it_is_given() -> None:
+    """Times of two clocks are compared sooner or later. `Engine` names the default."""
+    forbidden = {"monotonic", "time.time", "time.monotonic", "perf_counter", "time.perf_counter"}
+    asked = {
+        module: sorted({name for name, _ in calls_in(module)} & forbidden)
+        for module in BALANCING | {"runtime"}
+    }
+    assert offenders(asked) == {}

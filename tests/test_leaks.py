@@ -18,12 +18,15 @@ pytest_plugins = ["stages"]
 CONNECTIONS = int((10000 if sys.version_info >= (3, 11) else 1000) * SCALE)
 #: Open at a time.
 BATCH = 100
-#: What the process may grow by between a first round and the last: the allocator's own.
+#: What the process may grow by in a round: the allocator's own.
 GROWTH = 1500 * 1024
+#: A round that has grown by more is repeated: what leaks does so each time, and the allocator's
+#: holes are filled sooner or later.
+ROUNDS = 3
 
 #: Small buffers, the balancer's and the kernel's, so that little blocks a transfer. A batch takes
 #: more pipes than there are, so half of it is blocked in a pipe and half in memory.
-SMALL = ("--buffer", "4096", "--sockets", "16384", "--sweep", "0.5")
+SMALL = ("--buffer", "4096", "--sockets", "16384", "--by-hand")
 BLOCKING = bytes(300000)
 
 Pair = Tuple[Peer, Peer]
@@ -117,6 +120,8 @@ class Round:
         self.instance.goes_down()
         self.stage.is_set(queue_timeout=0.1, queue_limit=count // 2)
         clients = self.clients(count)
+        self.stage.counts(queue=count // 2)
+        self.stage.proxy.call("put_forward", 1)
         for client in clients:
             client.is_sent_away()
             client.leaves()
@@ -141,6 +146,8 @@ class Round:
         clogged = self.only_a_clogged_one()
         self.stage.is_set(connect_timeout=0.1)
         clients = self.clients(count)
+        eventually(lambda: self.stage.figures()["attempts"] == count, "they are connecting")
+        self.stage.proxy.call("put_forward", 1)
         self.stage.counts(queue=count)
         for client in clients:
             client.resets()
@@ -193,8 +200,10 @@ class Round:
         """Some idle, some half-closed."""
         self.stage.is_set(idle_timeout=0.5, half_close_timeout=0.5)
         pairs = self.talking(count)
-        for client, _ in pairs[::2]:
+        for client, server in pairs[::2]:
             client.finishes()
+            server.hears_the_end()
+        self.stage.time_passes(3)
         for client, server in pairs:
             client.is_sent_away()
             client.leaves()
@@ -203,12 +212,13 @@ class Round:
 
     def at_a_drained_instance(self, count: int) -> None:
         pairs = self.talking(count)
+        drained = self.stage.proxy.start("drain", self.instance.name, 60)
         for _, server in pairs:
-            server.says(b"answer")
-        self.stage.proxy.call("drain", self.instance.name, 20)
+            server.has_its_say(b"answer")
         for client, server in pairs:
-            client.hears(b"answer").is_sent_away().leaves()
+            client.hears(b"answer").hears_the_end().leaves()
             server.leaves()
+        self.stage.proxy.answer(drained)
         self.instance.comes_up()
 
     def at_an_instance_that_dies(self, count: int) -> None:
@@ -261,9 +271,14 @@ def test_nothing_is_left_of_ten_thousand_connections(
         stage.listens()
         all_phases = Round(stage)
         play(all_phases, CONNECTIONS // 10)
-        before, memory = settled(stage), proxy.call("memory")
-        play(all_phases, CONNECTIONS)
-        after, grown = settled(stage), proxy.call("memory") - memory
+        before = settled(stage)
+        after, grown = before, GROWTH
+        for _ in range(ROUNDS):
+            memory = proxy.call("memory")
+            play(all_phases, CONNECTIONS)
+            after, grown = settled(stage), proxy.call("memory") - memory
+            if grown < GROWTH:
+                break
         figures = {
             "connections": all_phases.opened,
             "accepted": stage.status()["accepted"],

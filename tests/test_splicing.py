@@ -5,6 +5,7 @@ import os
 import resource
 import select
 import socket
+import time
 from contextlib import ExitStack, contextmanager
 from typing import Callable, Iterator, List, Tuple
 
@@ -132,7 +133,7 @@ def test_an_urgent_byte_is_seen_where_splice_stops(move: Move, pair: Pair, pipe:
 
 @pytest.fixture
 def pipes() -> "Iterator[Pipes]":
-    pipes = Pipes()
+    pipes = Pipes(time.monotonic)
     yield pipes
     pipes.close()
     pipes.close()

@@ -1,6 +1,7 @@
 """The strategies as pure choices: how fair they are, and what a change of the set moves."""
 
 import collections
+import time
 from typing import Any, Counter, Dict, List, Optional, Sequence, Set, Tuple
 
 import pytest
@@ -201,7 +202,7 @@ def test_least_time_gives_a_new_one_its_share_and_not_everything() -> None:
 
 def test_least_time_is_not_drawn_to_one_that_never_answers() -> None:
     """Nothing new is heard of it, and what is old fades: only to what is usual."""
-    pool = Pool(0, lambda: None, lambda text: None)
+    pool = Pool(0, lambda: None, lambda text: None, time.monotonic)
     strategy = STRATEGIES["least-time"]()
     for number in range(4):
         pool.up("web-%d" % number, "127.0.0.1", 8000 + number)
@@ -221,7 +222,7 @@ def test_least_time_is_not_drawn_to_one_that_never_answers() -> None:
 
 
 def test_least_time_gives_one_that_was_slow_another_chance_and_not_everything() -> None:
-    pool = Pool(0, lambda: None, lambda text: None)
+    pool = Pool(0, lambda: None, lambda text: None, time.monotonic)
     for name in ("slow", "quick"):
         pool.up(name, "127.0.0.1", 8000)
     slow, quick = pool.available

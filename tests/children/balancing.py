@@ -1,11 +1,12 @@
 """A balancer alone in a process, told what to do in lines of JSON.
 
     balancing.py [--descriptors N] [--splice os|libc|none|broken] [--buffer BYTES]
-                 [--sockets BYTES] [--sweep SECONDS]
+                 [--sockets BYTES] [--by-hand]
 
 Each line of standard input is {"id", "do", "with"}; it is answered on standard output by a line
 {"id", "is"} or {"id", "error"}. Lines need not be answered in the order in which they came: `drain`
-waits. The process ends with its standard input.
+waits. The process ends with its standard input. With --by-hand the clock stands still, and nothing
+sweeps, but for what is ordered (`pass_time`, `put_forward`).
 """
 
 import argparse
@@ -18,6 +19,7 @@ import resource
 import signal
 import sys
 import termios
+import time
 import traceback
 from pathlib import Path
 from socket import (
@@ -28,7 +30,7 @@ from socket import (
     SOL_SOCKET,
     TCP_NODELAY,
 )
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
@@ -38,15 +40,19 @@ from gevent.event import Event
 import balancer
 import connections
 import relay
+import sockets
 import splicing
 from balancer import Balancer, Engine, Settings
+
+#: So often, 5 ms apart: five times as long as the kernel delays one.
+_LOOKS_FOR_ACKNOWLEDGEMENT = 40
 
 
 class CountingPipes(splicing.Pipes):
     """Knows how often a pipe was lent: whether a test has been on the splice path at all."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: "Callable[[], float]") -> None:
+        super().__init__(clock)
         self.loans = 0
 
     def borrow(self) -> "Optional[splicing.Pipe]":
@@ -58,12 +64,40 @@ class CountingPipes(splicing.Pipes):
 class Stage:
     """One engine, and one balancer after the other on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_hand: bool) -> None:
         self.lines = []  # type: List[str]
-        self.engine = Engine(self.lines.append)
-        self.pipes = self.engine.pipes = CountingPipes()
+        # A whole number: sums with it are exact.
+        self.began = float(round(time.monotonic()))
+        #: Time goes on only as `pass_time` and `put_forward` have it.
+        self.by_hand = by_hand
+        #: Seconds by which the clock of the balancers has been put forward.
+        self.ahead = 0.0
+        self.engine = Engine(self.lines.append, self.clock)
+        self.pipes = self.engine.pipes = CountingPipes(self.clock)
         self.balancer = None  # type: Optional[Balancer]
         self.hoard = []  # type: List[int]
+
+    def clock(self) -> float:
+        return (self.began if self.by_hand else time.monotonic()) + self.ahead
+
+    def pass_time(self, seconds: float) -> None:
+        """Put the clock forward, with a sweep for each second as the loop would have it."""
+        assert self.balancer is not None
+        # In those seconds whoever takes bytes would have acknowledged them.
+        for _ in range(_LOOKS_FOR_ACKNOWLEDGEMENT):
+            if not self.unsent():
+                break
+            gevent.sleep(0.005)
+        end = self.ahead + seconds
+        while self.ahead < end:
+            self.ahead = min(end, self.ahead + connections.SWEEP_SECONDS)
+            self.balancer.sweep()
+            # The loop has its turn, as it would have had.
+            gevent.sleep(0.001)
+
+    def put_forward(self, seconds: float) -> None:
+        """The clock alone."""
+        self.ahead += seconds
 
     def begin(self, settings: "Dict[str, Any]") -> None:
         """A new balancer."""
@@ -150,6 +184,19 @@ class Stage:
             fcntl.ioctl(end.fileno(), termios.FIONREAD, answer)
             total += answer[0]
         return total
+
+    def unsent(self) -> int:
+        """Bytes that the kernel still has for those who are relayed."""
+        return sum(sockets.unsent(end.fileno()) for end in self._ends())
+
+    def dying(self) -> int:
+        """Connections of which one side has died, with bytes of it still to be delivered."""
+        assert self.balancer is not None
+        return sum(each.dying is not None for each in self.balancer._connections)
+
+    def is_closed(self) -> bool:
+        assert self.balancer is not None
+        return self.balancer.closed
 
     def _ends(self) -> "List[relay.End]":
         assert self.balancer is not None
@@ -239,22 +286,22 @@ def main() -> None:
     parser.add_argument("--splice", choices=("os", "libc", "none", "broken"))
     parser.add_argument("--buffer", type=int)
     parser.add_argument("--sockets", type=int)
-    parser.add_argument("--sweep", type=float)
+    parser.add_argument("--by-hand", action="store_true")
     options = parser.parse_args()
     if options.descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.descriptors,) * 2)
     if options.buffer:
         shrink_buffer(options.buffer)
-    if options.sweep:
+    if options.by_hand:
         assert balancer.SWEEP_SECONDS == connections.SWEEP_SECONDS
-        balancer.SWEEP_SECONDS = connections.SWEEP_SECONDS = options.sweep
+        balancer.SWEEP_SECONDS = 1e9
     if options.sockets:
         shrink_sockets(options.sockets)
     if options.splice in ("libc", "broken"):
         move = splicing._from_libc() if options.splice == "libc" else splicing._nowhere
         assert move is not None
         relay.splice = splicing.splice = move
-    stage = Stage()
+    stage = Stage(options.by_hand)
     if options.splice == "none":
         stage.pipes.refuse()
     orders = Orders(stage)

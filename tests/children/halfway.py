@@ -4,12 +4,15 @@
 
     GET /half/SECONDS    headers and half a body at once, the rest after so long
     GET /events/SECONDS  three events, so far apart
+    GET /flood/0         as much as the way to the client takes, while that reads nothing; how much
+                         it was is printed
     a WebSocket          a message every SECONDS (the path), until SIGTERM; then its close frame
 
-SIGTERM lets it finish what it has in hand; with --dies it ends at once, in the middle of everything.
+SIGTERM lets it finish what it has in hand; with --dies it ends at once, in the middle of all.
 """
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -44,10 +47,21 @@ def serve(sock: socket.socket) -> None:
             for number in (1, 2):
                 threading.Event().wait(seconds)
                 sock.sendall(b"data: %d\n\n" % number)
+        elif b"/flood/" in head:
+            flood(sock)
         else:
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
             threading.Event().wait(seconds)
             sock.sendall(b"later")
+
+
+def flood(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    pushed, block = 0, bytes(1 << 16)
+    while select.select([], [sock], [], 0.3)[1]:
+        pushed += sock.send(block)
+    print("pushed %d" % pushed, flush=True)
+    stopping.wait()
 
 
 def speak(sock: socket.socket, head: bytes, seconds: float) -> None:
