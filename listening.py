@@ -6,6 +6,7 @@ number of connections is open: 0.1 ms for one port, 1 ms for a thousand. Where i
 first, and the rest of it is not read.
 """
 
+import functools
 import socket
 import struct
 from typing import Iterable, Iterator, List, NamedTuple, Tuple
@@ -86,6 +87,8 @@ def overlap(bound: str, host: str) -> bool:
 
 def is_local(host: str) -> bool:
     """Is it an address of this machine?"""
+    if host.startswith("127.") or host == "::1":
+        return True
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.bind((host, 0))
@@ -94,6 +97,7 @@ def is_local(host: str) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=1024)
 def _reached(host: str) -> str:
     """Where a connect to that address gets, in the form in which the kernel tells it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

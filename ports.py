@@ -25,9 +25,10 @@ _LISTEN = "0A"
 #: How often is looked again when what listens there changes under the looking.
 _LOOKS = 3
 
-#: Programs that listen on this machine for an application in a container: `docker run -p` starts
-#: the first one from its daemon, out of reach of whoever called it.
-_PUBLISHERS = ("docker-proxy", "rootlesskit", "rootlessport")
+#: Programs that have somebody else run the application: it listens out of their reach (the daemon
+#: of Docker, its docker-proxy, a container on the host's network), and nobody can tell whose it is.
+_DELEGATING = frozenset([
+    "docker", "docker-compose", "podman", "nerdctl", "lxc", "incus", "systemd-run"])
 
 
 class Socket(NamedTuple):
@@ -141,16 +142,18 @@ def _who_else(missing: Dict[int, Listening], leader: int, marks: Set[bytes]) -> 
     """Besides the instance, to whose processes those of the sockets are struck off that they hold;
     first the cheap way, by the session."""
     for pid in _session(leader):
-        if missing:
-            _strike(missing, _sockets_of_member(pid, set(missing)))
+        if not missing:
+            return ""
+        _strike(missing, _sockets_of_member(pid, set(missing)))
     if not missing:
         return ""
-    family = procfs.family(leader)
-    for pid in family:
+    for pid in procfs.family(leader):
+        if procfs.name_of(pid) in _DELEGATING:
+            return ""
         _strike(missing, _sockets_of_member(pid, set(missing)))
     strangers = []
     for pid, held in _holders(set(missing)):
-        if pid in family or _has_marks(pid, marks) or _publishes(pid, missing[min(held)]):
+        if _has_marks(pid, marks):
             _strike(missing, held)
         else:
             strangers.append((pid, held))
@@ -163,7 +166,7 @@ def _who_else(missing: Dict[int, Listening], leader: int, marks: Set[bytes]) -> 
 def _unseen(left: List[Listening]) -> str:
     """Of sockets whose holder may not be looked at, which without root is that of another user."""
     # Where /proc hides others (hidepid), one of the instance may be among them.
-    if not left or not os.path.exists("/proc/1/stat") or _published(left[0]):
+    if not left or not os.path.exists("/proc/1/stat"):
         return ""
     return _of_user(left[0].uid)
 
@@ -230,19 +233,6 @@ def _has_marks(pid: int, marks: Set[bytes]) -> bool:
         return False
 
 
-def _publishes(pid: int, socket_: Listening) -> bool:
-    return socket_.uid in (0, os.geteuid()) and procfs.name_of(pid) in _PUBLISHERS
-
-
-def _published(socket_: Listening) -> bool:
-    """The same where the holder may not be looked at: root's docker-proxy names its port."""
-    words = {b"-host-port", b"%d" % socket_.port}
-    return socket_.uid == 0 and any(
-        procfs.name_of(pid) in _PUBLISHERS and words <= set(_words(pid))
-        for pid in map(int, procfs.pids())
-    )
-
-
 def _proc_shows_us() -> bool:
     """Is /proc there, and that of our own namespace?"""
     try:
@@ -252,18 +242,13 @@ def _proc_shows_us() -> bool:
 
 
 def _describe(pid: int) -> str:
-    words = b" ".join(_words(pid)).decode("utf-8", "replace")
-    printable = "".join(each if each.isprintable() else " " for each in words)
-    return "pid %d (%s)" % (pid, " ".join(printable.split())[:_COMMAND_LENGTH] or "?")
-
-
-def _words(pid: int) -> List[bytes]:
-    """Of its command line."""
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as file:
-            return file.read(4096).split(b"\0")
+            words = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
-        return []
+        words = ""
+    printable = "".join(each if each.isprintable() else " " for each in words)
+    return "pid %d (%s)" % (pid, " ".join(printable.split())[:_COMMAND_LENGTH] or "?")
 
 
 def _of_user(uid: int) -> str:

@@ -5,7 +5,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
@@ -248,30 +247,22 @@ def test_ended_process_of_an_instance_hides_nothing(free_port: FreePort) -> None
         assert as_nobody(look) == "a process of user root"
 
 
-def test_publisher_of_a_container_stands_for_it(free_port: FreePort, tmp_path: Path) -> None:
-    """`docker run -p` in the foreground: the daemon's docker-proxy listens."""
+def test_nothing_is_known_of_what_somebody_else_runs_for_an_instance(
+    free_port: FreePort, tmp_path: Path
+) -> None:
+    """`docker run -p` in the foreground: the daemon's docker-proxy listens, or its container."""
     port = free_port()
-    proxy = tmp_path / "docker-proxy"
-    proxy.write_text("#!%s\n%s" % (sys.executable, Path(script("tenant.py")[2]).read_text()))
-    proxy.chmod(0o755)
-    with supervise(
-        process((str(proxy), "open", "x", "127.0.0.1", str(port), "-host-port", str(port)),
-                id="dockerd"),
-        process(cluster=cluster(port), autostart=False),
-    ) as stage:
-        stage.prints("listening", "[dockerd][stdout]")
-        other = os.fork()
-        if not other:
-            os.setsid()
-            signal.pause()
-        try:
-            assert ports.intruder("127.0.0.1", port, other, {b"X"}) == ""
-            if os.geteuid() == 0:
-                assert as_nobody(
-                    lambda: ports.intruder("127.0.0.1", port, os.getpid(), {b"X"})) == ""
-        finally:
-            os.kill(other, signal.SIGKILL)
-            os.waitpid(other, 0)
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\necho here; read line\n")
+    client.chmod(0o755)
+    with stranger(port), subprocess.Popen(
+        ["setsid", "sh", "-c", "%s; exit $?" % client],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as shell_of_it:
+        assert shell_of_it.stdin is not None and shell_of_it.stdout is not None
+        assert shell_of_it.stdout.readline() == b"here\n"
+        assert ports.intruder("127.0.0.1", port, shell_of_it.pid, {b"X"}) == ""
+        shell_of_it.stdin.close()
 
 
 # While it serves
