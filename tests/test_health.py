@@ -145,8 +145,8 @@ def test_one_that_does_not_come_back_is_unhealthy_until_it_does(
     pid = app.pids()["web-1"]
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: app.status()["healthy"])
-    assert app.states() == {"web-1": "running", "web-2": "running"}
+    eventually(lambda: app.are(**{"web-1": "running", "web-2": "running"})
+               and app.status()["healthy"])
 
 
 def test_a_start_by_hand_is_a_first_start_again(tmp_path: Path) -> None:
