@@ -13,13 +13,21 @@ import configuration
 import status
 from conftest import eventually
 from errors import PupgeventError
-from health import Health, is_healthy, state_of
+from health import Health, health_of, is_healthy, state_of
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
 from logs import Log
 from recent import Recent
 from running import SERVER, Running, server, sleeper
 from runtime import Runtime, process_of
-from supervision import Clock, Page, cluster, gevent_waits_for_children, process, wait_until
+from supervision import (
+    Clock,
+    Page,
+    cluster,
+    gevent_waits_for_children,
+    process,
+    supervise,
+    wait_until,
+)
 
 pytest_plugins = ["runs"]
 
@@ -137,20 +145,24 @@ def test_one_that_does_not_come_back_is_unhealthy_until_it_does(
     pid = app.pids()["web-1"]
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: app.status()["healthy"])
-    assert app.states() == {"web-1": "running", "web-2": "running"}
+    eventually(lambda: app.are(**{"web-1": "running", "web-2": "running"})
+               and app.status()["healthy"])
 
 
-def test_what_a_start_by_hand_brings_up_is_no_longer_counted_as_failing(
-    running: Make, folder: Path
-) -> None:
-    flag = folder / "good"
-    app = running(sleeper("job", cmd="test -e %s && exec sleep 600; exit 1" % flag,
-                          restartDelayMs=60000, minUptimeMs=1)).begin()
-    eventually(lambda: app.are(job="backoff"))
-    flag.touch()
-    app.ask("start", words=["job"])
-    assert app.status()["healthy"]
+def test_a_start_by_hand_is_a_first_start_again(tmp_path: Path) -> None:
+    flag = tmp_path / "good"
+    cmd = "test -e %s && exec sleep 60; exit 1" % flag
+    with supervise(process(cmd, restart="always", min_uptime=600.0, restart_delay=0.0)) as stage:
+        instance = stage.instance()
+        wait_until(lambda: instance.restarts >= 2 and instance.state == "backoff")
+        flag.touch()
+        wait_until(lambda: instance.state == "starting" and instance.pid)
+        assert health_of(instance, None).fails
+        stage.supervisor.stop(["app"])
+        assert not health_of(instance, None).wanted
+        instance.start()
+        wait_until(lambda: instance.state == "starting" and instance.pid)
+        assert health_of(instance, None) == FIRST
 
 
 @pytest.mark.parametrize("changes, reason", [

@@ -311,6 +311,15 @@ def test_a_kill_leaves_nothing_of_a_begin(when: str) -> None:
             assert "starting" not in {state for _, state in stage.changes}
 
 
+def test_a_begin_after_a_shutdown_starts_nothing() -> None:
+    with supervise(process(), process(id="other"), begin=False) as stage:
+        stage.supervisor.shutdown()
+        stage.supervisor.begin()
+        gevent.sleep(0)
+        assert [each.attempts for each in stage.supervisor.instances.values()] == [0, 0]
+        assert {state for _, state in stage.changes} == {"stopped"}
+
+
 def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
     stubborn = process(script("stubborn.py"), cluster=cluster(None, 3), terminate_timeout=600.0)
     with supervise(stubborn) as stage:
