@@ -45,5 +45,5 @@ def test_an_unknown_word_is_compared_with_a_bounded_number_of_names() -> None:
 
 
 def test_processes_are_compared_first() -> None:
-    with pytest.raises(PupgeventError, match='did you mean "web49"?'):
+    with pytest.raises(PupgeventError, match=r'did you mean "web49"\?'):
         choose(runtime(Names(50, 100)), ["wbe49"])
