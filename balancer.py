@@ -71,8 +71,8 @@ class Engine:
 
 
 class Balancer:
-    """`log(text)` takes a line for people. `intruder(name)` says who else accepts in the place of an
-    instance, empty where nobody is known to; it may block."""
+    """`log(text)` takes a line for people. `intruder(name)` says who else accepts in the place of
+    an instance, empty where nobody is known to; it may block."""
 
     def __init__(
         self,

@@ -129,7 +129,7 @@ def call(
             break
         time.sleep(_BUSY_PAUSE)
     if not final["ok"]:
-        raise Failed(final["error"], final["status"], final.get("lines", ()))
+        raise Failed(final["error"], final["status"], final.get("errors", ()))
     return final
 
 

@@ -11,7 +11,7 @@ Both sides speak JSON, one object a line, UTF-8, `\\n` at the end. A connection 
 A request may say whom it means, since two files may name one socket: "config" has the paths of a
 configuration file, of which one has to be this pupgevent's. An answer that is not `ok` has
 `error`, one line for people, and `status`, the exit code of the command; where several things are
-wrong (a reload of a bad file), `lines` has a line for each.
+wrong (a reload of a bad file), `errors` has a line for each.
 
 The requests, and what they answer with besides `text`:
 
@@ -163,7 +163,7 @@ class Control:
                 result = request.act(checked, answer)
         except PupgeventError as error:
             final = {"ok": False, "error": str(error), "status": error.exit_status}
-            answer.send(dict(final, lines=error.lines) if len(error.lines) > 1 else final)
+            answer.send(dict(final, errors=error.lines) if len(error.lines) > 1 else final)
         else:
             answer.send(dict({"ok": True}, **result))
 

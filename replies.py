@@ -13,7 +13,7 @@ from errors import PupgeventError, one_line
 #: What a field is, where it is there.
 _FIELDS: Dict[str, Any] = {
     "ok": bool, "busy": bool, "error": str, "status": (int, dict), "text": str, "pid": int,
-    "progress": str, "lines": str,
+    "progress": str, "lines": str, "errors": list,
 }
 
 #: Control characters, but for the tabulator, the line's end, and the colours that Pup's lines have.

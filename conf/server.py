@@ -139,6 +139,16 @@ class Connection:
             pass  # it has just ended by itself
 
 
+def rung_by(*numbers: int) -> socket.socket:
+    """A socket that can be read from once one of these signals has come."""
+    bell, cord = socket.socketpair()
+    cord.setblocking(False)
+    signal.set_wakeup_fd(cord.detach())
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return bell
+
+
 class Server:
     """The listener, the open connections, and the way to the exit."""
 
@@ -146,6 +156,8 @@ class Server:
         self.stopping = False
         self.connections: set[Connection] = set()
         self.changed = threading.Condition()
+        # First of all: whoever reaches it may ask it to stop.
+        self.bell = rung_by(signal.SIGTERM, signal.SIGINT)
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # clients inherit it
@@ -155,15 +167,10 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then until the last connection has ended."""
-        bell, cord = socket.socketpair()
-        cord.setblocking(False)
-        signal.set_wakeup_fd(cord.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
         poll = select.poll()
         poll.register(self.listener, select.POLLIN)
-        poll.register(bell, select.POLLIN)
-        while bell.fileno() not in dict(poll.poll()):
+        poll.register(self.bell, select.POLLIN)
+        while self.bell.fileno() not in dict(poll.poll()):
             self.accept()
         self.stop()
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -203,7 +204,7 @@ def test_probe_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]
 
 def test_connect_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]) -> None:
     port = free_port()
-    backend = Backend("web-1")
+    backend = Backend("web-1", time.monotonic)
     backend.move_to("127.0.0.1", port)
     backend.meets_itself = True
     end = dialing.new_end(backend, 1 << 20)

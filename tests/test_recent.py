@@ -233,7 +233,8 @@ def told(connection: Any) -> "Iterator[bytes]":
 def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow: bool) -> None:
     """However many ask at once, and though their sockets take everything at once."""
     memory = full(60, width=0)
-    service = Service(SimpleNamespace(recent=memory), None, lambda: None, {})  # type: ignore
+    runtime = SimpleNamespace(recent=memory, threads=Threads(1))
+    service = Service(runtime, None, lambda: None, {})  # type: ignore
     request = service.requests()["logs"]
     dates: List[int] = []
     ends = [gevent.socket.socketpair() for _ in range(4)]

@@ -81,6 +81,7 @@ def test_ten_seconds_of_running_make_failures_forgotten(tmp_path: Path) -> None:
     with supervise(process(cmd, restart="always", restart_limit=2)) as stage:
         wait_until(lambda: stage.instance().attempts == 3)
         wait_until(lambda: failures.read_text() == "-1\n")
+        stage.reaches("running")
         stage.clock.ahead += 10.0
         failures.write_text("9\n")
         os.kill(stage.pid(), signal.SIGKILL)
