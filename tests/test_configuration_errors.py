@@ -488,7 +488,7 @@ SEVERAL = [
     (
         CLUSTER + 'startPort = 1\ncommonPort = 80\n' + OTHER_CLUSTER
         + 'startPort = 2\ncommonPort = 80\ncommonHost = ""\n',
-        [(12, 'processes[1].cluster.commonHost: "" is not an IPv4 or IPv6 address')],
+        [(13, 'processes[1].cluster.commonHost: "" is not an IPv4 or IPv6 address')],
     ),
     (
         MINIMAL + 'pidFile = "a.pid"\n' + OTHER + 'pidFile = "a.pid"\ncluster.instances = 0\n',
