@@ -348,7 +348,7 @@ def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
     #: Whose each path is, and the key that its name rests on.
     taken: Dict[str, Tuple[str, Path]] = dict.fromkeys(own_paths, ("the configuration file", ()))
     if configuration.control.socket is not None:
-        taken[configuration.control.socket] = ("the control socket", ("control",))
+        taken[configuration.control.socket] = ("the control socket", ())
     for index, process in enumerate(configuration.processes):
         where: Path = ("processes", index)
         number = where + ("cluster", "instances")

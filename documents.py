@@ -60,7 +60,7 @@ _REFUSALS = (
     ("Cannot declare", "this table is there already"),
     ("Cannot overwrite", "this key or table is there already"),
     ("Cannot mutate", "what is written in one piece cannot be added to"),
-    ("Cannot redefine", "this table is there already, made by a dotted key"),
+    ("Cannot redefine", scanners.HAS_HEADER),
     ("Duplicate inline table key", "this key is there already"),
 )
 

@@ -60,7 +60,6 @@ class _Reader:
         for path in self._missing:
             if path not in self._doubtful:
                 self._note(path[:-1], "%s is missing: it is required" % show(path[-1]))
-        self._doubtful.update(self._missing)
         return Reading(self._top, self._mistakes, self._doubtful)
 
     def _table(self, table: Table, values: Any, where: Path, own: Fields) -> Fields:
@@ -130,14 +129,14 @@ class _Reader:
                 shown = "the value" if key.secret else show(value)
                 reason = wrong.reason or "%s is not %s" % (shown, check.allowed)
                 named = where if key.secret else where + wrong.inside
-                self._refuse(named, reason, wrong.inside if named == where else ())
+                self._note(named, reason, wrong.inside if named == where else ())
             self._doubtful.add(where)
             return _UNREAD
 
-    def _refuse(self, named: Path, reason: str, inside: Path = ()) -> Any:
+    def _refuse(self, where: Path, reason: str) -> Any:
         """Note that a value is wrong; returns _UNREAD."""
-        self._note(named, reason, inside)
-        self._doubtful.add(named)
+        self._note(where, reason)
+        self._doubtful.add(where)
         return _UNREAD
 
     def _note(self, named: Path, reason: str, inside: Path = ()) -> None:

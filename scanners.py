@@ -1,7 +1,8 @@
 """Where each value of a text stands: TOML that another has parsed, and JSON with comments.
 
 For TOML, `check_limits` comes before the parser and bounds what it may meet, and
-`scan_toml` comes after the parser has accepted the text, so it checks nothing again.
+`scan_toml` comes after the parser has accepted the text, so it checks nothing again, except
+for what tomli 1.2 (Python 3.6) accepts and TOML does not: HAS_HEADER.
 JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, since no
 parser at hand gives lines. No message repeats what stands in the text, keys aside.
 """
@@ -10,7 +11,7 @@ import bisect
 import json
 import re
 import sys
-from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern
+from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern, Set
 
 from wording import Path
 
@@ -25,6 +26,7 @@ DEPTH_LIMIT = 50
 #: Longest number: from a few thousand digits on `int` refuses, or takes minutes.
 NUMBER_LIMIT = 400
 
+HAS_HEADER = "a table that has a header cannot be added to by a dotted key"
 _TOO_DEEP = "nested deeper than %d levels" % DEPTH_LIMIT
 _TOO_LONG = "this number is longer than %d characters" % NUMBER_LIMIT
 
@@ -134,6 +136,8 @@ class _TomlScanner(_Scanner):
         self._table: Path = ()
         #: How many elements each array of tables has by now.
         self._counts: Dict[Path, int] = {}
+        #: The tables that have a header of their own.
+        self._headed: Set[Path] = set()
 
     def scan(self) -> Dict[Path, int]:
         self._blank()
@@ -167,6 +171,7 @@ class _TomlScanner(_Scanner):
         self._note(path, line)
         # The header of a table tells more than the first table inside it.
         self._lines[path] = line
+        self._headed.add(path)
         self._table = path
 
     def _last_element(self, path: Path) -> Path:
@@ -176,6 +181,8 @@ class _TomlScanner(_Scanner):
         line = self._line()
         path = table
         for part in self._key():
+            if path != table and (path in self._headed or path in self._counts):
+                raise ScanError(line, HAS_HEADER)
             path += (part,)
             self._note(path, line)
         self._at += 1

@@ -21,6 +21,7 @@ from running import PUPGEVENT, run
         ("conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
         ("check conf.toml", Arguments("check", "conf.toml")),
         ("check ./check", Arguments("check", "./check")),
+        ("APP.TOML", Arguments("run", "APP.TOML")),
         ("check conf/pup.jsonc", Arguments("check", "conf/pup.jsonc")),
         ("restart conf.toml b.toml", Arguments("restart", "conf.toml", names=("b.toml",))),
         ("scale conf.toml 3 4", Arguments("scale", "conf.toml", id="3", instances=4)),
@@ -73,6 +74,7 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("conf.toml my-app", '"my-app" is one word too many'),
         # Two files.
         ("a.toml b.toml", '"b.toml" is one word too many: one pupgevent runs one CONFIG'),
+        ("a.toml status.toml", '"status.toml" is one word too many: one pupgevent runs one CONFIG'),
         ("check a.toml ./b", 'check: "./b" is one word too many: one pupgevent runs one CONFIG'),
         # No file.
         ("restart my-app", 'restart: CONFIG is missing: "my-app" is no file (.toml, .json, .jsonc,'

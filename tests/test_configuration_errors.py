@@ -486,6 +486,19 @@ SEVERAL = [
         [(7, 'processes[0].cluster.commonHost: "10.0.0" is not an IPv4 or IPv6 address')],
     ),
     (
+        CLUSTER + 'startPort = 1\ncommonPort = 80\n' + OTHER_CLUSTER
+        + 'startPort = 2\ncommonPort = 80\ncommonHost = ""\n',
+        [(13, 'processes[1].cluster.commonHost: "" is not an IPv4 or IPv6 address')],
+    ),
+    (
+        MINIMAL + 'pidFile = "a.pid"\n' + OTHER + 'pidFile = "a.pid"\ncluster.instances = 0\n',
+        [(9, "processes[1].cluster.instances: 0 is not a whole number")],
+    ),
+    (
+        MINIMAL + 'pidFile = "a.pid"\ncluster = 4\n' + OTHER + 'pidFile = "a.pid"\n',
+        [(5, "processes[0].cluster: it is not a table")],
+    ),
+    (
         MINIMAL + 'pidFile = "a.pid"\ncluster.instances = "2"\n' + OTHER + 'pidFile = "a.pid"\n',
         [(5, 'processes[0].cluster.instances: "2" is not a whole number')],
     ),
@@ -537,15 +550,15 @@ def test_every_mistake_is_told_and_nothing_that_only_follows_from_one(
 @pytest.mark.parametrize("count, told, last", [
     (1, 1, 'unknown key "x0"'),
     (20, 20, 'unknown key "x19"'),
-    (21, 21, ": and 1 more mistake"),
-    (33, 21, ": and 13 more mistakes"),
+    (21, 21, ": and 1 more mistake$"),
+    (33, 21, ": and 13 more mistakes$"),
 ])
 def test_twenty_mistakes_are_told_and_the_rest_counted(
     refuse: Refuse, count: int, told: int, last: str
 ) -> None:
     error = refuse("".join("x%d = 1\n" % number for number in range(count)) + MINIMAL)
     assert (len(error.mistakes), len(error.lines)) == (count, told)
-    assert last in error.lines[-1]
+    assert last in error.lines[-1] + "$"
     assert str(error).endswith(" (and %d more mistakes)" % (count - 1)) == (count > 2)
 
 
@@ -623,7 +636,8 @@ def test_syntax_errors_come_through(refuse: Refuse, tmp_path: Path) -> None:
 
 
 def test_wrong_value_of_a_key_not_yet_supported_is_told_first(refuse: Refuse) -> None:
-    assert refuse(CLUSTER + 'proxyProtocol = "v3"\n').message.endswith("(v1, v2)")
+    wrong = refuse(CLUSTER + 'proxyProtocol = "v3"\n')
+    assert wrong.message.endswith("(v1, v2)") and len(wrong.mistakes) == 1
     assert refuse(CLUSTER + 'proxyProtocol = "v2"\n').message.endswith("not yet supported")
 
 
@@ -737,6 +751,13 @@ def test_pid_files_of_instances_are_compared_by_their_own_names(
     shown = show(str(tmp_path / "a-2.pid"))
     assert error.message == (
         "processes[1].pidFile: %s is the pidFile of processes[0] already" % shown)
+
+
+def test_who_had_a_name_or_a_file_first_is_told_of_all_later_ones(refuse: Refuse) -> None:
+    third = OTHER.replace("api", "two") + 'pidFile = "a.pid"\n'
+    error = refuse(MINIMAL + 'pidFile = "a.pid"\n' + OTHER + 'pidFile = "a.pid"\n' + third)
+    assert [each.message.rpartition(" is ")[2] for each in error.mistakes] == [
+        "the pidFile of processes[0] already"] * 2
 
 
 def test_pid_file_in_the_place_of_something_else_is_told(refuse: Refuse) -> None:

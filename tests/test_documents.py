@@ -126,6 +126,13 @@ def test_line_of_a_table_is_that_of_its_own_header(write: Write) -> None:
     assert document.line("a", "b") == 1
 
 
+def test_a_table_without_a_header_is_added_to_by_dotted_keys(write: Write) -> None:
+    text = "[a.b.c]\nx = 1\n[a]\nd.e = 1\nd.f.g = 2\n[[l]]\nd.e = 1\nd.f = 2\n[[l]]\nd.e = 3\n"
+    values = documents.read(write(text)).values
+    assert values["a"] == {"b": {"c": {"x": 1}}, "d": {"e": 1, "f": {"g": 2}}}
+    assert values["l"] == [{"d": {"e": 1, "f": 2}}, {"d": {"e": 3}}]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -174,6 +181,10 @@ NOT_TOML = [
     ("a = 1\na = 2\n", 2, "this key or table is there already"),
     ("a = {b = 1, b = 2}\n", 1, "this key is there already"),
     ("a = {b = 1}\n[a.c]\n", 2, "this table is there already"),
+    ("[a.b]\nx = 1\n[a]\nb.y = 2\n", 4, scanners.HAS_HEADER),
+    ("[a.b.c.d]\nx = 1\n[a]\nb.c.d.e.y = 2\n", 4, scanners.HAS_HEADER),
+    ("[[a.b]]\n[a]\nb.y = 2\n", 3, scanners.HAS_HEADER),
+    ("[[t]]\n[[t.b]]\n[[t]]\n[t.b]\n[a.b]\n[a]\nx.y = 1\nb.y = 2\n", 8, scanners.HAS_HEADER),
     ("a = [1]\n[[a]]\n", 2, "what is written in one piece cannot be added to"),
     ('a = "\\q"\n', 1, "this backslash is not an escape: write two, or use single quotes"),
     ('a = "\\uD800"\n', 1, "this escape is not a Unicode character"),

@@ -94,6 +94,10 @@ def test_flaw_of_a_script_is_told(tmp_path: Path, text: bytes, flaw: Optional[st
     assert programs.flaw(make(tmp_path, "script", text), path) == flaw
 
 
+def test_what_env_is_to_find_is_not_looked_for_without_a_path(tmp_path: Path) -> None:
+    assert programs.flaw(make(tmp_path, "script", b"#!/usr/bin/env no-such-program\n")) is None
+
+
 def test_what_is_no_file_has_no_flaw_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "fifo"))
     for each in ("fifo", "nothing", "."):
