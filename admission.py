@@ -79,7 +79,11 @@ class Admission:
     def admit(self, fileno: int, key: str) -> None:
         """Take an accepted connection, known by its client's address, to a backend."""
         self.accepted += 1
-        client = End(_socket.AF_INET6 if ":" in key else _socket.AF_INET, STREAM, 0, fileno)
+        try:
+            client = End(_socket.AF_INET6 if ":" in key else _socket.AF_INET, STREAM, 0, fileno)
+        except Exception:
+            os.close(fileno)
+            raise
         try:
             client.setblocking(False)
             if self.queue or not self._place(client, key, None):
@@ -95,17 +99,24 @@ class Admission:
     def serve_queue(self) -> None:
         """Someone can take clients: bring them those who wait, once the loop comes round."""
         if self.queue and not self._serving:
-            self._serving = True
             self._loop.run_callback(self._serve)
+            self._serving = True
 
     def readmit(self, client: End) -> None:
         """Take a client on whose instance has gone before either had said a word."""
-        visitor = Visitor(client, _address_of(client), self, self._clock())
-        self._poller.hand_over(client.fileno(), visitor)
-        if visitor.has_left():
-            self.left(visitor)
-        else:
-            self._go_on(visitor)
+        visitor = None
+        try:
+            visitor = Visitor(client, _address_of(client), self, self._clock())
+            self._poller.hand_over(client.fileno(), visitor)
+            if visitor.has_left():
+                self.left(visitor)
+            else:
+                self._go_on(visitor)
+        except Exception:
+            if visitor is not None:
+                self.left(visitor)
+            self._drop(client)
+            raise
 
     def has_room(self) -> bool:
         """A client that came now would find an instance at once."""
@@ -128,6 +139,11 @@ class Admission:
             self._relay(visitor.client, attempt.upstream, attempt.backend, visitor, attempt.since)
         elif code not in UNDER_WAY:
             self._failed(attempt, code)
+
+    def look_after(self) -> None:
+        """Once a second: what could not be done when memory had run out is done now."""
+        if not self.is_empty():
+            self._look_out()
 
     def is_empty(self) -> bool:
         """Nobody waits."""
@@ -159,18 +175,18 @@ class Admission:
                 return False
             pool.take(backend)
             began = self._clock()
-            code = dialing.begin(upstream, backend)
-            if code in CONNECTED:
-                self._relay(client, upstream, backend, visitor, began)
-                return True
-            if code in UNDER_WAY:
-                try:
+            try:
+                code = dialing.begin(upstream, backend)
+                if code in CONNECTED:
+                    self._relay(client, upstream, backend, visitor, began)
+                    return True
+                if code in UNDER_WAY:
                     self._await(visitor or self._visit(client, key), upstream, backend, began)
-                except OSError:
-                    upstream.close()
-                    pool.release(backend)
-                    raise
-                return True
+                    return True
+            except Exception:
+                upstream.close()
+                pool.release(backend)
+                raise
             upstream.close()
             pool.release(backend)
             choice = self._others(choice, backend, code, began)
@@ -180,8 +196,8 @@ class Admission:
         """A socket to that backend; None, with a warning, when there is none to be had."""
         try:
             upstream = dialing.new_end(backend, self._ceiling)
-        except OSError as error:
-            self._warn(error.errno or 0)
+        except (OSError, MemoryError) as error:
+            self._warn(getattr(error, "errno", None) or errno.ENOMEM)
             return None
         if upstream is None:
             self._warn(errno.EMFILE)
@@ -205,12 +221,13 @@ class Admission:
         visitor: "Optional[Visitor]",
         began: float,
     ) -> None:
-        backend.total += 1
+        """Where this raises, nothing has begun; what fails later is the connection's own matter."""
         poller = self._poller
         tells_room = visitor is not None and visitor.attempt is not None
         connection = self._connections.begin(client, upstream, backend, tells_room)
-        backend.connected_after(connection.began - began)
         try:
+            backend.total += 1
+            backend.connected_after(connection.began - began)
             if visitor is None:
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
@@ -227,6 +244,8 @@ class Admission:
             # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
             connection.close()
             self._warn(error.errno or 0)
+        except Exception:
+            poller.failed(client)
 
     # The other ways
 
@@ -240,8 +259,13 @@ class Admission:
             self.turned_away += 1
             client.close()
         else:
-            self.queue.add(self._visit(client, key))
-            self._look_out()
+            visitor = self._visit(client, key)
+            try:
+                self.queue.add(visitor)
+                self._look_out()
+            except Exception:
+                self.left(visitor)
+                raise
 
     def _serve(self) -> None:
         """First come, first served, as long as someone can take them."""
@@ -251,17 +275,19 @@ class Admission:
                 visitor = self.queue.first()
                 self.queue.remove(visitor)
                 if not self._place_again(visitor):
-                    self.queue.put_back(visitor)
+                    self._put_back(visitor)
                     return
+        except MemoryError:
+            pass  # the next look goes on with it
         except Exception as error:
             self._log("the queue met a bug: %r" % error)
 
     def _await(self, visitor: Visitor, upstream: End, backend: Backend, began: float) -> None:
         attempt = Attempt(visitor, upstream, backend, began)
         self._poller.watch_both_ways(upstream.fileno(), attempt)
-        visitor.attempt = attempt
-        self._attempts.add(attempt)
         self._look_out()
+        self._attempts.add(attempt)
+        visitor.attempt = attempt
 
     def _end(self, attempt: Attempt) -> End:
         """Take an attempt out of everything; its socket is left to close."""
@@ -289,6 +315,9 @@ class Admission:
             self.left(visitor)
             self._warn(error.errno or 0)
             return True
+        except Exception:
+            self.left(visitor)
+            raise
 
     def _drop(self, client: End) -> None:
         """Turn away who was never admitted, or only half."""
@@ -298,10 +327,17 @@ class Admission:
 
     def _wait_on(self, visitor: Visitor) -> None:
         """At its place in the line; where that gets too long, the last one has to go."""
-        self.queue.put_back(visitor)
+        self._put_back(visitor)
         if len(self.queue) > self.patience.queue_limit:
             self.turned_away += 1
             self.left(self.queue.last())
+
+    def _put_back(self, visitor: Visitor) -> None:
+        try:
+            self.queue.put_back(visitor)
+        except Exception:
+            self.left(visitor)
+            raise
 
     def _blame(self, backend: Backend, code: int, began: float) -> bool:
         """Say whose fault a failed connect is; true when it is the backend's."""
@@ -333,9 +369,15 @@ class Admission:
                 self.turned_away += 1
                 self.left(visitor)
             for attempt in self._attempts.since(now - self.patience.connect_timeout):
-                self._failed(attempt, errno.ETIMEDOUT)
+                try:
+                    self._failed(attempt, errno.ETIMEDOUT)
+                except Exception:
+                    self.left(attempt.visitor)
+                    raise
             # A shortage of ours ends without anybody telling.
             self._serve()
+        except MemoryError:
+            pass  # the next look goes on with it
         except Exception as error:
             self._log("waiting met a bug: %r" % error)
         if not self.queue and not self._attempts:

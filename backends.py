@@ -31,7 +31,7 @@ class Backend:
     __slots__ = (
         "address", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
         "connect_time", "draining", "emptied", "family", "first_byte", "meets_itself", "name",
-        "open", "reason", "retries", "sampled", "state", "total",
+        "open", "probe", "reason", "retries", "sampled", "state", "total",
     )  # fmt: skip
 
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
@@ -60,6 +60,8 @@ class Backend:
         self.sampled = False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
+        #: The greenlet that probes it, or did last.
+        self.probe: Any = None
 
     def move_to(self, host: str, port: int) -> None:
         self.address = (host, port)

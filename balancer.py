@@ -32,6 +32,9 @@ _LOOK_AFTER = 0.1
 #: Seconds in which none of them has taken a byte: they are not waited for any longer.
 _STALLED = 5.0
 
+#: Seconds between two warnings that memory has run out: it may meet every connection.
+_WARN_EVERY = 60.0
+
 
 class Settings(NamedTuple):
     """What of a cluster's configuration a balancer acts on, named as there; times in seconds."""
@@ -57,13 +60,24 @@ class Engine:
         self.pipes = Pipes(clock)
         self.poller = Poller(self._failed)
         self._log = log
+        #: When a lack of memory was told.
+        self._warned: Optional[float] = None
 
     def _failed(self, handler: Any) -> None:
-        """A handler raised, which is a bug: end its connection, keep everyone else's."""
-        self._log("a connection met a bug and is ended: %r" % sys.exc_info()[1])
-        connection = getattr(handler, "connection", None)
-        if connection is not None:
-            connection.reset()
+        """A handler raised, for lack of memory or by a bug: end its connection, keep everyone
+        else's."""
+        error = sys.exc_info()[1]
+        try:
+            handler.fail()
+        finally:
+            self._tell(error)
+
+    def _tell(self, error: "Optional[BaseException]") -> None:
+        if not isinstance(error, MemoryError):
+            self._log("a connection met a bug and is ended: %r" % error)
+        elif self._warned is None or self.clock() - self._warned >= _WARN_EVERY:
+            self._warned = self.clock()
+            self._log("memory has run out: who cannot be served without is cut off")
 
     def close(self) -> None:
         self.poller.close()
@@ -212,12 +226,19 @@ class Balancer:
         }
 
     def sweep(self) -> None:
-        """Once in SWEEP_SECONDS, by the loop: count, and close what was idle for too long."""
+        """Once in SWEEP_SECONDS, by the loop: count, close what was idle for too long, see to it
+        that all goes on."""
         try:
             self._connections.sweep()
             self._pool.fade()
+            self._pool.look_after()
+            self._admission.look_after()
+            if self._listener is not None:
+                self._listener.look_after()
             if self._retired and not self._connections and self._admission.is_empty():
                 self.close()
+        except MemoryError:
+            pass  # the rest of it in a second
         except Exception as error:
             self._log("the sweep met a bug: %r" % error)
 

@@ -37,8 +37,8 @@ class Connection:
     """
 
     __slots__ = (
-        "backend", "began", "client", "dying", "home", "queued", "quiet_since", "rests", "seen",
-        "torn", "upstream",
+        "backend", "began", "client", "dying", "failed", "home", "queued", "quiet_since", "rests",
+        "seen", "torn", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class Connection:
         self.torn = False
         #: A side whose socket died while nothing was read from it; what is left of it comes first.
         self.dying: Optional[End] = None
+        #: A handler of it raised, so bytes of it may be lost: it is not to move any more.
+        self.failed = False
         #: Byte counts and ends of stream, and unsent bytes, as the last sweep saw them.
         self.seen = (0, 0, False, False)
         self.queued = 0
@@ -127,6 +129,14 @@ class Connection:
             except OSError:
                 pass
         self.close()
+
+    def fail(self) -> None:
+        """End it after a bug, or for lack of memory. Where that fails too, a sweep comes back to
+        it; not a byte of it is moved meanwhile, since there may be one missing before."""
+        self.failed = True
+        self.client.stop()
+        self.upstream.stop()
+        self.reset()
 
     def cut(self) -> None:
         """End it by our own decision. Where bytes are held that nobody takes, a reset says so: a
@@ -211,9 +221,10 @@ class Connections:
 
     def ended(self, connection: Connection) -> None:
         """A connection's own word that it has closed."""
+        # Where there is no memory to count with, it stays in the set, and is ended once more.
+        _fold(connection)
         self._open.discard(connection)
         self._doubtful.pop(connection, None)
-        _fold(connection)
         self._on_ended(connection.backend)
 
     def undelivered(self) -> "List[Tuple[int, int]]":
@@ -244,12 +255,11 @@ class Connections:
         """As soon as it is known that the instance has gone, or when the moment is over."""
         now = self.clock()
         for connection, until in list(self._doubtful.items()):
-            if now < until and connection.backend.takes_clients:
-                continue
-            self._doubtful.pop(connection, None)
-            # A bug that one connection meets is not the end of everyone else's turn.
+            # What one connection meets is not the end of everyone else's turn.
             try:
-                self._settle(connection)
+                if now >= until or not connection.backend.takes_clients:
+                    self._doubtful.pop(connection, None)
+                    self._settle(connection)
             except Exception:
                 self.poller.failed(connection.client)
         if not self._doubtful:
@@ -282,6 +292,9 @@ class Connections:
                 self.poller.failed(connection.client)
 
     def _look_at(self, connection: Connection, now: float) -> None:
+        if connection.failed:
+            connection.reset()
+            return
         if _fold(connection):
             connection.quiet_since = now
             connection.rests = False

@@ -50,8 +50,9 @@ MOST_CONNECTIONS = 64
 #: Seconds between two looks whether a client is still there.
 LOOK_EVERY = 1.0
 
-#: Seconds that accepting rests when descriptors have run out.
-_REST = 0.2
+#: Seconds between two looks whether it still accepts: so long at most it rests when descriptors or
+#: memory have run out.
+_LOOK_AFTER = 0.5
 
 #: Seconds for last answers when pupgevent ends.
 _PARTING = 1.0
@@ -75,17 +76,32 @@ class _Door(StreamServer):
 
     max_accept = MOST_CONNECTIONS
 
+    def __init__(self, listener: Any, handle: "Callable[..., Any]") -> None:
+        super().__init__(listener, handle, spawn=None)
+        # Made now: when it is needed, memory may be what there is none of.
+        self._keeper = gevent.get_hub().loop.timer(_LOOK_AFTER, _LOOK_AFTER)
+        self._keeper.start(self._look_after)
+
     def do_read(self) -> Any:
         try:
             return super().do_read()
-        except OSError as error:
-            if error.errno not in SHORTAGES:
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno not in SHORTAGES:
                 raise
-            # No descriptor for a command now. The others wait to be accepted meanwhile.
+            # Nothing to serve a command with now. The others wait to be accepted meanwhile.
             self.stop_accepting()
-            self._timer = self.loop.timer(_REST)
-            self._timer.start(self._start_accepting_if_started)
             return None
+
+    def _look_after(self) -> None:
+        """Accept again, whatever has ended it."""
+        if self.started and (self._watcher is None or not self._watcher.active):
+            self.stop_accepting()
+            self.start_accepting()
+
+    def close(self) -> None:
+        self._keeper.stop()
+        self._keeper.close()
+        super().close()
 
     def do_close(self, *args: Any) -> None:
         """Not ours to close any more."""
@@ -101,7 +117,7 @@ class Control:
         self._requests = requests
         self._log = log
         self._answers: Dict[Answer, Any] = {}
-        self._servers = [_Door(each, self._meet, spawn=None) for each in place.sockets]
+        self._servers = [_Door(each, self._meet) for each in place.sockets]
 
     def begin(self) -> None:
         for server in self._servers:
@@ -122,8 +138,11 @@ class Control:
         if len(self._answers) >= MOST_CONNECTIONS and not self._make_room():
             answer.turn_away()
             return
-        self._answers[answer] = None
-        self._answers[answer] = gevent.spawn(self._serve, answer)
+        try:
+            self._answers[answer] = gevent.spawn(self._serve, answer)
+        except MemoryError:
+            self._answers.pop(answer, None)
+            answer.turn_away()
 
     def _make_room(self) -> bool:
         """At the cost of the oldest who holds things up, or else of the oldest who only watches."""

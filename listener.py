@@ -9,6 +9,7 @@ import errno
 import os
 from typing import Any, Callable, Optional
 
+import gevent
 import gevent.socket
 from gevent.server import StreamServer
 
@@ -18,6 +19,9 @@ from sockets import keep_alive
 
 #: Seconds that accepting rests when descriptors have run out, before the next look.
 _REST = 0.1
+
+#: The other reason.
+_NO_MEMORY = "memory has run out"
 
 #: Seconds between two warnings of such a rest: it may come and go many times a second.
 _WARN_EVERY = 60.0
@@ -54,15 +58,28 @@ class Listener(StreamServer):
         self._warn = warn
         self._clock = clock
         self._warned: Optional[float] = None
-        self._rest: Any = None
+        # Made now: when it is needed, memory may be what there is none of.
+        self._rest = gevent.get_hub().loop.timer(_REST, _REST)
         self._ceiling = ceiling()
         super().__init__(_bind(host, port, beside), spawn=None)
 
     def do_read(self) -> None:
-        """StreamServer's call: someone waits. Handing over here saves its detour per client."""
-        for _ in range(ACCEPTS_A_TURN):
-            if not self._take_one():
-                return
+        """StreamServer's call: someone waits. Handing over here saves its detour per client.
+
+        Nothing leaves it but what ends the listener: StreamServer would need memory to go on.
+        """
+        try:
+            for _ in range(ACCEPTS_A_TURN):
+                if not self._take_one():
+                    return
+        except MemoryError:
+            self._take_a_rest(_NO_MEMORY)
+
+    def look_after(self) -> None:
+        """Once a second: accept again if that has stopped without a reason."""
+        stopped = self._watcher is None or not self._watcher.active
+        if self.started and stopped and not self._rest.active:
+            self._accept_again()
 
     def handle(self, *args: Any) -> None:
         """StreamServer's own way to hand over; `do_read` has done it already."""
@@ -86,48 +103,54 @@ class Listener(StreamServer):
             return self._accept_failed(error)
         try:
             self.admit(fileno, address[0])
+        except MemoryError:
+            self._take_a_rest(_NO_MEMORY)
+            return False
         except Exception as error:
             # Anything that left here would stop the accepting.
             self._warn("a client met a bug and is turned away: %r" % error)
         if fileno >= self._ceiling:
-            self._take_a_rest("few file descriptors are left")
+            self._take_a_rest("few file descriptors are left" + self._limit())
             return False
         return True
 
     def _accept_failed(self, error: OSError) -> bool:
         if error.errno in SHORTAGES:
-            self._take_a_rest(os.strerror(error.errno).lower())
+            self._take_a_rest(os.strerror(error.errno).lower() + self._limit())
             return False
         if error.errno in self.fatal_errors:
             raise error
         # That client has gone between the handshake and now (accept(2)): the next one.
         return True
 
+    def _limit(self) -> str:
+        return " (limit %d)" % self._ceiling
+
     def close(self) -> None:
-        self._end_rest()
+        self._rest.stop()
+        self._rest.close()
         super().close()
 
     def _take_a_rest(self, reason: str) -> None:
-        if self._rest is not None:
+        if self._rest.active:
             return
+        self._rest.start(self._wake)
         self.stop_accepting()
         now = self._clock()
         if self._warned is None or now - self._warned >= _WARN_EVERY:
             self._warned = now
-            self._warn("accepting pauses: %s (limit %d)" % (reason, self._ceiling))
-        self._rest = self.loop.timer(_REST, _REST)
-        self._rest.start(self._wake)
+            self._warn("accepting pauses: %s" % reason)
 
     def _wake(self) -> None:
+        """Where this fails it comes again: only then does the rest end."""
         if _next_descriptor() < self._ceiling:
-            self._end_rest()
-            self._start_accepting_if_started()
+            if self.started:
+                self._accept_again()
+            self._rest.stop()
 
-    def _end_rest(self) -> None:
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            rest.stop()
-            rest.close()
+    def _accept_again(self) -> None:
+        self.stop_accepting()
+        self.start_accepting()
 
 
 def _bind(host: str, port: int, beside: "Optional[Listener]") -> "gevent.socket.socket":

@@ -7,11 +7,16 @@ takes it out of the set). See epoll(7), "Level-triggered and edge-triggered".
 
 The price is a rule for every handler: an edge is told once. Who stops reading before EAGAIN must
 remember to go on by itself, or ask for another turn with `owe`.
+
+What has to hold when memory runs out, wherever that is: gevent stops a watcher for good whose
+callback raises, so nothing leaves `_turn`; edges that were taken from the kernel and then lost are
+asked for anew; a handler that raised has lost bytes, perhaps, so it is ended and gets no further
+event, even if ending it takes a second attempt. `_keep` sees to what could not be done at once.
 """
 
 import select
 import sys
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 from gevent import get_hub
 
@@ -49,11 +54,15 @@ EVENTS_A_TURN = 512
 #: come back by way of gevent's loop. With fewer it would be a system call for nothing.
 BUSY_EVENTS = 4
 
+#: Seconds between two looks whether everything still goes on.
+KEEP_EVERY = 0.5
+
 _READ = 1
 
 
 class Poller:
-    """The set. A handler is any object with `on_event(mask)`; it runs in the hub: no blocking.
+    """The set. A handler is any object with `on_event(mask)`, which runs in the hub (no blocking),
+    and with `tells_room`: whether it is told of room to send, too.
 
     Events may be stale: one handler of a turn can close a socket that a later event of the same
     turn was meant for, and its number may be in use again. So a handler believes what its own
@@ -61,7 +70,8 @@ class Poller:
     """
 
     def __init__(self, on_error: "Callable[[Any], None]") -> None:
-        """`on_error(handler)` is told, inside the `except`, of a handler that raised: a bug."""
+        """`on_error(handler)` is told, inside the `except`, of a handler that raised, and ends it:
+        it gets no further event."""
         self._on_error = on_error
         #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
         self._handlers: List[Any] = [None] * 64
@@ -70,6 +80,11 @@ class Poller:
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._turn)
+        #: From this descriptor on edges may have been lost; None is nowhere.
+        self._lost_from: Optional[int] = None
+        # A timer goes on whatever its callback raises.
+        self._keeper = self._loop.timer(KEEP_EVERY, KEEP_EVERY)
+        self._keeper.start(self._keep)
 
     def __len__(self) -> int:
         """How many sockets are watched."""
@@ -114,8 +129,9 @@ class Poller:
 
     def close(self) -> None:
         """Stop serving; idempotent. The sockets stay as they are."""
-        self._watcher.stop()
-        self._watcher.close()
+        for watcher in (self._keeper, self._watcher):
+            watcher.stop()
+            watcher.close()
         self._epoll.close()
         self._handlers.clear()
 
@@ -125,21 +141,26 @@ class Poller:
             handlers.extend([None] * len(handlers))
 
     def _turn(self) -> None:
-        handlers, poll = self._handlers, self._epoll.poll
-        left = EVENTS_A_TURN
-        while left > 0:
-            events = poll(0, left)
-            for fileno, mask in events:
-                handler = handlers[fileno]
-                if handler is not None:
-                    # An exception that left this callback would stop the watcher for ever.
-                    try:
-                        handler.on_event(mask)
-                    except Exception:
-                        self.failed(handler)
-            if len(events) < BUSY_EVENTS:
-                return
-            left -= len(events)
+        try:
+            handlers, poll = self._handlers, self._epoll.poll
+            left = EVENTS_A_TURN
+            while left > 0:
+                events = poll(0, left)
+                for fileno, mask in events:
+                    handler = handlers[fileno]
+                    if handler is not None:
+                        try:
+                            handler.on_event(mask)
+                        except Exception:
+                            if handlers[fileno] is handler:
+                                handlers[fileno] = None
+                            self.failed(handler)
+                if len(events) < BUSY_EVENTS:
+                    return
+                left -= len(events)
+        except Exception:
+            # Above all a poll that has taken events from the kernel and had no memory for them.
+            self._lost_from = 0
 
     def _pay(self) -> None:
         owed, self._owed = self._owed, []
@@ -150,9 +171,35 @@ class Poller:
                 self.failed(handler)
 
     def failed(self, handler: Any) -> None:
-        """To be called inside an `except`: that handler has a bug."""
+        """To be called inside an `except`: that handler has a bug, or found no memory."""
         try:
             self._on_error(handler)
         except Exception:
             # Nobody is left to tell but gevent, whose hub prints it.
-            self._loop.handle_error(handler, *sys.exc_info())
+            try:
+                self._loop.handle_error(handler, *sys.exc_info())
+            except Exception:
+                pass
+
+    def _keep(self) -> None:
+        """Make up for what was lost when memory had run out."""
+        try:
+            if not self._watcher.active:
+                self._watcher.start(self._turn)
+            if self._owed:
+                self._pay()
+            while self._lost_from is not None and self._lost_from < len(self._handlers):
+                self._ask_anew(self._lost_from)
+                self._lost_from += 1
+            self._lost_from = None
+        except MemoryError:
+            pass  # the rest of it the next time
+
+    def _ask_anew(self, fileno: int) -> None:
+        """Of what is there already the kernel tells again when a socket is registered anew."""
+        handler = self._handlers[fileno]
+        if handler is not None:
+            try:
+                self._epoll.modify(fileno, _BOTH_WAYS if handler.tells_room else _ARRIVALS)
+            except OSError:
+                pass  # its handler has closed it, and will say so

@@ -41,6 +41,8 @@ class Pool:
         self.intruder: Callable[[str], str] = lambda name: ""
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
+        #: `available` is not what it should be: there was no memory for it.
+        self._stale = False
 
     def __iter__(self) -> "Iterator[Backend]":
         return iter(self._backends.values())
@@ -104,6 +106,14 @@ class Pool:
             if others:
                 backend.fade(sum(others) / len(others))
 
+    def look_after(self) -> None:
+        """Once a second: what could not be done when memory had run out is done now."""
+        if self._stale:
+            self._refresh()
+        for backend in self:
+            if backend.state == DOWN and not backend.probe:
+                backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
+
     def limit(self, max_connections: int) -> None:
         """Another number of connections per backend; 0 is no limit."""
         self._limit = max_connections
@@ -140,10 +150,16 @@ class Pool:
     def _take_down(self, backend: Backend, reason: str) -> None:
         backend.become(DOWN, reason)
         self._refresh()
-        gevent.spawn(self._probe, backend, backend.changed_at)
+        backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
         self.on_change()
 
     def _probe(self, backend: Backend, since: float) -> None:
+        try:
+            self._wait_for_answer(backend, since)
+        except MemoryError:
+            pass  # `look_after` begins with it again
+
+    def _wait_for_answer(self, backend: Backend, since: float) -> None:
         while True:
             gevent.sleep(PROBE_EVERY)
             if backend.state != DOWN or backend.changed_at != since:
@@ -167,14 +183,19 @@ class Pool:
         self._refresh()
 
     def _refresh(self) -> None:
+        self._stale = True
         limit = self._limit
-        self.available = tuple(
-            backend
-            for backend in self
-            if backend.state == UP and (not limit or backend.open < limit)
-        )
-        if self.available:
-            self._on_available()
+        try:
+            self.available = tuple(
+                backend
+                for backend in self
+                if backend.state == UP and (not limit or backend.open < limit)
+            )
+            if self.available:
+                self._on_available()
+            self._stale = False
+        except MemoryError:
+            pass  # `look_after` tries again
 
 
 def _nobody_asks() -> None:

@@ -74,9 +74,10 @@ class Side(_socket.socket):
     def return_pipe(self) -> None:
         """Leave bulk: the next bytes go through the buffer again."""
         self.full = 0
-        if self.pipe is not None:
-            self.connection.home.pipes.give_back(self.pipe)
+        pipe = self.pipe
+        if pipe is not None:
             self.pipe = None
+            self.connection.home.pipes.give_back(pipe)
 
     # The end
 
@@ -138,13 +139,23 @@ class Side(_socket.socket):
         elif self.fileno() >= 0 and self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
             self.connection.reset()
 
-    def part(self, poller: Poller) -> None:
-        """Close this side; whoever is still in the middle of a call finds it finished."""
-        if self.pipe is not None:
-            self.return_pipe()
+    def fail(self) -> None:
+        """A handler raised: end the connection, if there is one still."""
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.fail()
+
+    def stop(self) -> None:
+        """Move no byte any more. Needs no memory."""
         self.finished = True
         self.blocked = False
         self.plain = False
         self.pending = None
+
+    def part(self, poller: Poller) -> None:
+        """Close this side; whoever is still in the middle of a call finds it finished."""
+        if self.pipe is not None:
+            self.return_pipe()
+        self.stop()
         poller.forget(self.fileno())
         self.close()

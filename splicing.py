@@ -160,8 +160,11 @@ class Pipes:
         self._lent -= 1
         if pipe.held or len(self._spare) >= SPARE_PIPES:
             pipe.close()
-        else:
+            return
+        try:
             self._spare.append(pipe)
+        except MemoryError:
+            pipe.close()
 
     def refuse(self) -> None:
         """The kernel cannot splice these sockets (EINVAL, ENOSYS): do not ask again."""

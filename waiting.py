@@ -21,6 +21,9 @@ class Visitor:
 
     __slots__ = ("attempt", "client", "home", "key", "since")
 
+    #: For the poller.
+    tells_room = False
+
     def __init__(self, client: End, key: str, home: Any, since: float) -> None:
         """`home` has `left(visitor)`; `since` is when it came, in monotonic seconds."""
         self.client = client
@@ -32,6 +35,10 @@ class Visitor:
     def on_event(self, mask: int) -> None:
         if self.has_left():
             self.home.left(self)
+
+    def fail(self) -> None:
+        """A handler raised: it has to go."""
+        self.home.left(self)
 
     def has_left(self) -> bool:
         """Reset, or ended without having said a word.
@@ -55,6 +62,9 @@ class Attempt:
 
     __slots__ = ("backend", "since", "upstream", "visitor")
 
+    #: For the poller.
+    tells_room = True
+
     def __init__(self, visitor: Visitor, upstream: End, backend: Backend, since: float) -> None:
         self.visitor = visitor
         self.upstream = upstream
@@ -63,6 +73,10 @@ class Attempt:
 
     def on_event(self, mask: int) -> None:
         self.visitor.home.progressed(self)
+
+    def fail(self) -> None:
+        """A handler raised: its client has to go."""
+        self.visitor.fail()
 
 
 class Line(OrderedDict):  # type: ignore[type-arg]

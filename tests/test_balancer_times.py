@@ -107,20 +107,6 @@ def test_a_reader_that_has_stopped_is_closed_after_its_time(stage_with: StageWit
     stage.counts(open=0)
 
 
-def test_what_has_arrived_while_the_balancer_was_kept_from_it_is_not_lost(
-    stage_with: StageWith
-) -> None:
-    """Its process stands still for hours (a laptop's lid, a debugger): the first thing that it does
-    then may be to look at the connections."""
-    stage = stage_with(idle_timeout=10)
-    client, server = stage.meet()
-    with stage.proxy.frozen():
-        client.says(b"question")
-        late = stage.proxy.start("pass_time", 3600)
-    stage.proxy.answer(late)
-    server.hears(b"question")
-
-
 def test_another_time_out_holds_for_open_connections(stage: Stage) -> None:
     client, server = stage.meet()
     stage.time_passes(60)
@@ -327,20 +313,6 @@ def test_an_unused_connection_stays_where_no_other_instance_can_take_it(
     server.hears_the_end()
     client.says(b"question")
     other.accepts().hears(b"question")
-    stage.proxy.answer(drained)
-
-
-def test_a_connection_on_which_the_instance_is_about_to_speak_is_not_unused(stage: Stage) -> None:
-    """A greeting that lies in the kernel when the look comes."""
-    client, server = stage.meet()
-    stage.instance().comes_up()
-    drained = stage.proxy.start("drain", "web-1", 1e6)
-    eventually(lambda: stage.only.state() == "draining", "it is drained")
-    with stage.proxy.frozen():
-        server.says(b"220 welcome")
-        look = stage.proxy.start("pass_time", 1)
-    stage.proxy.answer(look)
-    client.hears(b"220 welcome").resets()
     stage.proxy.answer(drained)
 
 

@@ -187,6 +187,19 @@ def test_a_pipe_is_as_large_as_it_is_asked_to_be(pipe: Pipe) -> None:
     assert fcntl.fcntl(pipe.writer, 1032) == PIPE_BYTES
 
 
+def test_a_pipe_that_is_too_small_is_closed(
+    pipes: Pipes, monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    """The kernel gives no more to a user who has many: the buffer does as well as a small pipe."""
+    before = descriptors()
+    monkeypatch.setattr(splicing, "_LEAST_BYTES", 2 * PIPE_BYTES)
+    for _ in range(3):
+        with pytest.raises(OSError):
+            Pipe()
+    assert pipes.borrow() is None and pipes.lent == 0
+    assert descriptors() == before
+
+
 def test_after_a_refusal_none_is_lent(pipes: Pipes) -> None:
     pipes.refuse()
     assert pipes.borrow() is None and pipes.lent == 0

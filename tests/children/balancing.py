@@ -76,6 +76,7 @@ class Stage:
         self.pipes = self.engine.pipes = CountingPipes(self.clock)
         self.balancer = None  # type: Optional[Balancer]
         self.hoard = []  # type: List[int]
+        self.filling = []  # type: List[Any]
 
     def clock(self) -> float:
         return (self.began if self.by_hand else time.monotonic()) + self.ahead
@@ -197,6 +198,38 @@ class Stage:
     def is_closed(self) -> bool:
         assert self.balancer is not None
         return self.balancer.closed
+
+    def starve(self, left: int) -> None:
+        """From now on there is memory for so many bytes more, and for no byte beyond."""
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + left, resource.RLIM_INFINITY))
+
+    def exhaust(self, seconds: float) -> None:
+        """Soon, and for so long, there is no memory at all: not for an object of 64 bytes."""
+        self.starve(0)
+        loop = gevent.get_hub().loop
+        self.timers = loop.timer(0.3), loop.timer(0.3 + seconds, 0.1)
+        self.timers[0].start(self._fill)
+        self.timers[1].start(self._empty)
+
+    def _fill(self) -> None:
+        fill = self.filling.append
+        for size in (1 << 20, 1 << 16, 1 << 12, 1 << 9, 64, 16):
+            try:
+                while True:
+                    fill(bytearray(size))
+            except MemoryError:
+                pass
+
+    def _empty(self) -> None:
+        self.filling.clear()
+        self.timers[1].stop()
+        self.feed()
+
+    def feed(self) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
 
     def _ends(self) -> "List[relay.End]":
         assert self.balancer is not None
