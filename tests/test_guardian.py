@@ -354,12 +354,12 @@ def test_instance_that_started_without_a_guardian_is_known_to_the_next() -> None
 def test_guardian_that_cannot_be_started_is_started_later(
     loop_with_children: None, group: Callable[[], int], lack: Exception
 ) -> None:
-    class Poor(Guardian):
-        lacks = [lack, lack]
+    lacks = [lack, lack]
 
+    class Poor(Guardian):
         def _launch(self) -> None:
-            if self.lacks:
-                raise self.lacks.pop()
+            if lacks:
+                raise lacks.pop()
             super()._launch()
 
     page = Page()
