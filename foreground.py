@@ -35,6 +35,15 @@ _SHORTAGE_DELAY = 1.0
 #: The order to stop that comes from the control socket.
 SHUTDOWN = "shutdown"
 
+#: The order to stop because the terminal was closed.
+HANGUP = "hangup"
+
+#: What stops everything, and what is said of it.
+_STOPS = {
+    "SIGTERM": "SIGTERM", "SIGINT": "SIGINT", "SIGQUIT": "SIGQUIT", SHUTDOWN: SHUTDOWN,
+    HANGUP: "the terminal was closed",
+}  # fmt: skip
+
 
 class Foreground:
     """`fd` is the console, `limits` are those of the children's descriptors. Takes the place of its
@@ -46,7 +55,7 @@ class Foreground:
     ) -> None:
         self._configuration = configuration
         self._version = version
-        #: Names of signals, SHUTDOWN, "essential NAME", "stopped", "reloaded".
+        #: Names of signals, SHUTDOWN, HANGUP, "essential NAME", "stopped", "reloaded".
         self.orders: Any = Queue()
         self._sink = DescriptorSink(fd)
         recent = Recent(lambda name: process_of(self.runtime, name))
@@ -119,20 +128,30 @@ class Foreground:
                 gevent.spawn_later(_SHORTAGE_DELAY, self.orders.put, order)
 
     def _act(self, order: str) -> None:
+        essential = order.startswith("essential ")
         if order in ("SIGHUP", "reloaded"):
             self._reload(order)
             return
-        essential = order.startswith("essential ")
+        if not essential and order not in _STOPS:
+            self._tell_of(order)
+            return
         if essential:
             self._exit_code = 1
             self.log.error("core", "%s is essential and was given up" % order.split(" ", 1)[1])
         if self._stopping is None:
-            self.log.info("core", "stopping (%s)" % order.split(" ", 1)[0])
+            self.log.info("core", "stopping (%s)" % _STOPS.get(order, order.split(" ", 1)[0]))
             self._herald.stopping()
             self._stopping = gevent.spawn(self._stop)
-        elif not essential and order != SHUTDOWN:
+        elif not essential and order not in (SHUTDOWN, HANGUP):
             self.log.warning("core", "%s again: killing what is left" % order)
             self.runtime.kill()
+
+    def _tell_of(self, order: str) -> None:
+        """A signal that has nothing to do here."""
+        if order == "SIGUSR1":
+            self.log.info("core", "SIGUSR1: there are no log files to reopen")
+        else:
+            self.log.info("core", "%s changes nothing: SIGTERM stops, SIGHUP reloads" % order)
 
     def _stop(self) -> None:
         try:
@@ -146,6 +165,8 @@ class Foreground:
             self._reload_again = True
             return
         self._reloading = None
+        if self._stopping is not None:
+            return
         if order == "SIGHUP" or self._reload_again:
             self._reload_again = False
             self._reloading = gevent.spawn(self._reload_now)

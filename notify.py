@@ -6,6 +6,7 @@ no service shall fail because its state cannot be told.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -23,6 +24,12 @@ _RETRY_DELAY = 0.05
 #: Messages that wait for a full socket; when there are more, the oldest states are history.
 _BACKLOG = 64
 
+#: errno values of a message that may get through later.
+_SHORTAGES = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+
+#: Seconds until the instances are looked at again, when memory was short.
+_LOOK_DELAY = 1.0
+
 #: What an instance has before it is known whether its first start succeeds.
 _UNDECIDED = (lifecycle.CREATED, lifecycle.STARTING)
 
@@ -37,19 +44,23 @@ class Notifier:
             environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", ""))
         self._socket: Optional[socket.socket] = None
         self._waiting: Deque[bytes] = deque(maxlen=_BACKLOG)
-        self._retrier: Any = None
+        self._timer: Any = None
         if self._address:
             with contextlib.suppress(OSError):
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 self._socket.setblocking(False)
+                self._timer = gevent.get_hub().loop.timer(_RETRY_DELAY, _RETRY_DELAY)
 
     def send(self, *assignments: str) -> None:
         """One message of such lines, after those that still wait."""
         if self._socket is None:
             return
-        self._waiting.append("\n".join(assignments).encode("utf-8", "replace"))
-        if self._retrier is None and not self._flush():
-            self._retrier = gevent.spawn(self._retry)
+        try:
+            self._waiting.append("\n".join(assignments).encode("utf-8", "replace"))
+            if not self._flush() and not self._timer.active:
+                self._timer.start(self._retry)
+        except MemoryError:
+            pass  # what waits goes with the next
 
     def close(self) -> None:
         """What waits gets a last chance. Idempotent."""
@@ -57,25 +68,30 @@ class Notifier:
             self._flush()
             self._socket.close()
             self._socket = None
-        if self._retrier is not None:
-            self._retrier.kill(block=False)
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
 
     def _flush(self) -> bool:
-        """Send what waits; False: the socket is full."""
+        """Send what waits; False: the socket is full, or memory is short."""
         while self._waiting and self._socket is not None:
             try:
                 self._socket.sendto(self._waiting[0], self._address)
-            except BlockingIOError:
-                return False
-            except OSError:
-                pass  # nobody is there; what was to be said is of no use later
+            except OSError as error:
+                if error.errno in _SHORTAGES:
+                    return False
+                # nobody is there; what was to be said is of no use later
             self._waiting.popleft()
         return True
 
     def _retry(self) -> None:
-        while not self._flush():
-            gevent.sleep(_RETRY_DELAY)
-        self._retrier = None
+        """An exception would end the timer."""
+        try:
+            if self._flush() and self._timer is not None:
+                self._timer.stop()
+        except MemoryError:
+            pass
 
 
 def address_of(text: str) -> str:
@@ -115,6 +131,7 @@ class Herald:
         self._reloads = 0
         self._status = ""
         self._watchdog: Any = None
+        self._again: Any = gevent.get_hub().loop.timer(_LOOK_DELAY)
 
     def begin(self) -> None:
         """What starts by itself has been ordered to start."""
@@ -133,17 +150,12 @@ class Herald:
 
     def look(self) -> None:
         """Tell systemd what is different from what it was told; does not block."""
-        if not self._begun or self._stopping:
-            return
-        instances = list(self._instances())
-        self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
-        status = status_of(health_of(each, self._backend_of(each)) for each in instances)
-        if not self._ready and not self._pending:
-            self._ready = True
-            self._notifier.send("READY=1", status)
-        elif status != self._status:
-            self._notifier.send(status)
-        self._status = status
+        try:
+            self._look()
+        except MemoryError:
+            # Nobody may come again to tell of the last change.
+            if self._again is not None:
+                self._again.start(self.look)
 
     @contextlib.contextmanager
     def reload(self) -> "Iterator[None]":
@@ -167,11 +179,28 @@ class Herald:
 
     def close(self) -> None:
         """Idempotent."""
+        if self._again is not None:
+            self._again.stop()
+            self._again.close()
+            self._again = None
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog.close()
             self._watchdog = None
         self._notifier.close()
+
+    def _look(self) -> None:
+        if not self._begun or self._stopping:
+            return
+        instances = list(self._instances())
+        self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
+        status = status_of(health_of(each, self._backend_of(each)) for each in instances)
+        if not self._ready and not self._pending:
+            self._ready = True
+            self._notifier.send("READY=1", status)
+        elif status != self._status:
+            self._notifier.send(status)
+        self._status = status
 
 
 def status_of(instances: "Iterable[Health]") -> str:

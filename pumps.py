@@ -169,5 +169,5 @@ class Pump:
             return
         if self._left is None:
             self._watcher.start(self._on_readable)
-        else:
+        if self._left is not None or self._unfed:
             self._on_readable()

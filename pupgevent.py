@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import arguments
@@ -17,8 +18,18 @@ from errors import ConfigurationError, PupgeventError, UsageError
 
 __version__ = "0.1.0"
 
-#: What a run in the foreground acts on.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: What a run in the foreground acts on, or tells that it does not: else these would end it at once,
+#: without a word. What a program does wrong, a debugger and job control stay as they are.
+_SIGNALS = tuple(
+    getattr(signal, name) for name in (
+        "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM",
+        "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
+    if hasattr(signal, name)
+) + tuple(range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
+
+#: Seconds between two looks whether the terminal is still there, and for which a SIGHUP is due to
+#: its closing; and those that a terminal has to close behind the SIGHUP of a shell that ends.
+_TERMINAL_LOOK, _HANGING_UP, _CLOSING = 1.0, 2.0, 0.5
 
 #: errno values of an output that takes nothing: a full disk, a terminal that has gone.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -26,6 +37,8 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 def main(argv: "Optional[Sequence[str]]" = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit code."""
+    # Whoever started us may have blocked them, and then nothing could stop us.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     streams.prepare()
     try:
         told = arguments.parse(sys.argv[1:] if argv is None else argv)
@@ -102,12 +115,37 @@ class _Inbox:
     def __init__(self, orders: Any) -> None:
         import gevent
 
+        self._orders = orders
+        self._terminal = _Terminal(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
         self._watchers: List[Any] = []
         loop = gevent.get_hub().loop
         for number in _SIGNALS:
             watcher = loop.signal(number)
-            watcher.start(orders.put, signal.Signals(number).name)
+            watcher.start(self._on_signal, number)
             self._watchers.append(watcher)
+        self._closing = loop.timer(_CLOSING)
+        self._look = loop.timer(_TERMINAL_LOOK, _TERMINAL_LOOK)
+        self._watchers += [self._closing, self._look]
+        if self._terminal.is_there:
+            self._look.start(self._terminal.look)
+
+    def _on_signal(self, number: int) -> None:
+        try:
+            if number != signal.SIGHUP:
+                self._orders.put(_name_of(number))
+            elif self._terminal.look():
+                self._closing.start(self._hang_up)
+            else:
+                self._hang_up()
+        except MemoryError:
+            pass  # an exception would stop its watcher; who sent it may do so again
+
+    def _hang_up(self) -> None:
+        self._terminal.look()
+        if not self._terminal.has_just_closed():
+            self._orders.put("SIGHUP")
+        elif not self._terminal.may_close:
+            self._orders.put("hangup")
 
     def close(self) -> None:
         """All is done. A signal that comes now changes nothing any more, the exit code included."""
@@ -116,6 +154,46 @@ class _Inbox:
             watcher.close()
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+class _Terminal:
+    """The one that controls us, if there is one: when it closes, a SIGHUP is no order to reload.
+
+    `may_close` is what nohup is for. A job that its shell has disowned gets no SIGHUP at that time:
+    so the terminal's end is looked for, and a SIGHUP of later is somebody's order again.
+    """
+
+    def __init__(
+        self, may_close: bool, path: str = "/dev/tty",
+        clock: "Callable[[], float]" = time.monotonic,
+    ) -> None:
+        self.may_close = may_close
+        self._path = path
+        self._clock = clock
+        self.is_there = True
+        self.is_there = self.look()
+        self._closed_at = float("-inf")
+
+    def look(self) -> bool:
+        """Is it there? tty(4): whoever has none cannot open this name, nor whose has hung up."""
+        if self.is_there:
+            try:
+                os.close(os.open(self._path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+            except OSError as error:
+                if error.errno in (errno.ENXIO, errno.ENOENT, errno.EIO):
+                    self.is_there = False
+                    self._closed_at = self._clock()
+        return self.is_there
+
+    def has_just_closed(self) -> bool:
+        return self._clock() - self._closed_at < _HANGING_UP
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "signal %d" % number
 
 
 def check(told: Arguments) -> int:

@@ -171,13 +171,13 @@ class DescriptorSink(Sink):
     def _failed(self, error: OSError) -> None:
         if error.errno in _SHORTAGES:
             raise MemoryError
-        lost, self._data = len(self._data), memoryview(b"")
-        self._size -= lost
-        self._lost.count(lost, error.strerror or str(error))
+        self._lost.count(self._size, error.strerror or str(error))
+        self._data = memoryview(b"")
+        self._pieces.clear()
+        self._size = 0
         self._closed_until = time.monotonic() + _DROPPING
         # The number may be given to another file.
         self._gone = error.errno == errno.EBADF
-        self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._size < LOW_WATER:

@@ -271,7 +271,7 @@ def adopt_orphans() -> None:
 
 
 def command(cmd: Union[str, Tuple[str, ...]], env: Mapping[bytes, bytes]) -> List[str]:
-    """A string is for the shell, which keeps its place only where it must; an array is run as is."""
+    """A string is for the shell, which stays only where it must; an array is run as it is."""
     return ["/bin/sh", "-c", with_exec(cmd, env)] if isinstance(cmd, str) else list(cmd)
 
 

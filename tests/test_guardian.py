@@ -348,3 +348,25 @@ def test_instance_that_started_without_a_guardian_is_known_to_the_next() -> None
         stage.supervisor.start(["app"])
         wait_until(lambda: stage.supervisor.guardian.pid not in (None, first))
         assert stage.supervisor.guardian._groups == {stage.instance().pid}
+
+
+@pytest.mark.parametrize("lack", [MemoryError(), OSError(11, "no process")])
+def test_guardian_that_cannot_be_started_is_started_later(
+    loop_with_children: None, group: Callable[[], int], lack: Exception
+) -> None:
+    lacks = [lack, lack]
+
+    class Poor(Guardian):
+        def _launch(self) -> None:
+            if lacks:
+                raise lacks.pop()
+            super()._launch()
+
+    page = Page()
+    it, number = Poor(Log(page)), group()
+    it.begin()
+    it.watch(number)
+    assert it.pid is None and "cannot start the guardian process" in page.lines[0]
+    wait_until(lambda: it.pid is not None)
+    it.close()
+    wait_until(lambda: group_is_empty(number))

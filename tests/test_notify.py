@@ -1,18 +1,20 @@
 """What a real systemd socket hears of a real pupgevent."""
 
 import os
+import select
 import signal
 import socket
 import sys
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List
 
 import gevent
 import pytest
 
 from conftest import eventually
-from notify import Notifier, watchdog_of
+from notify import Herald, Notifier, watchdog_of
 from running import Running, server, sleeper
 
 pytest_plugins = ["runs"]
@@ -218,3 +220,35 @@ def test_a_watchdog_for_another_process_is_none_of_ours() -> None:
     assert watchdog_of("30000000", str(os.getppid())) is None
     assert watchdog_of("0", "") is None
     assert watchdog_of("soon", "") is None
+
+
+class Member:
+    """An instance that runs."""
+
+    name, state, wanted = "app", "running", True
+    process = SimpleNamespace(autostart=True)
+
+
+def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listener) -> None:
+    lacks, asked = [1, 1, 1], []  # type: List[int], List[int]
+
+    def instances() -> List[Any]:
+        if asked and lacks:
+            lacks.pop()
+            raise MemoryError
+        asked.append(1)
+        return [Member()]
+
+    herald = Herald(Notifier(os.environ), instances)
+    try:
+        herald.begin()
+        herald.changed(Member())
+        deadline = gevent.Timeout(30)
+        with deadline:
+            while lacks:
+                gevent.sleep(0.01)
+            while not select.select([listener.socket], [], [], 0)[0]:
+                gevent.sleep(0.01)
+        assert listener.until("READY")["STATUS"] == "1 of 1 instances running"
+    finally:
+        herald.close()

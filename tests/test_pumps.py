@@ -1,5 +1,7 @@
 """What children print, carried to lines: all of it, and never at the cost of anybody else."""
 
+import contextlib
+import fcntl
 import os
 import time
 from typing import Callable, Iterator, List, Tuple
@@ -7,10 +9,13 @@ from typing import Callable, Iterator, List, Tuple
 import gevent
 import pytest
 
-from logs import Heads, LineWriter, Log
+from logs import LONGEST_LINE, Heads, LineWriter, Log
 from pumps import CHUNK, SHARE, Pace, Pump
 from sinks import DescriptorSink, Sink
 from supervision import Page, process, runs, script, supervise, wait_until
+
+#: fcntl(2); Python has a name for it from 3.10 on.
+F_GETPIPE_SZ = 1032
 
 MakePump = Callable[[Sink], Pump]
 
@@ -241,3 +246,55 @@ def test_what_comes_faster_than_it_may_be_read_comes_out_whole_all_the_same(
         except BlockingIOError:
             gevent.sleep(0.001)
     wait_until(lambda: len(page.lines) == 40 * CHUNK // len(line))
+
+
+def test_writer_that_outlives_the_child_is_not_read_for_ever(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    """It writes whenever something is read: there is always more."""
+    capacity = fcntl.fcntl(pipe[0], F_GETPIPE_SZ)
+    os.set_blocking(pipe[1], False)
+    taken: List[int] = []
+
+    def write_more() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(pipe[1], b"more\n" * 1000)
+
+    class Endless(Sink):
+        def write(self, data: bytes) -> None:
+            taken.append(data.count(b"more"))
+            # A pump without an end shall fail this test, and not hang it.
+            if sum(taken) * 5 < 20 * capacity:
+                write_more()
+
+    write_more()
+    it = pump(Endless())
+    assert it.finish(30.0)
+    assert capacity <= sum(taken) * 5 + 5 * len(taken) and sum(taken) * 5 <= capacity + CHUNK
+    assert not is_open(pipe[0])
+
+
+def test_lack_of_memory_loses_no_line_and_ends_no_pump(
+    pipe: Tuple[int, int], pump: MakePump
+) -> None:
+    class Poor(Page):
+        failures = 3
+
+        def write(self, data: bytes) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise MemoryError
+            super().write(data)
+
+    page = Poor()
+    it = pump(page)
+    os.write(pipe[1], b"one\ntwo\nthr")
+    wait_until(lambda: page.texts("[app][stdout]") == ["one", "two"])
+    os.write(pipe[1], b"ee\n")
+    wait_until(lambda: page.texts("[app][stdout]") == ["one", "two", "three"])
+    # Also of what is left at the end.
+    page.failures = 2
+    os.write(pipe[1], b"y" * (LONGEST_LINE - 10) + b"\nlast\n")
+    assert it.finish(30.0)
+    assert page.texts("[app][stdout]")[-1] == "last" and len(page.lines) == 5

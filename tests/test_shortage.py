@@ -14,7 +14,7 @@ import pytest
 
 import nobody
 from conftest import eventually
-from running import PUPGEVENT, Running, sleeper
+from running import PUPGEVENT, ROOT, Running, sleeper
 
 pytest_plugins = ["runs"]
 
@@ -99,6 +99,19 @@ def poor(folder: Path) -> Iterator[Poor]:
     app.end()
 
 
+def guardian_of(pid: int) -> List[str]:
+    """Has it one? Its process begins with these words."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            status = Path("/proc", name, "status").read_text()
+            if "PPid:\t%d\n" % pid in status:
+                found.append(Path("/proc", name, "cmdline").read_text())
+        except OSError:
+            continue
+    return [line for line in found if "Kills the process groups" in line]
+
+
 def all_are(app: Poor, state: str) -> bool:
     members = app.members()
     return len(members) == 3 and {each["state"] for each in members.values()} == {state}
@@ -117,6 +130,7 @@ def test_without_a_thread_or_a_process_at_the_start_all_goes_on_when_there_are_s
     eventually(lambda: "[plain][stdout] all" in poor.said())
     assert poor.said().count("[plain][stdout] chatty\n") == 20000
     assert "Resource temporarily unavailable" in poor.said()
+    eventually(lambda: guardian_of(poor.child.pid))
     assert (poor.config.parent / "app.pid").read_text() == "%d\n" % poor.pids()["file"]
 
 
@@ -160,3 +174,25 @@ def test_a_reload_by_signal_waits_for_a_thread(poor: Poor) -> None:
     eventually(lambda: poor.are(plain="running", file="running"))
     eventually(lambda: "reloaded: removed user" in poor.said(), message=poor.said())
     assert "the reload waits: no thread can be started" in poor.said()
+
+
+def test_a_call_for_which_there_is_no_thread_is_not_done_later_as_well() -> None:
+    program = (
+        "import resource, sys; sys.path.insert(0, %r)\n"
+        "from errors import ShortageError\n"
+        "from threads import Threads\n"
+        "threads, done = Threads(2), []\n"
+        "for number in range(5):\n"
+        "    try:\n"
+        "        threads.call(done.append, number)\n"
+        "    except ShortageError as error:\n"
+        "        print(error)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))\n"
+        "for number in range(5, 9):\n"
+        "    threads.call(done.append, number)\n"
+        "print(done)\n") % str(ROOT)
+    told = subprocess.check_output(
+        [*BECOME, *LIMITED, str(NOTHING), sys.executable, "-c", program]).decode().splitlines()
+    text = "no thread can be started, the limit of processes is reached"
+    assert told == [text] * 5 + ["[5, 6, 7, 8]"]

@@ -177,3 +177,78 @@ def test_sink_to_nowhere_is_never_full() -> None:
     sink.when_room(lambda: called.append(1))
     assert not sink.full and sink.flush(0.0) and called == [1]
 
+
+@pytest.mark.parametrize("device", ["/dev/full", "a pipe without a reader"])
+def test_who_waits_for_room_is_called_also_when_the_write_fails(device: str) -> None:
+    if device == "/dev/full":
+        target = os.open(device, os.O_WRONLY)
+    else:
+        reader, target = os.pipe()
+        os.close(reader)
+    try:
+        sink = DescriptorSink(target)
+        called: List[int] = []
+        for round_ in range(2):
+            # Within one turn of the hub, so that nothing is written meanwhile.
+            while not sink.full and round_ == len(called):
+                sink.write(LINE)
+                if not sink._size:
+                    gevent.sleep(0.05)
+            sink.when_room(lambda: called.append(1))
+            wait_until(lambda count=round_ + 1: len(called) == count)  # type: ignore[misc]
+            assert not sink.full
+    finally:
+        os.close(target)
+
+
+def test_named_pipe_is_written_again_once_it_has_another_reader(tmp_path: Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    try:
+        sink = DescriptorSink(writer)
+        Log(sink)
+        os.close(reader)
+        sink.write(b"nobody\n")
+        assert sink.flush(30.0)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        found = [b""]
+
+        def has_come() -> bool:
+            sink.write(b"somebody\n")
+            gevent.sleep(0.01)
+            found[0] += read_all(reader)
+            return b"were lost: Broken pipe" in found[0]
+
+        wait_until(has_come)
+        assert b"somebody" in found[0] and b"nobody" not in found[0]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_source_that_meets_a_lack_of_memory_is_called_again(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    calls: List[int] = []
+
+    def source() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise MemoryError
+
+    fill(sink)
+    sink.when_room(source)
+    while not sink.flush(0.01):
+        read_all(pipe[0])
+    wait_until(lambda: len(calls) == 3)
+    sink.write(b"goes on\n")
+    assert sink.flush(30.0) and read_all(pipe[0]).endswith(b"goes on\n")
+
+
+def test_own_line_for_which_there_is_no_memory_is_no_error() -> None:
+    class Poor(Sink):
+        def write(self, data: bytes) -> None:
+            raise MemoryError
+
+    Log(Poor()).error("core", "nothing")

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 import gevent
 import pytest
@@ -272,3 +272,68 @@ def test_bug_in_the_life_of_an_instance_is_told_and_gives_it_up(
         assert any("ZeroDivisionError: a bug" in line for line in stage.page.lines)
         assert stage.essential == ["app-1"]
         assert not runs(pid)
+
+
+class Starving(Ledger):
+    """What it is told takes more memory than there is, for so many times."""
+
+    def __init__(self, *failing: str) -> None:
+        super().__init__()
+        self.failing = list(failing)
+
+    def up(self, name: str, host: str, port: int) -> None:
+        self.fail("up")
+        super().up(name, host, port)
+
+    def down(self, name: str) -> None:
+        self.fail("down")
+        super().down(name)
+
+    def fail(self, word: str) -> None:
+        if word in self.failing:
+            self.failing.remove(word)
+            raise MemoryError
+
+
+@pytest.mark.parametrize("failing", [["up"], ["up", "up"], ["up", "down", "up"]])
+def test_instance_that_meets_a_lack_of_memory_starts_again(
+    free_port: Callable[[], int], failing: List[str]
+) -> None:
+    """Whatever `restart` says: it is no failure of its program."""
+    port = free_port()
+    ledger = Starving(*failing)
+    listening = process(script("listener.py"), cluster=cluster(port))
+    with supervise(listening, ledger=ledger) as stage:
+        stage.reaches("running", "app-1")
+        wait_until(lambda: ledger.up_now == {"app-1"})
+        assert ledger.failing in ([], ["down"])
+        # What the failed runs have started is gone.
+        wait_until(lambda: accepts(port))
+        stage.supervisor.stop(["app-1"])
+        assert stage.instance("app-1").state == "stopped" and not accepts(port)
+
+
+def test_instance_that_is_stopped_while_it_lacks_memory_stops(
+    free_port: Callable[[], int]
+) -> None:
+    ledger = Starving(*["up"] * 1000)
+    listening = process(script("listener.py"), cluster=cluster(free_port()))
+    with supervise(listening, ledger=ledger) as stage:
+        stage.reaches("backoff", "app-1")
+        stage.supervisor.stop(["app-1"])
+        assert stage.states("app-1")[-1] == "stopped"
+        ledger.failing = []
+        stage.supervisor.start(["app-1"])
+        assert stage.instance("app-1").state == "running"
+
+
+def test_child_that_dies_while_its_rotation_lacks_memory_is_noticed(
+    free_port: Callable[[], int]
+) -> None:
+    ledger = Starving("down")
+    listening = process(script("listener.py"), cluster=cluster(free_port()), restart="always")
+    with supervise(listening, ledger=ledger) as stage:
+        first = stage.pid("app-1")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: stage.instance("app-1").pid not in (None, first))
+        stage.reaches("running", "app-1")
