@@ -104,7 +104,7 @@ class Herald:
         self._notifier = notifier
         self._instances = instances
         self._pending: Set[str] = set()
-        self._begun = self._ready = self._stopping = False
+        self._begun = self._ready = self._stopping = self._looking = False
         self._reloads = 0
         self._status = ""
         self._watchdog: Any = None
@@ -121,8 +121,11 @@ class Herald:
         self._look()
 
     def changed(self, instance: Any) -> None:
-        """The state of an instance is another; does not block."""
-        self._look()
+        """The state of an instance is another; does not block. A thousand that change at once
+        are looked at once."""
+        if not self._looking:
+            self._looking = True
+            gevent.spawn(self._look)
 
     @contextlib.contextmanager
     def reload(self) -> "Iterator[None]":
@@ -153,6 +156,7 @@ class Herald:
         self._notifier.close()
 
     def _look(self) -> None:
+        self._looking = False
         if not self._begun or self._stopping:
             return
         instances = list(self._instances())

@@ -60,7 +60,10 @@ class Meter:
         if wait > 0:
             gevent.sleep(wait)
         now = self._last = self._sample()
-        return usage(before, now, set(pids))
+        # There may be thousands.
+        found: Dict[int, Usage] = gevent.get_hub().threadpool.apply(
+            usage, (before, now, set(pids)))
+        return found
 
     @staticmethod
     def _sample() -> _Sample:

@@ -27,6 +27,7 @@ from typing import Any, Callable, List, NamedTuple, Set, Union
 import gevent
 
 import configuration
+import reading
 from configuration import Configuration, Process
 from errors import ConfigurationError, PupgeventError
 from instance import Instance
@@ -73,22 +74,13 @@ class Done(NamedTuple):
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
     path = runtime.configuration.path
-    new: Union[Configuration, ConfigurationError] = gevent.get_hub().threadpool.apply(
-        _load, (path,))
+    new = reading.load(path)
     if isinstance(new, ConfigurationError):
         return new
     if new.real_path != runtime.configuration.real_path:
         return ConfigurationError(
             path, None, "is another file now (%s): restart pupgevent for it" % new.real_path)
     return new
-
-
-def _load(path: str) -> "Union[Configuration, ConfigurationError]":
-    """For a thread: what is raised there is printed by gevent before it gets here."""
-    try:
-        return configuration.load(path)
-    except ConfigurationError as error:
-        return error
 
 
 class Reload:

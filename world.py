@@ -7,6 +7,7 @@ from gevent.event import Event
 
 from logs import LineWriter, Log
 from pumps import Pace
+from slices import Turnstile
 from spawning import Spawner
 from threads import Threads
 
@@ -94,6 +95,8 @@ class World(NamedTuple):
     #: For what may block: files, the user database, /proc.
     threads: Threads
     pace: Pace
+    #: For forks.
+    turnstile: Turnstile
     #: Monotonic seconds.
     clock: Callable[[], float]
 
