@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from conftest import eventually
-from notify import Notifier, watchdog_of
+from notify import Herald, Notifier, watchdog_of
 from running import Running, sleeper
 
 pytest_plugins = ["runs"]
@@ -113,6 +113,30 @@ def test_the_status_follows_the_instances(running: Make, listener: Listener) -> 
     app.run("stop", "two")
     while listener.until("STATUS")["STATUS"] != "1 of 1 instances running":
         pass
+
+
+def test_many_changes_at_once_are_one_look_at_the_instances(tmp_path: Path) -> None:
+    """A look at a thousand for each of a thousand would hold the loop up for half a second."""
+    looks = [0]
+
+    def instances() -> List[Any]:
+        looks[0] += 1
+        return []
+
+    herald = Herald(Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}), instances)
+    herald.begin()
+    before = looks[0]
+    for _ in range(1000):
+        herald.changed(None)
+    with gevent.Timeout(30):
+        while looks[0] == before:
+            gevent.sleep(0)
+    assert looks[0] == before + 1
+    herald.changed(None)
+    with gevent.Timeout(30):
+        while looks[0] == before + 1:
+            gevent.sleep(0)
+    herald.close()
 
 
 def test_the_watchdog_hears_from_a_living_loop(
