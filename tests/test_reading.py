@@ -21,6 +21,8 @@ from running import SCALE
 from slices import SLICE, Turnstile, in_slices
 from supervision import gevent_waits_for_children
 
+pytest_plugins = ["runs"]
+
 #: Of all that is done, what may be done between two turns of the hub. It is some 3 ms, whatever
 #: there is to do; a share depends on no machine.
 SHARE = 1 / 5
@@ -173,6 +175,22 @@ def test_a_start_that_waits_for_its_fork_can_be_stopped(tmp_path: Path) -> None:
         gevent.joinall([start, stop], timeout=30, raise_error=True)
         assert stage.instance("job-1").state == "running"
         assert stage.instance("job-30").last_exit == "stopped before it was started"
+
+
+@pytest.mark.skipif(not hasattr(gc, "freeze"), reason="Python has it from 3.7")
+def test_the_collector_does_not_look_through_what_was_there_at_the_start(folder: Path) -> None:
+    from foreground import Foreground
+
+    path = written(folder, json.dumps({"processes": many(1)}))
+    with open(os.devnull, "w") as console:
+        foreground = Foreground(configuration.load(path), console.fileno(), False, "")
+        try:
+            foreground.begin()
+            assert gc.get_freeze_count() > 10000
+        finally:
+            gc.unfreeze()
+            foreground.runtime.shutdown()
+            foreground.close()
 
 
 # The slices themselves
