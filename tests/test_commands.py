@@ -96,9 +96,13 @@ def test_memory_and_cpu_are_of_all_that_an_instance_has_started(running: Make) -
         found = app.ask("status")["status"]["processes"]
         return {each["id"]: each["members"][0] for each in found}
 
-    eventually(lambda: used()["busy"]["cpu"] > 0.2)
+    def tells() -> bool:
+        """However little of a core it gets; the other one gets none."""
+        found = used()
+        return bool(found["busy"]["cpu"] > 0 and found["calm"]["cpu"] == 0)
+
+    eventually(tells)
     found = used()
-    assert found["calm"]["cpu"] < 0.2
     assert found["busy"]["memory"] > found["calm"]["memory"]
 
 
@@ -269,7 +273,7 @@ def test_a_stop_wins_over_a_start_under_way(running: Make, free_ports: Ports) ->
     with subprocess.Popen([*PUPGEVENT, "start", str(app.config)], stderr=subprocess.PIPE) as first:
         eventually(lambda: app.are(**{"mute-1": "starting", "mute-2": "starting"}))
         assert app.run("stop", "mute").returncode == 0
-        assert first.wait(10) == 1
+        assert first.wait(45) == 1
         assert first.stderr
         assert first.stderr.read() == b"pupgevent: mute-1, mute-2 were stopped meanwhile\n"
     assert app.states() == {"mute-1": "stopped", "mute-2": "stopped"}
@@ -356,7 +360,7 @@ def test_logs_follow_goes_on_until_interrupted(running: Make) -> None:
             assert b"[ticking]" in child.stdout.readline()
         child.send_signal(signal.SIGINT)
         child.stdout.read()
-        assert child.wait(10) == 130
+        assert child.wait(45) == 130
 
 
 @contextlib.contextmanager
@@ -376,19 +380,24 @@ def test_logs_follow_ends_with_pupgevent(running: Make) -> None:
         assert child.stdout and child.stdout.readline()
         app.end()
         child.stdout.read()
-        assert child.wait(10) == 0
+        assert child.wait(45) == 0
 
 
 def test_a_follower_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed(
-    running: Make
+    running: Make, folder: Path
 ) -> None:
-    flood = "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); done; echo the end; "
-    app = running(sleeper("loud", cmd="echo first; sleep 1; " + flood + "exec sleep 600")).start()
+    flag = folder / "flood"
+    flood = "i=0; while [ $i -lt 30000 ]; do echo $i %s; i=$((i+1)); done; " % ("long " * 20)
+    wait = "echo first; until [ -e %s ]; do sleep 0.05; done; " % flag
+    cmd = wait + flood + "echo the end; exec sleep 600"
+    app = running(sleeper("loud", cmd=cmd)).start()
+    eventually(lambda: "[stdout] first" in app.said())
     with following(app, "loud") as child:
         assert child.stdout
         child.stdout.readline()
         child.send_signal(signal.SIGSTOP)
-        eventually(lambda: "[stdout] the end" in app.said(), 30)
+        flag.write_text("")
+        eventually(lambda: "[stdout] the end" in app.said(), 90)
         assert app.status()["healthy"]
         child.send_signal(signal.SIGCONT)
         missed = False
@@ -426,7 +435,7 @@ class Terminal:
 
     def end(self) -> int:
         """Its exit code, once it has ended."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 45
         while self.read():
             assert time.monotonic() < deadline, self.shown
         _, status = os.waitpid(self.pid, 0)
@@ -448,15 +457,15 @@ def test_progress_shows_at_a_terminal_only(running: Make, free_ports: Ports) -> 
 
 
 def test_ctrl_c_ends_the_command_and_the_operation_goes_on(running: Make) -> None:
-    slow = sleeper("slow", cmd="trap '' TERM; while :; do sleep 1 & wait; done",
-                   terminateTimeout=1)
-    app = running(slow).start()
+    app = running(STUBBORN).start()
+    eventually(lambda: "deaf" in app.said())
     before = app.pids()["slow"]
     terminal = Terminal("restart", str(app.config))
     eventually(lambda: terminal.shows(b"slow: stopping"))
     os.write(terminal.fd, b"\x03")
     assert terminal.end() == 130
     assert b"no longer waiting; the restart goes on" in terminal.shown
+    os.kill(before, signal.SIGKILL)
     eventually(lambda: app.pids()["slow"] not in (None, before))
 
 
@@ -505,4 +514,4 @@ def test_top_repeats_plain_tables_where_there_is_no_terminal(running: Make) -> N
         assert b"\x1b" not in b"".join(text)
         child.send_signal(signal.SIGINT)
         child.stdout.read()
-        assert child.wait(10) == 0
+        assert child.wait(45) == 0
