@@ -461,3 +461,22 @@ def test_what_cannot_change_is_told(running: Make) -> None:
     eventually(lambda: "control: a change of it needs a restart of pupgevent" in app.said())
     app.write(sleeper("job"))
     assert reload(app) == "reloaded: nothing differs"
+
+
+def test_a_console_that_is_off_gets_nothing_until_it_is_on_again(running: Make) -> None:
+    """What the children print, and what pupgevent says; `logs` has it."""
+    loud = sleeper("loud", cmd="echo printed; exec sleep 600")
+    off, on = {"console": False}, {"console": True, "colors": True}
+    app = running(loud, logger=off).start()
+    eventually(lambda: "[loud][stdout] printed" in app.run("logs").stdout)
+    assert "[loud][core] started, pid" in app.run("logs").stdout
+    assert app.said() == ""
+    assert reload(app, loud, logger=on) == "reloaded: changed the logger, loud"
+    app.ask("restart", words=["loud"])
+    eventually(lambda: "[loud][stdout]\x1b[0m printed" in app.said())
+    assert "[loud][core]\x1b[0m started, pid" in app.said()
+    reload(app, loud, logger=off)
+    before = app.said()
+    app.ask("restart", words=["loud"])
+    app.end()
+    assert app.said() == before
