@@ -7,8 +7,9 @@ two of them are equal exactly when nothing differs, which is what a reload looks
 """
 
 import os
+import pickle
 from itertools import chain
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import checks
 import documents
@@ -159,6 +160,25 @@ def read(path: str, everything: bool = False) -> Tuple[Configuration, Document]:
         first, *further = sorted(mistakes, key=lambda mistake: mistake.line or 0)
         raise ConfigurationError(path, first.line, first.message, further)
     return configuration, document
+
+
+def send(path: str, file: BinaryIO) -> None:
+    """For another process of the same `edition`: that, what `load` finds without its processes,
+    and each of these, as pickles; or that, and what a ConfigurationError holds."""
+    pickle.dump(edition(), file)
+    try:
+        found = load(path)
+    except ConfigurationError as error:
+        pickle.dump((error.args, vars(error)), file)
+        return
+    for each in (found._replace(processes=()),) + found.processes:
+        pickle.dump(each, file)
+
+
+def edition() -> str:
+    """Differs wherever the same file could be read in another way."""
+    kinds = (Logger, Control, Dashboard, Health, Tls, Cluster, Process, Configuration)
+    return "%s\n%s" % (reference(), [kind._fields for kind in kinds])
 
 
 def _configuration(path: str, top: Fields) -> Configuration:

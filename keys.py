@@ -60,7 +60,11 @@ _LOG_FILE = "file for what the processes write to their %s; it is rotated by siz
 LOGGER = Table(
     "logger",
     (
-        _key("console", checks.boolean(), True, "print log lines on stdout"),
+        _key(
+            "console", checks.boolean(), True,
+            "print log lines on stdout, pupgevent's own among them; `pupgevent logs` has them"
+            " anyway",
+        ),
         _later("stdout", checks.file_path(), nothing(), _LOG_FILE % "stdout"),
         _later(
             "stderr",

@@ -127,7 +127,7 @@ class Herald:
         self._instances = instances
         self._backend_of = backend_of
         self._pending: Set[str] = set()
-        self._begun = self._ready = self._stopping = False
+        self._begun = self._ready = self._stopping = self._looking = False
         self._reloads = 0
         self._status = ""
         self._watchdog: Any = None
@@ -145,17 +145,27 @@ class Herald:
         self.look()
 
     def changed(self, instance: Any) -> None:
-        """The state of an instance is another; does not block."""
-        self.look()
+        """The state of an instance is another; does not block. A thousand that change at once
+        are looked at once."""
+        if not self._looking:
+            self._looking = True
+            try:
+                gevent.spawn(self.look)
+            except MemoryError:
+                self._look_later()
 
     def look(self) -> None:
         """Tell systemd what is different from what it was told; does not block."""
+        self._looking = False
         try:
             self._look()
         except MemoryError:
-            # Nobody may come again to tell of the last change.
-            if self._again is not None:
-                self._again.start(self.look)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        """Nobody may come again to tell of the last change."""
+        if self._again is not None:
+            self._again.start(self.look)
 
     @contextlib.contextmanager
     def reload(self) -> "Iterator[None]":
@@ -190,6 +200,7 @@ class Herald:
         self._notifier.close()
 
     def _look(self) -> None:
+        self._looking = False
         if not self._begun or self._stopping:
             return
         instances = list(self._instances())

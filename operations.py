@@ -27,6 +27,7 @@ from lifecycle import ENDED, RUNNING
 from phrases import counted
 from rollout import Claim, Claims, as_it_is, roll, seat_of, should_run
 from runtime import Runtime
+from slices import in_slices
 from wording import nearest
 from world import seats
 
@@ -165,11 +166,11 @@ class Operations:
         runs = any(map(should_run, present))
         supervisor.remove([each for each in present if each.name not in wanted])
         added = [seat for name, seat in wanted.items() if name not in supervisor.instances]
-        for each in supervisor.instances_of(scaled.id):
+        for each in in_slices(supervisor.instances_of(scaled.id)):
             own = each.process
             size = own.cluster._replace(instances=scaled.cluster.instances)
             each.replace(own._replace(cluster=size), seat_of(each))
-        for seat in added:
+        for seat in in_slices(added):
             supervisor.add(scaled, seat)
         if runs:
             _raise_for(map(str, supervisor.start([seat.name for seat in added])))

@@ -71,7 +71,10 @@ class Meter:
         if wait > 0:
             gevent.sleep(wait)
         now = self._last = self._sample()
-        return usage(before, now, set(pids))
+        # There may be thousands.
+        found: Dict[int, Usage] = gevent.get_hub().threadpool.apply(
+            usage, (before, now, set(pids)))
+        return found
 
     def _sample(self) -> _Sample:
         taken = self._threads.call(read_processes)

@@ -25,6 +25,7 @@ import shlex
 from typing import Any, Callable, List, NamedTuple, Set, Union
 
 import configuration
+import reading
 from configuration import Configuration, Process
 from errors import ConfigurationError, PupgeventError
 from instance import Instance
@@ -70,12 +71,7 @@ class Done(NamedTuple):
 
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
-    try:
-        found: Configuration = runtime.threads.call(
-            configuration.load, runtime.configuration.absolute_path)
-    except ConfigurationError as error:
-        return error
-    return found
+    return reading.load(runtime.configuration.absolute_path, runtime.threads)
 
 
 class Reload:

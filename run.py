@@ -171,12 +171,13 @@ class Run:
         account = NOBODY_ELSE
         if process.user is not None or process.group is not None:
             account = self._look_up(find_account, process.user, process.group)
-        if self.ending:
-            raise StartError("stopped before it was started")
         variables = environment(
             dict(account.variables, **variables_of(process, self._seat)), process.path)
         order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
-        child = self._child = self._world.spawner.spawn(order)
+        with self._world.turnstile:
+            if self.ending:
+                raise StartError("stopped before it was started")
+            child = self._child = self._world.spawner.spawn(order)
         self.started_at = self._now()
         child.on_exit(self._on_exit)
         self._belongings = Belongings(process, self._seat, child, self._world)

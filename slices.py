@@ -1,9 +1,10 @@
 """Long work of the hub in slices, so that clients and children get their turn in between."""
 
 import time
-from typing import Iterable, Iterator, TypeVar
+from typing import Any, Iterable, Iterator, TypeVar
 
 import gevent
+from gevent.lock import Semaphore
 
 T = TypeVar("T")
 
@@ -26,3 +27,21 @@ def in_slices(items: "Iterable[T]") -> "Iterator[T]":
         if time.monotonic() >= until:
             gevent.sleep(_PAUSE)
             until = time.monotonic() + SLICE
+
+
+class Turnstile:
+    """For steps that each hold the hub up, as a fork does: `with` it they come one after the
+    other, and between two of them everybody else gets a turn. Blocks the calling greenlet."""
+
+    def __init__(self) -> None:
+        self._lock = Semaphore(1)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: Any) -> None:
+        try:
+            gevent.spawn_later(_PAUSE, self._lock.release)
+        except MemoryError:
+            # Whoever waits for it would wait for ever.
+            self._lock.release()

@@ -13,7 +13,7 @@ from lifecycle import GIVEN_UP
 from logs import Heads, LineWriter, Log
 from pumps import Pace
 from sinks import Sink
-from slices import in_slices
+from slices import Turnstile, in_slices
 from spawning import Spawner, adopt_orphans, close_on_exec
 from tenure import Watch
 from threads import Threads
@@ -59,7 +59,8 @@ class Supervisor:
         threads = Threads(4)
         self._world = World(
             log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads, Pace(),
-            Watch(threads, functools.partial(log.error, "core")), clock, FileQueue(threads),
+            Watch(threads, functools.partial(log.error, "core")), Turnstile(), clock,
+            FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
@@ -79,7 +80,7 @@ class Supervisor:
         close_on_exec()
         adopt_orphans()
         self.guardian.begin()
-        for instance in self.instances.values():
+        for instance in in_slices(list(self.instances.values())):
             if instance.process.autostart and not self._closing:
                 instance.start()
 
@@ -99,16 +100,17 @@ class Supervisor:
 
     def start(self, names: Iterable[str]) -> List[Failure]:
         """Side by side; blocks until each runs or has failed, and returns those that have."""
-        chosen = self._find(names)
-        self._refuse_when_closing()
-        attempts = [(instance, instance.start()) for instance in chosen]
+        attempts = []
+        for instance in in_slices(self._find(names)):
+            self._refuse_when_closing()
+            attempts.append((instance, instance.start()))
         return [_failure(instance) for instance, attempt in attempts
                 if not instance.came_up(attempt)]
 
     def stop(self, names: Iterable[str]) -> None:
         """Side by side; blocks until all have stopped."""
         chosen = self._find(names)
-        for instance in chosen:
+        for instance in in_slices(chosen):
             instance.stop()
         for instance in chosen:
             instance.wait_settled()

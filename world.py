@@ -10,6 +10,7 @@ from gevent.event import Event
 from filequeue import FileQueue
 from logs import LineWriter, Log
 from pumps import Pace
+from slices import Turnstile
 from spawning import Spawner
 from tenure import Place, Watch
 from threads import Threads
@@ -131,6 +132,8 @@ class World(NamedTuple):
     threads: Threads
     pace: Pace
     watch: Watch
+    #: For forks.
+    turnstile: Turnstile
     #: Monotonic seconds.
     clock: Callable[[], float]
     files: FileQueue

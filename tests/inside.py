@@ -57,7 +57,7 @@ class Inside(NamedTuple):
 
     def remembered(self) -> str:
         """What `pupgevent logs` shows."""
-        return self.runtime.recent.last(None).decode("utf-8", "backslashreplace")
+        return b"".join(self.runtime.recent.last(None)).decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager

@@ -165,6 +165,31 @@ def test_the_status_follows_the_instances(running: Make, listener: Listener) -> 
         pass
 
 
+def test_many_changes_at_once_are_one_look_at_the_instances(tmp_path: Path) -> None:
+    """A look at a thousand for each of a thousand would hold the loop up for half a second."""
+    looks = [0]
+
+    def instances() -> List[Any]:
+        looks[0] += 1
+        return []
+
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    herald = Herald(notifier, instances, lambda each: None)
+    herald.begin()
+    before = looks[0]
+    for _ in range(1000):
+        herald.changed(None)
+    with gevent.Timeout(30):
+        while looks[0] == before:
+            gevent.sleep(0)
+    assert looks[0] == before + 1
+    herald.changed(None)
+    with gevent.Timeout(30):
+        while looks[0] == before + 1:
+            gevent.sleep(0)
+    herald.close()
+
+
 def test_the_watchdog_hears_from_a_living_loop(
     running: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +264,7 @@ def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listene
         asked.append(1)
         return [Member()]
 
-    herald = Herald(Notifier(os.environ), instances)
+    herald = Herald(Notifier(os.environ), instances, lambda each: None)
     try:
         herald.begin()
         herald.changed(Member())

@@ -23,6 +23,7 @@ from recent import (
 )
 from service import Service
 from sinks import Sink
+from threads import Threads
 
 STAMP = b"[2026-11-23 15:04:05]"
 

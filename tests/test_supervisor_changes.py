@@ -58,6 +58,22 @@ def test_what_no_child_depends_on_applies_at_once() -> None:
         assert stage.instance().last_exit == "SIGKILL"
 
 
+def test_a_limit_of_time_holds_from_when_it_is_changed() -> None:
+    """For the run that is under way, and by the clock of the supervisor."""
+    limits = {"none": 1000.0, "longer": 1000.0, "shorter": None}
+    with supervise(*(process(id=name, timeout=limit) for name, limit in limits.items())) as stage:
+        before = {name: stage.pid(name) for name in limits}
+        stage.clock.ahead = 3000.0
+        for name, limit in (("none", None), ("longer", 5000.0), ("shorter", 2000.0)):
+            changed = process(id=name, timeout=limit)
+            stage.instance(name).replace(changed, seats(changed)[0])
+        stage.prints("warning: runs longer than 2000 s, stopping it", "[shorter][core]")
+        stage.reaches("errored", "shorter")
+        for name in ("none", "longer"):
+            assert (stage.instance(name).pid, stage.states(name)) == (
+                before[name], ["starting", "running"])
+
+
 def test_another_command_waits_for_the_next_start() -> None:
     with supervise(process()) as stage:
         pid = stage.reaches("running").pid

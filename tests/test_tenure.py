@@ -14,6 +14,7 @@ import pytest
 
 import ports
 import tenure
+from errors import ShortageError
 from filequeue import FileQueue
 from guardian import Guardian
 from logs import Log
@@ -21,6 +22,7 @@ from nobody import as_nobody
 from pumps import Pace
 from run import Run
 from running import Running, now
+from slices import Turnstile
 from spawning import Child, Order, Spawner
 from supervision import (
     Ledger,
@@ -143,7 +145,7 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         guardian = Guardian(log)
         world = World(
             log, UndeadSpawner(guardian), console_outputs(log), threads, Pace(),
-            Watch(threads, page.texts), clock, FileQueue(threads))
+            Watch(threads, page.texts), Turnstile(), clock, FileQueue(threads))
         run = Run(listening, seats(listening)[0], world, ledger, Bell(clock))
         life = gevent.spawn(run.live, lambda event: None, lambda: None)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
@@ -325,7 +327,7 @@ class Shaky(Threads):
     def __init__(self) -> None:
         super().__init__(1)
         self.errors: List[Exception] = [
-            RuntimeError("can't start new thread"), MemoryError(), OSError(24, "EMFILE")]
+            ShortageError("no thread"), MemoryError(), OSError(24, "EMFILE")]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.errors:
