@@ -233,13 +233,14 @@ def test_the_memory_of_many_stalled_connections_is_bounded(stage: Stage) -> None
         nonlocal pushed
         for client, server in pairs:
             pushed += push(client) + push(server)
-        return bool(stage.proxy.call("unread") > 0)
+        return bool(pushed > 60 * 1024 * 1024 and stage.proxy.call("unread") > 0)
 
     eventually(fill, "the balancer reads no more")
     grown = stage.proxy.call("memory") - before
     print("pushed %d bytes, grown by %d" % (pushed, grown))
-    assert pushed > 60 * 1024 * 1024
-    assert grown < 60 * 300 * 1024
+    assert stage.proxy.call("held") <= 60 * max(BUFFER_BYTES, PIPE_BYTES)
+    # A buffer each in the worst case, and what the allocator makes of it; the rest is the kernel's.
+    assert grown < 60 * 2 * BUFFER_BYTES
 
 
 def test_a_stalled_direction_does_not_hold_up_the_other(meet: Meeting) -> None:
