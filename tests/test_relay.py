@@ -245,7 +245,8 @@ def test_the_memory_of_many_stalled_connections_is_bounded(stage: Stage) -> None
     # Far more than it may grow by is under way, and each direction holds its part of it.
     assert pushed > directions * 600 * 1024
     assert held <= directions * max(BUFFER_BYTES, PIPE_BYTES)
-    assert grown < directions * 300 * 1024
+    # A buffer each, and what the allocator makes of it; the rest is the kernel's.
+    assert grown < directions * 2 * BUFFER_BYTES
 
 
 def test_a_stalled_direction_does_not_hold_up_the_other(meet: Meeting) -> None:
