@@ -98,7 +98,11 @@ def new_user(folder: Path) -> Iterator[Callable[[], User]]:
 
     def make() -> User:
         made.append(User(random.SystemRandom().randrange(2**31, 2**32 - 2), folder))
-        return made[-1]
+        try:
+            with made[-1].acting():
+                return made[-1]
+        except OSError:
+            pytest.skip("a container that has no such numbers")
 
     yield make
     for user in made:
