@@ -25,9 +25,9 @@ from threads import Threads
 
 pytest_plugins = ["runs"]
 
-#: Of all that is done, what may be done between two turns of the hub. It is some 3 ms, whatever
-#: there is to do; a share depends on no machine.
-SHARE = 1 / 5
+#: Of all that is done, what may be done between two turns of the hub: it is some 3 ms at most,
+#: whatever there is to do, and was nearly all. A share depends on no machine.
+SHARE = 1 / 2
 
 
 @contextlib.contextmanager
