@@ -156,7 +156,8 @@ def test_a_start_that_fails_says_why_and_exits_with_1(running: Make) -> None:
     done = app.run("start", "bad")
     assert (done.returncode, done.stdout) == (1, "")
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("pupgevent: bad did not come up: cannot start") and "No such file" in error
+    assert error.startswith("pupgevent: bad did not come up: cannot start")
+    assert "No such file" in error
     assert done.stderr.count("pupgevent: ") == 1
 
 
