@@ -75,7 +75,10 @@ def test_a_file_written_late_does_not_follow_its_removal(stage: Stage) -> None:
     assert not written.wait(0.01)
     removed = stage.remove(4711)
     assert not removed.wait(0.01)
-    stage.finishes(written, removed)
+    stage.disk.answers()
+    # Not even for a moment.
+    assert written.wait(30.0) and stage.content() == []
+    stage.finishes(removed)
     assert stage.content() == [] and stage.told == []
 
 

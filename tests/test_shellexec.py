@@ -73,9 +73,6 @@ PROGRAMS: Dict[str, Tuple[str, int]] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: "pytest.TempPathFactory") -> Iterator[Path]:
     path = tmp_path_factory.mktemp("shellexec")
-    for name, (text, mode) in PROGRAMS.items():
-        (path / name).write_text(text)
-        (path / name).chmod(mode)
     for shell in SHELLS:
         (path / Path(shell).name).mkdir()
         (path / Path(shell).name / "sh").symlink_to(shell)
@@ -87,6 +84,10 @@ def outcome(shell: str, folder: Path, line: str) -> Any:
     log = folder / "log"
     if log.exists():
         log.unlink()
+    # A line may have written to one of them.
+    for name, (text, mode) in PROGRAMS.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(mode)
     env = {"PATH": "%s:/usr/bin:/bin" % folder, "A": "one  two *", "HOME": str(folder),
            "LC_ALL": "C.UTF-8"}
     done = subprocess.run(

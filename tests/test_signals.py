@@ -142,6 +142,32 @@ def test_it_ends_when_its_terminal_is_closed(terminal: Terminal, place: str) -> 
     assert "reload" not in terminal.said() and "again" not in terminal.said()
 
 
+def test_it_ends_when_its_shell_tells_it_before_the_terminal_is_closed(terminal: Terminal) -> None:
+    """As some do with their jobs when they exit; the terminal closes behind them."""
+    terminal.begin('set -m; "$@" & read line; kill -HUP %1; exit')
+    eventually(terminal.is_settled)
+    pids = [terminal.pid(), *terminal.pids().values()]
+    os.write(terminal.master, b"\n")
+    eventually(lambda: not any(map(lives, pids)), message=terminal.said())
+    assert "stopping (the terminal was closed)" in terminal.said()
+    assert "reload" not in terminal.said()
+
+
+def test_a_terminal_that_closes_twice_hurries_nobody(terminal: Terminal) -> None:
+    stubborn = "trap '' TERM; echo deaf; while :; do sleep 1 & wait; done"
+    terminal.write(sleeper("a", cmd=stubborn, terminateTimeout=600))
+    terminal.begin()
+    eventually(lambda: "deaf" in terminal.said())
+    terminal.hang_up()
+    eventually(lambda: "stopping (the terminal was closed)" in terminal.said())
+    terminal.signal(signal.SIGHUP)
+    terminal.signal(signal.SIGUSR2)
+    eventually(lambda: "SIGUSR2 changes nothing" in terminal.said())
+    assert terminal.child.poll() is None and "again" not in terminal.said()
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait() == 0
+
+
 @pytest.mark.parametrize("place", PLACES[:3])
 def test_with_nohup_it_survives_its_terminal_and_a_sighup_is_a_reload_later(
     terminal: Terminal, place: str

@@ -7,7 +7,7 @@ import gevent
 import pytest
 
 from supervision import wait_until
-from threads import Threads
+from threads import Threads, _Call
 
 
 def test_a_call_brings_what_the_function_returns_or_raises() -> None:
@@ -61,3 +61,17 @@ def test_what_a_thread_lacks_memory_for_is_the_callers_to_know() -> None:
     with pytest.raises(MemoryError):
         threads.call(starve)
     assert threads.call(abs, -1) == 1
+
+
+def test_calls_one_after_the_other_need_one_thread() -> None:
+    threads = Threads(4)
+    assert len({threads.call(threading.get_ident) for _ in range(20)}) == 1
+
+
+def test_a_call_that_could_not_be_handed_over_is_not_done_later() -> None:
+    """It may stand in the queue of its pool all the same."""
+    done: List[int] = []
+    idle: List[object] = []
+    call = _Call(done.append, (1,), idle)
+    call.drop()
+    assert (call(), done, len(idle)) == ((None, None), [], 1)
