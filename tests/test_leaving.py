@@ -10,6 +10,7 @@ def test_a_client_that_waits_for_its_answer_is_let_finish(stage: Stage) -> None:
     client.says(b"question")
     server.hears(b"question")
     draining = stage.proxy.start("drain", stage.only.name, PATIENCE)
+    eventually(lambda: stage.status()["backends"][0]["state"] == "draining", "it is drained")
     other = stage.client()
     eventually(lambda: stage.figures()["queue"] == 1, "a new client waits: it is out of rotation")
     server.says(b"answer")

@@ -7,6 +7,7 @@ from typing import Any, Callable, List
 
 import pytest
 
+import endpoint
 from conftest import eventually
 from running import PUPGEVENT, Running, sleeper
 
@@ -18,10 +19,11 @@ QUIET = sleeper("quiet", cmd="echo once; exec sleep 600")
 _CONNECTED = "03"
 
 
-def connections(path: Path) -> int:
-    """How many are connected to a Unix socket, from the side of who listens."""
+def connections(app: Running) -> int:
+    """How many are connected to its control socket, from the side of who listens."""
+    paths = endpoint.places(str(app.config))
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
-    return sum(line[5] == _CONNECTED and line[-1] == str(path) for line in lines)
+    return sum(line[5] == _CONNECTED and line[-1] in paths for line in lines)
 
 
 def follow(app: Running, output: Any) -> "subprocess.Popen[bytes]":
@@ -40,20 +42,19 @@ def terminal() -> "List[int]":
 
 @pytest.mark.parametrize("other_end", [pipe, terminal])
 def test_a_follower_ends_with_its_reader_though_no_line_comes(
-    running: Callable[..., Running], folder: Path, other_end: "Callable[[], List[int]]"
+    running: Callable[..., Running], other_end: "Callable[[], List[int]]"
 ) -> None:
-    place = folder / "control"
-    app = running(QUIET, control={"socket": str(place)}).start()
+    app = running(QUIET).start()
     eventually(lambda: "[quiet][stdout] once" in app.said())
     reader, writer = other_end()
     with follow(app, writer) as child:
         try:
             os.close(writer)
             assert os.read(reader, 1000)
-            assert connections(place) >= 1
+            assert connections(app) >= 1
             os.close(reader)
             assert child.wait(60) == 1
             assert child.stderr and child.stderr.read() == b""
         finally:
             child.kill()
-    eventually(lambda: connections(place) == 0, message="it is forgotten")
+    eventually(lambda: connections(app) == 0, message="it is forgotten")

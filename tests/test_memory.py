@@ -287,19 +287,20 @@ def test_a_turn_has_an_end_though_sockets_are_always_ready(
     """What else waits for the loop has its turn, too: a timer here."""
     class Eager(Reader):
         def on_event(self, mask: int) -> None:
+            if not any(reader.turns for reader in readers):
+                for timer in timers:
+                    timer.start(lambda: at.append(sum(reader.turns for reader in readers)))
             self.turns += 1
             self.near.recv(100)
             if self.turns < ENOUGH:
                 self.far.send(b"x")
 
-    readers = [Eager(poller) for _ in range(8)]
+    readers: List[Reader] = [Eager(poller) for _ in range(8)]
+    at: List[int] = []
+    # Due in the middle of the first turn.
+    timers = [gevent.get_hub().loop.timer(0.0) for _ in range(3)]
     for reader in readers:
         reader.far.send(b"x")
-    at: List[int] = []
-    timers = []
-    for _ in range(3):
-        timers.append(gevent.get_hub().loop.timer(0.001))
-        timers[-1].start(lambda: at.append(sum(reader.turns for reader in readers)))
     wait_until(lambda: len(at) == 3)
     for timer in timers:
         timer.close()

@@ -274,6 +274,6 @@ def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listene
                 gevent.sleep(0.01)
             while not select.select([listener.socket], [], [], 0)[0]:
                 gevent.sleep(0.01)
-        assert listener.until("READY")["STATUS"] == "1 of 1 instances running"
+        assert listener.until("READY")["STATUS"] == "1 of 1 instance running"
     finally:
         herald.close()

@@ -210,6 +210,7 @@ CASES: Dict[Place, Case] = {
     ("processes", "restartMaxDelayMs"): Case(
         15000, retries_after(15), old=20000, beside={"restartDelayMs": 15000}),
     ("processes", "restartLimit"): Case(0, settles_in("exhausted")),
+    ("processes", "minUptimeMs"): Case(3000, process_has(min_uptime=3.0)),
     ("processes", "timeout"): Case(0.01, is_stopped_in_time, old=600),
     ("processes", "cluster"): Case(
         {"instances": 2}, told="started job-1, job-2; removed job",

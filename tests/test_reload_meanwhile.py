@@ -36,10 +36,12 @@ def rolling(app: Running) -> "Iterator[subprocess.Popen[bytes]]":
     pid = app.pids()["a"]
     with subprocess.Popen([*PUPGEVENT, "reload", str(app.config)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as command:
-        eventually(lambda: app.states()["a"] == "stopping")
-        yield command
-        os.kill(pid, signal.SIGKILL)
-        command.wait(45)
+        try:
+            eventually(lambda: app.states()["a"] == "stopping")
+            yield command
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            command.communicate(timeout=45)
 
 
 def test_what_a_reload_does_not_touch_can_be_changed_while_it_rolls(
@@ -60,7 +62,7 @@ def test_what_a_reload_does_not_touch_can_be_changed_while_it_rolls(
             (["stop", "c"], "stopped: c\n"),
         ):
             done = app.run(*words)
-            assert (done.stdout, done.stderr, done.returncode) == (text, "", 0)
+            assert (done.stdout, done.returncode) == (text, 0), done.stderr
         for refused in (["restart", "a"], ["stop", "a"], ["start", "a"]):
             done = app.run(*refused)
             assert done.returncode == 1
@@ -286,7 +288,7 @@ def test_a_port_that_cannot_be_had_changes_no_setting_no_logger_and_no_instance(
 
 def test_a_reload_that_fails_holds_nothing_any_more(tmp_path: Path) -> None:
     with inside(tmp_path, [sleeper("a"), sleeper("b")]) as stage:
-        with pytest.raises(PupgeventError, match="a is "):
+        with pytest.raises(PupgeventError, match="a did not come up"):
             stage.reload([sleeper("a", cmd=["/nowhere"]), sleeper("b")])
         stage.reload([sleeper("a"), sleeper("b")])
         stage.config.write_text("{")
@@ -305,7 +307,7 @@ def test_one_that_was_given_up_in_anothers_place_does_not_hold_it(
     ports = free_ports(3)
     crash = ["sh", "-c", "exit 3"]
     app = running(server("one", ports[:1], None), server("two", ports[1:3], None)).start()
-    with pytest.raises(PupgeventError, match=r"one-1 is errored.*two-1 is"):
+    with pytest.raises(PupgeventError, match=r"one-1 did not come up.*two-1 did not come up"):
         app.write(server("one", ports[2:3], None, cmd=crash, restart="never"),
                   server("two", ports[:2], None, cmd=crash))
         app.ask("reload")

@@ -243,8 +243,8 @@ def test_no_descriptors_left_is_a_failed_start_and_passes() -> None:
             os.close(taken.pop())
             os.close(taken.pop())
             failures = stage.supervisor.start(["app"])
-            assert [each.reason for each in failures] == [
-                "cannot start /bin/sh: Too many open files, restart at once"]
+            told = "cannot start /bin/sh: Too many open files, restart in "
+            assert len(failures) == 1 and failures[0].reason.startswith(told)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for descriptor in taken:
