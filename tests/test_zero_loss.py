@@ -6,6 +6,7 @@ over a new one only where the connection was closed before a byte of the answer 
 between two requests, that is, and it counts as a failure here if it happens twice in a row.
 """
 
+import collections
 import os
 import random
 import re
@@ -42,8 +43,8 @@ class Load:
         self.ended = False
         self.served = 0
         self.slowest = 0.0
-        #: When, and what.
-        self.failures: List[Tuple[float, str]] = []
+        #: Whose, and what.
+        self.failures: List[Tuple[int, str]] = []
         kinds = [self.ask_anew] * brief + [self.ask_on] * keeping
         self.threads = [threading.Thread(target=self.live, args=(kind,)) for kind in kinds]
 
@@ -66,7 +67,7 @@ class Load:
                 self.served += 1
             except (OSError, ValueError) as error:
                 kept = None
-                self.failures.append((now(), repr(error)))
+                self.failures.append((threading.get_ident(), repr(error)))
             self.slowest = max(self.slowest, now() - began)
         if kept is not None:
             kept.close()
@@ -226,22 +227,20 @@ def test_kill_9_of_random_instances_costs_only_what_was_in_flight_there(
     """Each client has one request in flight at most: a kill costs no more than one each."""
     pupgevent, ports = app
     rng = random.Random(9)
-    kills: List[float] = []
+    kills = 0
     with Load(ports[6]) as load:
         deadline = now() + 4 * SCALE
         while now() < deadline:
             eventually(lambda: pupgevent.process("my-app")["up"] >= 2)
             members = [each for each in pupgevent.members().values() if each["pid"]]
             os.kill(rng.choice(members)["pid"], signal.SIGKILL)
-            kills.append(now())
+            kills += 1
             before = load.served
             eventually(lambda: load.served > before + 50)  # noqa: B023
-    for when, what in load.failures:
-        since = min(when - kill for kill in kills if kill <= when)
-        assert since < 0.5, what
-    assert len(load.failures) <= len(kills) * len(load.threads)
-    assert load.served > 50 * len(kills)
-    print("%d kills, %d requests, %d failed" % (len(kills), load.served, len(load.failures)))
+    by_client = collections.Counter(client for client, _ in load.failures)
+    assert all(count <= kills for count in by_client.values()), (kills, load.failures)
+    assert load.served > 50 * kills
+    print("%d kills, %d requests, %d failed" % (kills, load.served, len(load.failures)))
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
