@@ -142,8 +142,12 @@ class Admission:
 
     def look_after(self) -> None:
         """Once a second: what could not be done when memory had run out is done now."""
-        if not self.is_empty():
-            self._look_out()
+        if self.is_empty():
+            return
+        self._look_out()
+        for visitor in [*self.queue, *(attempt.visitor for attempt in self._attempts)]:
+            if not self._poller.is_told(visitor, visitor.client.fileno()):
+                self.left(visitor)
 
     def is_empty(self) -> bool:
         """Nobody waits."""
@@ -184,8 +188,9 @@ class Admission:
                     self._await(visitor or self._visit(client, key), upstream, backend, began)
                     return True
             except Exception:
-                upstream.close()
-                pool.release(backend)
+                if not upstream.has_begun:
+                    upstream.close()
+                    pool.release(backend)
                 raise
             upstream.close()
             pool.release(backend)

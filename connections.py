@@ -77,6 +77,13 @@ class Connection:
         return self.client.finished or self.upstream.finished or self.dying is not None
 
     @property
+    def half_ended(self) -> bool:
+        """It was to end, and there was no memory for all of that."""
+        is_told, client, upstream = self.home.poller.is_told, self.client, self.upstream
+        both = is_told(client, client.fileno()) and is_told(upstream, upstream.fileno())
+        return self.failed or not both
+
+    @property
     def unused(self) -> bool:
         """Not a byte was read from either side: another instance would do as well."""
         return not (self.client.moved or self.upstream.moved or self.client.finished)
@@ -216,7 +223,13 @@ class Connections:
         """Relay between two connected sockets. The poller has still to watch or hand them over;
         `tells_room`: it tells of room to send upstream already."""
         connection = Connection(client, upstream, backend, self, tells_room)
-        self._open.add(connection)
+        try:
+            self._open.add(connection)
+        except MemoryError:
+            # It may be in there all the same: a set grows after it has taken something in.
+            self._open.discard(connection)
+            del client.connection, upstream.connection
+            raise
         return connection
 
     def ended(self, connection: Connection) -> None:
@@ -292,7 +305,7 @@ class Connections:
                 self.poller.failed(connection.client)
 
     def _look_at(self, connection: Connection, now: float) -> None:
-        if connection.failed:
+        if connection.half_ended:
             connection.reset()
             return
         if _fold(connection):

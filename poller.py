@@ -80,6 +80,8 @@ class Poller:
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._turn)
+        #: Events taken in one turn: fewer after a shortage.
+        self._most = EVENTS_A_TURN
         #: From this descriptor on edges may have been lost; None is nowhere.
         self._lost_from: Optional[int] = None
         # A timer goes on whatever its callback raises.
@@ -116,6 +118,10 @@ class Poller:
         """Give a watched socket a new handler. Edges told to the old one do not come again."""
         self._handlers[fileno] = handler
 
+    def is_told(self, handler: Any, fileno: int) -> bool:
+        """Of what arrives there; not any more after it has raised."""
+        return fileno >= 0 and self._handlers[fileno] is handler
+
     def forget(self, fileno: int) -> None:
         """Call before closing: the kernel drops a closed socket from the set by itself."""
         if 0 <= fileno < len(self._handlers):
@@ -143,7 +149,7 @@ class Poller:
     def _turn(self) -> None:
         try:
             handlers, poll = self._handlers, self._epoll.poll
-            left = EVENTS_A_TURN
+            left = self._most
             while left > 0:
                 events = poll(0, left)
                 for fileno, mask in events:
@@ -159,8 +165,10 @@ class Poller:
                     return
                 left -= len(events)
         except Exception:
-            # Above all a poll that has taken events from the kernel and had no memory for them.
+            # Above all a poll that has taken events from the kernel and had no memory for them. One
+            # at a time there may be some, and the first to be served may be who gives more back.
             self._lost_from = 0
+            self._most = 1
 
     def _pay(self) -> None:
         owed, self._owed = self._owed, []
@@ -188,7 +196,10 @@ class Poller:
                 self._watcher.start(self._turn)
             if self._owed:
                 self._pay()
-            while self._lost_from is not None and self._lost_from < len(self._handlers):
+            if self._lost_from is None:
+                self._most = min(EVENTS_A_TURN, 2 * self._most)
+                return
+            while self._lost_from < len(self._handlers):
                 self._ask_anew(self._lost_from)
                 self._lost_from += 1
             self._lost_from = None

@@ -55,6 +55,11 @@ class Side(_socket.socket):
         self.plain = False
         self.tells_room = tells_room
 
+    @property
+    def has_begun(self) -> bool:
+        """It is, or was, of a connection, which gives back what was taken for it."""
+        return self.fileno() < 0 or hasattr(self, "connection")
+
     def read(self, to_the_end: int) -> None:
         """Move what has arrived (relay.py)."""
         raise NotImplementedError

@@ -24,7 +24,7 @@ SCALE = float(os.environ.get("PUPGEVENT_TEST_SCALE", "1"))
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 #: No instance is waited for longer than a test needs it.
-QUICK = {"restartDelayMs": 50, "terminateTimeout": 5, "terminateGracePeriod": 1}
+QUICK = {"restartDelayMs": 50, "terminateTimeout": 60, "terminateGracePeriod": 1}
 
 
 def cluster(ports: Sequence[int], common: Optional[int], **more: Any) -> Dict[str, Any]:
