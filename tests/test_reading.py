@@ -240,3 +240,26 @@ def test_a_turnstile_lets_one_through_after_the_other() -> None:
 
     gevent.joinall([gevent.spawn(step) for _ in range(20)], timeout=30, raise_error=True)
     assert most == [1]
+
+
+def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
+    turnstile = Turnstile()
+    seen: List[int] = []
+    ticks = [0]
+
+    def tick() -> None:
+        ticks[0] += 1
+
+    def step() -> None:
+        with turnstile:
+            until = time.monotonic() + SLICE
+            while time.monotonic() < until:
+                pass
+            seen.append(ticks[0])
+
+    timer = gevent.get_hub().loop.timer(0, 0.0001)
+    timer.start(tick)
+    gevent.joinall([gevent.spawn(step) for _ in range(20)], timeout=30, raise_error=True)
+    timer.stop()
+    timer.close()
+    assert len(set(seen)) == 20

@@ -5,11 +5,13 @@ import os
 import random
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
+import gevent
 import pytest
 
 import reload
@@ -256,8 +258,6 @@ def test_a_file_that_does_not_go_with_a_scaling_meanwhile_changes_nothing(
 def test_a_port_that_cannot_be_had_changes_no_setting_no_logger_and_no_instance(
     tmp_path: Path, free_ports: Ports
 ) -> None:
-    import socket
-
     ports = free_ports(4)
     old = [sleeper("a"), listening("web", ports[0], ports[2])]
     new = [
@@ -284,6 +284,22 @@ def test_a_port_that_cannot_be_had_changes_no_setting_no_logger_and_no_instance(
         with pytest.raises(PupgeventError, match="address already in use"):
             stage.reload(new, name="other", logger={"console": False, "colors": True})
         assert everything() == before
+
+
+def test_who_has_got_through_to_a_port_that_closes_is_served(
+    tmp_path: Path, free_ports: Ports
+) -> None:
+    ports = free_ports(2)
+    with inside(tmp_path, [listening("web", ports[0], ports[1])]) as stage:
+        (web,) = stage.runtime.configuration.processes
+        assert web.cluster is not None
+        closed = web._replace(cluster=web.cluster._replace(common_port=None))
+        # The loop has no turn before the port moves: nobody has accepted this one.
+        with socket.create_connection(("127.0.0.1", ports[1]), 30) as client:
+            stage.runtime.move_ports([closed], {})
+            assert is_free(ports[1])
+            answer = gevent.get_hub().threadpool.apply(client.recv, (64,))
+        assert int(answer) == stage.pids()["web-1"]
 
 
 def test_a_reload_that_fails_holds_nothing_any_more(tmp_path: Path) -> None:

@@ -85,6 +85,20 @@ def test_another_command_waits_for_the_next_start() -> None:
         stage.prints("new")
 
 
+def test_values_are_followed_when_the_next_start_has_them_too() -> None:
+    old, new = process(), process("echo new; exec sleep 60")
+    with supervise(old) as stage:
+        stage.pid()
+        instance, (seat,) = stage.instance(), seats(old)
+        assert instance.follows(old, seat) and not instance.follows(new, seat)
+        instance.replace(new, seat)
+        assert not instance.follows(old, seat) and not instance.follows(new, seat)
+        stage.supervisor.stop(["app"])
+        stage.supervisor.start(["app"])
+        assert instance.follows(new, seat)
+        assert not instance.follows(new, seat._replace(host="127.0.0.2"))
+
+
 def test_another_command_for_what_fails_is_tried_next() -> None:
     with supervise(process(("no-such-program",), restart="always", restart_delay=0.2)) as stage:
         stage.reaches("backoff")
