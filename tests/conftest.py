@@ -36,10 +36,12 @@ T = TypeVar("T")
 hypothesis.settings.register_profile("pupgevent", deadline=None)
 hypothesis.settings.load_profile("pupgevent")
 
-# Whoever starts the tests in the background of a shell hands them a SIGINT that is ignored, and so
-# would every child of theirs that is to be interrupted.
+# Whoever starts the tests in the background of a shell, or with nohup, hands them a SIGINT or a
+# SIGHUP that is ignored, and so would every child of theirs that is to be told something by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str = "") -> T:

@@ -129,8 +129,10 @@ PIECES = ["show", "nosuch", "./show", "plain", "echo", "cd", " ", "  ", " a", " 
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=8))
 def test_whatever_is_run_by_exec_is_the_same(shell: str, folder: Path, pieces: List[str]) -> None:
-    is_the_same(shell, folder, "show" + "".join(pieces))
-    is_the_same(shell, folder, "".join(pieces))
+    for line in ("show" + "".join(pieces), "".join(pieces)):
+        # What writes into the program that it runs (ETXTBSY) is told by bash in one way or another.
+        if not re.search(">[^;\n]*(show|plain)", line):
+            is_the_same(shell, folder, line)
 
 
 def test_there_is_a_shell_to_try() -> None:
