@@ -204,9 +204,11 @@ class End(Side):
         """As `read`, without the bytes coming by. The pipe is empty: EAGAIN means the source is."""
         before = self.moved
         for _ in range(READS_A_TURN):
+            pipe.held = CHUNK
             try:
                 size = splice(self.fileno(), pipe.writer, CHUNK)
             except BlockingIOError:
+                pipe.held = 0
                 if at_urgent_byte(self.fileno()):
                     self.return_pipe()
                     self.connection.home.poller.owe(self)
@@ -214,13 +216,14 @@ class End(Side):
                     self.return_pipe()
                 return
             except OSError as error:
+                pipe.held = 0
                 self._splice_failed(error)
                 return
+            pipe.held = size
             if not size:
                 self._end_of_stream()
                 return
             self.moved += size
-            pipe.held = size
             self._empty(pipe)
             if self.blocked or self.finished:
                 return

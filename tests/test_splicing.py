@@ -271,3 +271,43 @@ def test_where_the_kernel_cannot_splice_the_buffer_takes_over() -> None:
             sending.is_done()
         assert proxy.call("loans") == 1
         assert stage.figures()["pipes_lent"] == 0
+
+
+def test_a_pipe_whose_bytes_could_not_be_counted_is_not_lent_again() -> None:
+    """They have been moved, and then there was no memory for the number: the next client would
+    get what was meant for another."""
+    one, other = os.urandom(1 << 20) * 8, os.urandom(1 << 20) * 8
+    with started("--splice", "forgetful") as proxy:
+        with setting(proxy) as stage:
+            client, server = stage.meet()
+            sending = Aside(say_what_is_taken, client.socket, one)
+            heard = what_comes(server.socket)
+            sending.is_done()
+            assert heard != one and one.startswith(heard)
+        with setting(proxy) as stage:
+            client, server = stage.meet()
+            sending = Aside(client.has_its_say, other)
+            server.hears(other).hears_the_end()
+            sending.is_done()
+            assert proxy.call("loans") == 2
+
+
+def say_what_is_taken(sock: socket.socket, what: bytes) -> None:
+    try:
+        sock.sendall(what)
+    except OSError:
+        pass  # it was ended
+
+
+def what_comes(sock: socket.socket) -> bytes:
+    """Until it ends, in whatever way."""
+    heard = bytearray()
+    try:
+        while True:
+            data = sock.recv(1 << 16)
+            if not data:
+                break
+            heard += data
+    except OSError:
+        pass
+    return bytes(heard)

@@ -1,6 +1,6 @@
 """A balancer alone in a process, told what to do in lines of JSON.
 
-    balancing.py [--descriptors N] [--splice os|libc|none|broken] [--buffer BYTES]
+    balancing.py [--descriptors N] [--splice os|libc|none|broken|forgetful] [--buffer BYTES]
                  [--sockets BYTES] [--by-hand]
 
 Each line of standard input is {"id", "do", "with"}; it is answered on standard output by a line
@@ -313,10 +313,23 @@ def shrink_sockets(size: int) -> None:
     relay.End.join = join_narrowly  # type: ignore[method-assign]
 
 
+def forgetful(splice: "Callable[[int, int, int], int]") -> "Callable[[int, int, int], int]":
+    """The first time that it has moved something there is no memory for the answer."""
+    failures = [MemoryError()]
+
+    def move(source: int, sink: int, count: int) -> int:
+        moved = splice(source, sink, count)
+        if moved and failures:
+            raise failures.pop()
+        return moved
+
+    return move
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--descriptors", type=int)
-    parser.add_argument("--splice", choices=("os", "libc", "none", "broken"))
+    parser.add_argument("--splice", choices=("os", "libc", "none", "broken", "forgetful"))
     parser.add_argument("--buffer", type=int)
     parser.add_argument("--sockets", type=int)
     parser.add_argument("--by-hand", action="store_true")
@@ -334,6 +347,8 @@ def main() -> None:
         move = splicing._from_libc() if options.splice == "libc" else splicing._nowhere
         assert move is not None
         relay.splice = splicing.splice = move
+    if options.splice == "forgetful":
+        relay.splice = forgetful(splicing.splice)
     stage = Stage(options.by_hand)
     if options.splice == "none":
         stage.pipes.refuse()
