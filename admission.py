@@ -14,7 +14,7 @@ of `admit`: a non-blocking connect there has succeeded or failed by the time it 
 import _socket
 import errno
 import os
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from gevent import get_hub
 
@@ -70,6 +70,8 @@ class Admission:
         self._loop = get_hub().loop
         self._looker = self._loop.timer(_LOOK_EVERY, _LOOK_EVERY)
         self._serving = False
+        #: When an instance was last seen to drain.
+        self._drained_at = float("-inf")
         self._ceiling = last_ceiling()
 
     def begin(self, pool: Pool) -> None:
@@ -78,8 +80,8 @@ class Admission:
 
     def admit(self, fileno: int, key: str) -> None:
         """Take an accepted connection, known by its client's address, to a backend."""
-        self.accepted += 1
         try:
+            self.accepted += 1
             client = End(_socket.AF_INET6 if ":" in key else _socket.AF_INET, STREAM, 0, fileno)
         except Exception:
             os.close(fileno)
@@ -149,6 +151,10 @@ class Admission:
             if not self._poller.is_told(visitor, visitor.client.fileno()):
                 self.left(visitor)
 
+    def backends_under_way(self) -> "List[Backend]":
+        """To whom a connection is being made, once for each."""
+        return [attempt.backend for attempt in self._attempts]
+
     def is_empty(self) -> bool:
         """Nobody waits."""
         return not self.queue and not self._attempts
@@ -177,8 +183,8 @@ class Admission:
             upstream = self._new_end(backend)
             if upstream is None:
                 return False
-            pool.take(backend)
             began = self._clock()
+            pool.take(backend)
             try:
                 code = dialing.begin(upstream, backend)
                 if code in CONNECTED:
@@ -370,9 +376,12 @@ class Admission:
         """Whose time is over? Runs while anyone waits."""
         try:
             now = self._clock()
-            for visitor in self.queue.since(now - self.patience.queue_timeout):
-                self.turned_away += 1
-                self.left(visitor)
+            if self._pool.drains:
+                self._drained_at = now
+            if now - self._drained_at >= self.patience.queue_timeout:
+                for visitor in self.queue.since(now - self.patience.queue_timeout):
+                    self.turned_away += 1
+                    self.left(visitor)
             for attempt in self._attempts.since(now - self.patience.connect_timeout):
                 try:
                     self._failed(attempt, errno.ETIMEDOUT)

@@ -115,6 +115,10 @@ class Backend:
     def release(self) -> None:
         """An assigned connection has ended."""
         self.open -= 1
+        self.tell_when_empty()
+
+    def tell_when_empty(self) -> None:
+        """Wake who waits for the last connection to end, if it has. Idempotent."""
         if not self.open and self.emptied is not None:
             self.emptied.set()
 

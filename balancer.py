@@ -13,6 +13,7 @@ waits.
 
 import sys
 import time
+from collections import Counter
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import gevent
@@ -66,11 +67,10 @@ class Engine:
     def _failed(self, handler: Any) -> None:
         """A handler raised, for lack of memory or by a bug: end its connection, keep everyone
         else's."""
-        error = sys.exc_info()[1]
         try:
             handler.fail()
         finally:
-            self._tell(error)
+            self._tell(sys.exc_info()[1])
 
     def _tell(self, error: "Optional[BaseException]") -> None:
         if not isinstance(error, MemoryError):
@@ -230,18 +230,29 @@ class Balancer:
         that all goes on."""
         try:
             self._connections.sweep()
+            self._recount()
             self._pool.fade()
             self._pool.look_after()
             self._admission.look_after()
             if self._listener is not None:
                 self._listener.look_after()
-            if self._retired and not self._connections and self._admission.is_empty():
-                self.close()
+            if self._retired:
+                # Who has come back from an instance that is gone waits for nobody.
+                self._admission.send_away()
+                if not self._connections:
+                    self.close()
         except MemoryError:
             pass  # the rest of it in a second
         except Exception as error:
             self._log("the sweep met a bug: %r" % error)
 
+
+    def _recount(self) -> None:
+        """Each connection, and each that is being made, counts for one backend. Where memory has
+        run out between the one and the other, it is counted anew: a drain waits for what counts."""
+        under_way = self._admission.backends_under_way()
+        if self._pool.assigned != len(self._connections) + len(under_way):
+            self._pool.recount(Counter([*(each.backend for each in self._connections), *under_way]))
 
 def _limits(settings: Settings) -> IdleLimits:
     return IdleLimits(settings.idle_timeout, settings.half_close_timeout)

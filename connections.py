@@ -228,7 +228,8 @@ class Connections:
         except MemoryError:
             # It may be in there all the same: a set grows after it has taken something in.
             self._open.discard(connection)
-            del client.connection, upstream.connection
+            del client.connection
+            upstream.connection = None
             raise
         return connection
 
@@ -340,10 +341,11 @@ def _fold(connection: Connection) -> bool:
     before = connection.seen
     if now == before:
         return False
-    connection.seen = now
     backend = connection.backend
-    backend.bytes_in += now[0] - before[0]
-    backend.bytes_out += now[1] - before[1]
+    # Numbers first: where there is no memory for one of them, nothing is counted twice.
+    bytes_in = backend.bytes_in + now[0] - before[0]
+    bytes_out = backend.bytes_out + now[1] - before[1]
+    backend.bytes_in, backend.bytes_out, connection.seen = bytes_in, bytes_out, now
     return True
 
 

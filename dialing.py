@@ -23,6 +23,7 @@ OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
 def new_end(backend: Backend, ceiling: int) -> "Optional[End]":
     """A socket to connect with; None when its descriptor is one that is left alone. OSError."""
     end = End(backend.family, STREAM, 0)
+    end.connection = None
     if end.fileno() < ceiling:
         return end
     end.close()

@@ -171,12 +171,15 @@ class Poller:
             self._most = 1
 
     def _pay(self) -> None:
-        owed, self._owed = self._owed, []
-        for handler in owed:
-            try:
-                handler.on_turn()
-            except Exception:
-                self.failed(handler)
+        try:
+            owed, self._owed = self._owed, []
+            for handler in owed:
+                try:
+                    handler.on_turn()
+                except Exception:
+                    self.failed(handler)
+        except Exception:
+            self._lost_from = 0
 
     def failed(self, handler: Any) -> None:
         """To be called inside an `except`: that handler has a bug, or found no memory."""

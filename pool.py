@@ -5,7 +5,7 @@ and connecting, which may find that a living process does not answer (`failed`).
 failed is probed, and is up again at the first success.
 """
 
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 import gevent
 
@@ -51,6 +51,11 @@ class Pool:
         """Of an instance; ABSENT where it was never up."""
         backend = self._backends.get(name)
         return ABSENT if backend is None else backend.state
+
+    @property
+    def drains(self) -> bool:
+        """One of them is about to stop, and its place is free again soon."""
+        return any(backend.state == DRAINING for backend in self)
 
     # Told of processes
 
@@ -111,6 +116,7 @@ class Pool:
         if self._stale:
             self._refresh()
         for backend in self:
+            backend.tell_when_empty()
             if backend.state == DOWN and not backend.probe:
                 backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
 
@@ -138,6 +144,17 @@ class Pool:
         backend.release()
         if self._limit and backend.open == self._limit - 1:
             self._refresh()
+
+    @property
+    def assigned(self) -> int:
+        """To all of them."""
+        return sum(backend.open for backend in self)
+
+    def recount(self, assigned: "Mapping[Backend, int]") -> None:
+        """How many each has in truth."""
+        for backend in self:
+            backend.open = assigned.get(backend, 0)
+        self._refresh()
 
     def failed(self, backend: Backend, reason: str, began: float) -> None:
         """It did not take a connection though it should: no clients until a probe succeeds. An

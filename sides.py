@@ -58,7 +58,7 @@ class Side(_socket.socket):
     @property
     def has_begun(self) -> bool:
         """It is, or was, of a connection, which gives back what was taken for it."""
-        return self.fileno() < 0 or hasattr(self, "connection")
+        return self.fileno() < 0 or self.connection is not None
 
     def read(self, to_the_end: int) -> None:
         """Move what has arrived (relay.py)."""

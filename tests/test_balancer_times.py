@@ -8,7 +8,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from peers import Proxy, Stage, eventually, setting, started
+from peers import PATIENCE, Proxy, Stage, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
@@ -433,3 +433,29 @@ def test_every_time_of_a_balancer_goes_by_one_clock(stage_with: StageWith) -> No
     stage.time_passes(1)
     client.hears_the_end()
     server.hears_the_end()
+
+
+def test_who_waits_is_not_sent_away_while_an_instance_drains(stage_with: StageWith) -> None:
+    """It comes back soon: a drain may last longer than others may wait."""
+    stage = stage_with(queue_timeout=10)
+    client, server = stage.meet()
+    client.says(b"question")
+    server.hears(b"question")
+    draining = stage.proxy.start("drain", stage.only.name, PATIENCE)
+    eventually(lambda: stage.only.state() == "draining", "it is out of rotation")
+    other = stage.client()
+    stage.counts(queue=1)
+    stage.time_passes(60)
+    other.hears_nothing()
+    stage.only.comes_up()
+    successor = stage.only.accepts()
+    other.says(b"question")
+    successor.hears(b"question")
+    client.leaves()
+    assert not stage.proxy.answer(draining)
+    # When none drains any more, their time counts as before.
+    stage.only.goes_down()
+    late = stage.client()
+    stage.counts(queue=1)
+    stage.time_passes(100)
+    late.hears_the_end()

@@ -423,6 +423,46 @@ def test_a_backend_is_given_back_when_its_socket_cannot_be_watched(
     assert any("no space left" in line for line in lines)
 
 
+def test_a_drain_waits_for_nobody_who_could_not_be_counted_out(
+    balancer: Balancer, instance: socket.socket
+) -> None:
+    """Between the end of a connection and its counting memory may run out."""
+    balancer.up("web-1", *instance.getsockname())
+    (backend,) = balancer._pool
+    client = knock(balancer)
+    wait_until(lambda: balancer.status()["open"] == 1)
+    backend.open += 2
+    drain = gevent.spawn(balancer.drain, "web-1", PATIENCE)
+    wait_until(lambda: backend.state == "draining")
+    balancer.sweep()
+    assert backend.open == 1 and not drain.ready()
+    client.close()
+    instance.accept()[0].close()
+    wait_until(lambda: not backend.open)
+    drain.join(PATIENCE / 2)
+    assert drain.ready()
+
+
+def test_who_waits_for_the_last_connection_is_told_though_memory_was_short_then(
+    balancer: Balancer, instance: socket.socket
+) -> None:
+    balancer.up("web-1", *instance.getsockname())
+    (backend,) = balancer._pool
+    client = knock(balancer)
+    wait_until(lambda: balancer.status()["open"] == 1)
+    drain = gevent.spawn(balancer.drain, "web-1", 2 * PATIENCE)
+    wait_until(lambda: backend.state == "draining")
+    backend.emptied, told = gevent.event.Event(), backend.emptied
+    client.close()
+    instance.accept()[0].close()
+    wait_until(lambda: not backend.open)
+    backend.emptied = told
+    assert not drain.ready()
+    balancer.sweep()
+    drain.join(PATIENCE)
+    assert drain.ready()
+
+
 def test_a_backend_is_given_back_when_its_connect_cannot_be_watched(
     balancer: Balancer, instance: socket.socket
 ) -> None:
