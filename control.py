@@ -32,6 +32,7 @@ silent, or has not read, makes room. An operation goes on when the one who asked
 """
 
 import sys
+import time
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
 
 import gevent
@@ -42,6 +43,7 @@ from answering import Answer, Gone, Plain, Refused, check_fields, read_request, 
 from credentials import is_trusted, peer_of
 from descriptors import SHORTAGES
 from errors import NotRunningError, PupgeventError
+from lives import Life
 from logs import Log
 
 #: How many may be connected at a time.
@@ -127,7 +129,9 @@ class Control:
         """Let the last answers out, for a second at most, and leave nothing behind. Idempotent."""
         for server in self._servers:
             server.close()
-        gevent.joinall([each for each in self._answers.values() if each is not None], _PARTING)
+        deadline = time.monotonic() + _PARTING
+        for life in list(self._answers.values()):
+            life.wait(max(0.0, deadline - time.monotonic()))
         for answer in list(self._answers):
             answer.close()
         self._place.release()
@@ -139,7 +143,7 @@ class Control:
             answer.turn_away()
             return
         try:
-            self._answers[answer] = gevent.spawn(self._serve, answer)
+            self._answers[answer] = Life(self._serve, answer)
         except MemoryError:
             self._answers.pop(answer, None)
             answer.turn_away()
@@ -211,8 +215,8 @@ class Control:
                 for text in task.error.lines:
                     self._log.warning("control", "%s: %s" % (what, text))
 
-        task.greenlet.rawlink(conclude)
-        while not task.greenlet.ready():
+        task.life.rawlink(conclude)
+        while not task.life.ready():
             answer.flush_progress(LOOK_EVERY)
         answer.flush_progress(0)
         if task.error is not None:
@@ -227,8 +231,8 @@ class _Task:
         self.error: Optional[PupgeventError] = None
         self.result: Plain = {}
         self._work = (request, fields, answer)
-        self.greenlet = gevent.spawn(self._run)
-        self.greenlet.rawlink(lambda _: answer.wake())
+        self.life = Life(self._run)
+        self.life.rawlink(lambda _: answer.wake())
 
     def _run(self) -> None:
         request, fields, answer = self._work

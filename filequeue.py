@@ -8,10 +8,10 @@ one path is done one after the other, and an earlier order knows that it is out 
 from collections import deque
 from typing import Any, Callable, Deque, Dict
 
-import gevent
 from gevent.event import Event
 
 from errors import ShortageError
+from lives import Life, rest
 
 #: Seconds until something is tried again for which there was no thread, or no memory.
 _RETRY_DELAY = 1.0
@@ -46,8 +46,8 @@ class FileQueue:
         """Returns at once."""
         orders = self._orders.get(path)
         if orders is None:
-            gevent.spawn(self._carry_out, path)
             self._orders[path] = deque([order])
+            Life(self._carry_out, path)
             return order
         for earlier in orders:
             earlier.outdated = True
@@ -61,7 +61,7 @@ class FileQueue:
             try:
                 self._threads.call(order.do, order)
             except (ShortageError, MemoryError):
-                gevent.sleep(_RETRY_DELAY)
+                rest(_RETRY_DELAY)
                 continue
             except Exception as error:
                 order.tell(getattr(error, "strerror", None) or str(error))

@@ -10,7 +10,6 @@ import gc
 import os
 from typing import Any, Dict, Iterator
 
-import gevent
 from gevent.queue import Queue
 
 import endpoint
@@ -19,6 +18,7 @@ from configuration import Configuration
 from control import Control
 from descriptors import Limits
 from errors import PupgeventError, ShortageError
+from lives import Life, rest
 from notify import Herald, Notifier
 from operations import Operations
 from recent import Recent
@@ -120,17 +120,20 @@ class Foreground:
 
     def serve(self) -> int:
         """Act on orders until everything has stopped; returns the exit code."""
+        order = ""
         while True:
-            order = self.orders.get()
-            if order == "stopped":
-                self.log.info("core", "stopped")
-                self._service.stopped.set()
-                return self._exit_code
             try:
+                order = order or self.orders.get()
+                if order == "stopped":
+                    self.log.info("core", "stopped")
+                    self._service.stopped.set()
+                    return self._exit_code
                 self._act(order)
+                order = ""
             except MemoryError:
+                # The same once more.
                 self.log.warning("core", "%s waits: out of memory" % order)
-                gevent.spawn_later(_SHORTAGE_DELAY, self.orders.put, order)
+                rest(_SHORTAGE_DELAY)
 
     def _act(self, order: str) -> None:
         essential = order.startswith("essential ")
@@ -146,7 +149,7 @@ class Foreground:
         if self._stopping is None:
             self.log.info("core", "stopping (%s)" % _STOPS.get(order, order.split(" ", 1)[0]))
             self._herald.stopping()
-            self._stopping = gevent.spawn(self._stop)
+            self._stopping = Life(self._stop)
         elif not essential and order not in (SHUTDOWN, HANGUP):
             self.log.warning("core", "%s again: killing what is left" % order)
             self.runtime.kill()
@@ -159,10 +162,19 @@ class Foreground:
             self.log.info("core", "%s changes nothing: SIGTERM stops, SIGHUP reloads" % order)
 
     def _stop(self) -> None:
-        try:
-            self.runtime.shutdown()
-        finally:
-            self.orders.put("stopped")
+        """Whatever comes between, the applications get the time that they have for their end."""
+        while True:
+            try:
+                self.runtime.shutdown()
+                self.orders.put("stopped")
+                return
+            except MemoryError:
+                rest(_SHORTAGE_DELAY)
+            except Exception as error:
+                self.log.error("core", "the stop met a bug: %r" % error)
+                self._exit_code = 1
+                self.runtime.kill()
+                rest(_SHORTAGE_DELAY)
 
     def _reload(self, order: str) -> None:
         """One at a time; what was asked for meanwhile is done once more at the end."""
@@ -174,7 +186,7 @@ class Foreground:
             return
         if order == "SIGHUP" or self._reload_again:
             self._reload_again = False
-            self._reloading = gevent.spawn(self._reload_now)
+            self._reloading = Life(self._reload_now)
 
     def _reload_now(self) -> None:
         try:
@@ -200,7 +212,7 @@ class Foreground:
                 if not waits:
                     self.log.warning("core", "the reload waits: %s" % error)
                 waits = True
-                gevent.sleep(_SHORTAGE_DELAY)
+                rest(_SHORTAGE_DELAY)
 
     def close(self) -> None:
         """Close what is open; idempotent."""

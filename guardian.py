@@ -18,9 +18,9 @@ import signal
 import time
 from typing import Any, Optional, Set
 
-import gevent
 from gevent.subprocess import DEVNULL, Popen
 
+from lives import Life, rest
 from logs import Log
 
 #: POSIX shell that needs nothing but builtins; in dash the three processes share all but 150 KB.
@@ -184,10 +184,11 @@ class Guardian:
         soon = time.monotonic() - self._began < _RETRY_DELAY
         self._is_due = True
         try:
-            gevent.spawn_later(_RETRY_DELAY if soon else 0.0, self._begin_again)
+            Life(self._begin_again, _RETRY_DELAY if soon else 0.0)
         except MemoryError:
             self._is_due = False  # the next child brings it about
 
-    def _begin_again(self) -> None:
+    def _begin_again(self, delay: float) -> None:
+        rest(delay)
         if not self._closing:
             self.begin()

@@ -4,11 +4,11 @@ import random
 import traceback
 from typing import Any, Callable, Optional
 
-import gevent
 from gevent.event import Event
 
 import lifecycle
 from lifecycle import Lifecycle
+from lives import Life
 from restarts import Streak
 from run import Run
 from spawning import describe_exit
@@ -20,6 +20,9 @@ _STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it w
 #: Seconds until a start is tried again for which there was no process, thread or memory; each
 #: further one that fails so adds as much, up to the second.
 _SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
+
+#: Seconds between two looks of who waits for it.
+_LOOK_AGAIN = 1.0
 
 
 class Instance:
@@ -142,7 +145,7 @@ class Instance:
         self.recovering = False
         self._streak.forget()
         if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._live)
+            self._greenlet = Life(self._live)
         self._tell()
         return self.attempts + 1
 
@@ -198,7 +201,8 @@ class Instance:
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._changed.wait()
+            # Where there was no memory to wake it, it looks by itself.
+            self._changed.wait(_LOOK_AGAIN)
 
     # Its life
 

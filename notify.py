@@ -17,6 +17,7 @@ import gevent
 
 import lifecycle
 from health import Health, health_of
+from lives import Life
 from phrases import counted
 
 #: Seconds until a full socket is tried again.
@@ -150,7 +151,7 @@ class Herald:
         if not self._looking:
             self._looking = True
             try:
-                gevent.spawn(self.look)
+                Life(self.look)
             except MemoryError:
                 self._look_later()
 

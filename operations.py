@@ -23,7 +23,7 @@ import keys
 import reload
 from errors import PupgeventError
 from instance import Instance
-from lifecycle import ENDED, RUNNING
+from lifecycle import ENDED, RUNNING, STOPPED
 from phrases import counted
 from rollout import Claim, Claims, as_it_is, roll, seat_of, should_run
 from runtime import Runtime
@@ -213,8 +213,9 @@ def news(instance: Instance) -> str:
         return "%s: %s" % (instance.name, instance.draining)
     if instance.state in ENDED:
         return "%s: %s" % (instance.name, instance.outcome)
-    reason = " (%s)" % instance.last_exit if not instance.wanted or instance.due_at else ""
-    return "%s: %s%s" % (instance.name, instance.state, reason if instance.last_exit else "")
+    # Only then it is the exit of the run that this is about.
+    reason = instance.last_exit if instance.state == STOPPED else None
+    return "%s: %s%s" % (instance.name, instance.state, " (%s)" % reason if reason else "")
 
 
 def _about(state: str, instances: "List[Instance]") -> str:

@@ -72,8 +72,7 @@ class Meter:
             gevent.sleep(wait)
         now = self._last = self._sample()
         # There may be thousands.
-        found: Dict[int, Usage] = gevent.get_hub().threadpool.apply(
-            usage, (before, now, set(pids)))
+        found: Dict[int, Usage] = self._threads.call(usage, before, now, set(pids))
         return found
 
     def _sample(self) -> _Sample:

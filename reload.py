@@ -148,7 +148,7 @@ class Reload:
         try:
             merged = self._merged()
             self._runtime.refuse_when_closing()
-        except PupgeventError:
+        except BaseException:
             for listener in fresh.values():
                 listener.close()
             raise

@@ -174,7 +174,7 @@ class Run:
         variables = environment(
             dict(account.variables, **variables_of(process, self._seat)), process.path)
         order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
-        with self._world.turnstile:
+        with self._world.turnstile.turn():
             if self.ending:
                 raise StartError("stopped before it was started")
             child = self._child = self._world.spawner.spawn(order)

@@ -197,7 +197,7 @@ class Runtime:
             for place in in_slices(places_of(processes).values()):
                 if place not in held:
                     fresh[place] = self._open_one(place)
-        except PupgeventError:
+        except BaseException:
             for listener in fresh.values():
                 listener.close()
             raise

@@ -13,10 +13,10 @@ import select
 import time
 from typing import Any, Callable, Deque, Optional
 
-import gevent
 from gevent.event import Event
 
 from errors import ShortageError
+from lives import Life, rest
 from threads import Threads
 
 #: From here on sources are asked to wait; below the second they are called again. Bytes.
@@ -124,7 +124,7 @@ class DescriptorSink(Sink):
         self._idle.clear()
         try:
             if self._greenlet is None:
-                self._greenlet = gevent.spawn(self._live)
+                self._greenlet = Life(self._live)
             self._work.set()
         except MemoryError:
             pass  # the next line tries again
@@ -141,7 +141,7 @@ class DescriptorSink(Sink):
                 self._idle.set()
             except (ShortageError, MemoryError):
                 self._work.set()
-                gevent.sleep(_RETRY_DELAY)
+                rest(_RETRY_DELAY)
 
     def _put_out(self) -> None:
         """All that is there, in order; tells of what was lost."""

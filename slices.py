@@ -1,10 +1,14 @@
 """Long work of the hub in slices, so that clients and children get their turn in between."""
 
+import contextlib
 import time
 from typing import Any, Iterable, Iterator, TypeVar
 
 import gevent
 from gevent.lock import Semaphore
+
+#: Seconds that a step is waited for by the next.
+_LONGEST_STEP = 1.0
 
 T = TypeVar("T")
 
@@ -30,18 +34,20 @@ def in_slices(items: "Iterable[T]") -> "Iterator[T]":
 
 
 class Turnstile:
-    """For steps that each hold the hub up, as a fork does: `with` it they come one after the
-    other, and between two of them everybody else gets a turn. Blocks the calling greenlet."""
+    """For steps that each hold the hub up, as a fork does: `with` a turn of it they come one after
+    the other, and between two of them everybody else gets a turn. Blocks the calling greenlet."""
 
     def __init__(self) -> None:
         self._lock = Semaphore(1)
+        # Made now: when it is needed, there may be no memory for it.
+        self._timer: Any = gevent.get_hub().loop.timer(_PAUSE)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: Any) -> None:
+    @contextlib.contextmanager
+    def turn(self) -> "Iterator[None]":
+        """It is a matter of pace only: a step that hangs holds nobody up for long."""
+        has_it = self._lock.acquire(timeout=_LONGEST_STEP)
         try:
-            gevent.spawn_later(_PAUSE, self._lock.release)
-        except MemoryError:
-            # Whoever waits for it would wait for ever.
-            self._lock.release()
+            yield
+        finally:
+            if has_it:
+                self._timer.start(self._lock.release)

@@ -14,6 +14,7 @@ import gevent
 import ports
 from errors import ShortageError
 from listening import Listening, listeners, takers
+from lives import Life, rest
 from threads import Threads
 
 #: Seconds between two looks at all that serve: in a thread, some 10 ms for a thousand instances.
@@ -138,7 +139,7 @@ class Watch:
         """Call `lost()` whenever somebody else is found to accept in the instance's place."""
         self._lost[tenure] = lost
         if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._run)
+            self._greenlet = Life(self._run)
 
     def end(self, tenure: Tenure) -> None:
         """Idempotent."""
@@ -146,7 +147,7 @@ class Watch:
 
     def _run(self) -> None:
         while self._lost:
-            gevent.sleep(WATCH_EVERY)
+            rest(WATCH_EVERY)
             try:
                 self._look()
             except (OSError, ShortageError, MemoryError):

@@ -29,7 +29,8 @@ class Threads:
             call.pool = self._take()
             try:
                 result, error = call.pool.spawn(call).get()
-            except MemoryError:
+            except BaseException:
+                # Also where a time-out has ended the wait before the thread had it.
                 call.drop()
                 raise
         if error is not None:

@@ -4,10 +4,10 @@ import math
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-import gevent
 from gevent.event import Event
 
 from filequeue import FileQueue
+from lives import Life
 from logs import LineWriter, Log
 from pumps import Pace
 from slices import Turnstile
@@ -195,10 +195,10 @@ class Membership:
         number is another, about once a second.
         """
         if self._is_in and seconds > 0:
-            drain = gevent.spawn(self._rotation.drain, self._seat.name, seconds)
+            drain = Life(self._rotation.drain, self._seat.name, seconds)
             drain.rawlink(lambda _: self._bell.ring())
             self._watch(drain, seconds, is_pointless, tell)
-            drain.kill(block=False)
+            drain.kill()
         self.leave()
 
     def _watch(

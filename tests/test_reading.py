@@ -15,6 +15,7 @@ import pytest
 
 import configuration
 import reading
+import slices
 from configuration import Configuration
 from errors import ConfigurationError
 from inside import inside, sleeper
@@ -166,10 +167,13 @@ def test_the_hub_has_its_turn_between_the_starts_of_many_instances(tmp_path: Pat
         assert set(stage.states().values()) == {"stopped"}
 
 
-def test_a_start_that_waits_for_its_fork_can_be_stopped(tmp_path: Path) -> None:
+def test_a_start_that_waits_for_its_fork_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sleepers = dict(sleeper("job", autostart=False), cluster={"instances": 30})
     with inside(tmp_path, [sleepers]) as stage:
-        with stage.runtime.supervisor._world.turnstile:
+        monkeypatch.setattr(slices, "_LONGEST_STEP", 600)
+        with stage.runtime.supervisor._world.turnstile.turn():
             start = gevent.spawn(stage.runtime.supervisor.start, ["job-%d" % n for n in (1, 30)])
             stage.reaches("starting", "job-30")
             stop = gevent.spawn(stage.runtime.supervisor.stop, ["job-30"])
@@ -232,7 +236,7 @@ def test_a_turnstile_lets_one_through_after_the_other() -> None:
     turnstile, inside_now, most = Turnstile(), [0], [0]
 
     def step() -> None:
-        with turnstile:
+        with turnstile.turn():
             inside_now[0] += 1
             most[0] = max(most[0], inside_now[0])
             gevent.sleep(0)
@@ -251,7 +255,7 @@ def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
         ticks[0] += 1
 
     def step() -> None:
-        with turnstile:
+        with turnstile.turn():
             until = time.monotonic() + SLICE
             while time.monotonic() < until:
                 pass
@@ -263,3 +267,21 @@ def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
     timer.stop()
     timer.close()
     assert len(set(seen)) == 20
+
+
+def test_a_step_that_hangs_holds_up_nobody_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program on a disk that does not answer; and who comes late has no turn to give back."""
+    monkeypatch.setattr(slices, "_LONGEST_STEP", 0.01)
+    turnstile = Turnstile()
+    through: List[int] = []
+
+    def step() -> None:
+        with turnstile.turn():
+            through.append(1)
+
+    with turnstile.turn():
+        gevent.joinall([gevent.spawn(step) for _ in range(3)], timeout=30, raise_error=True)
+        assert len(through) == 3
+    gevent.joinall([gevent.spawn(step) for _ in range(3)], timeout=30, raise_error=True)
+    assert len(through) == 6
+    assert turnstile._lock.counter <= 1

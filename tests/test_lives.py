@@ -1,0 +1,80 @@
+"""A greenlet that cannot take its first step is begun again."""
+
+from typing import Any, Callable, List
+
+import gevent
+import pytest
+
+import lives
+from lives import Life, rest
+
+PATIENCE = 30.0
+
+
+class Stillborn:
+    """gevent.spawn where there is no memory: it raises, or what it makes dies at once."""
+
+    def __init__(self, failures: List[str]) -> None:
+        self.failures = failures
+        self.spawn = gevent.spawn
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        failure = self.failures.pop(0) if self.failures else ""
+        if failure == "raises":
+            raise MemoryError
+        return self.spawn((lambda *_: None) if failure == "dies" else function, *arguments)
+
+
+@pytest.mark.parametrize("failures", [
+    [], ["raises"], ["dies"], ["dies", "raises", "dies"], ["raises", "dies", "dies"]])
+def test_it_begins_whatever_comes_between_and_once(
+    failures: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent, "spawn", Stillborn(list(failures)))
+    monkeypatch.setattr(lives, "_RETRY", 0.001)
+    seen: List[Any] = []
+    life = Life(lambda *words: seen.append(words), "a", 1)
+    life.rawlink(seen.append)
+    assert life.wait(PATIENCE) and life.ready()
+    assert seen == [("a", 1), life]
+    gevent.sleep(0.01)
+    assert seen == [("a", 1), life]
+
+
+def test_one_that_is_killed_before_it_has_begun_never_begins(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent, "spawn", Stillborn(["raises"]))
+    monkeypatch.setattr(lives, "_RETRY", 0.001)
+    seen: List[Any] = []
+    life = Life(seen.append, "function")
+    life.rawlink(lambda _: seen.append("over"))
+    life.kill()
+    assert life.ready()
+    gevent.sleep(0.01)
+    assert seen == ["over"]
+
+
+def test_one_that_is_killed_in_the_middle_is_over() -> None:
+    waiting = gevent.event.Event()
+    life = Life(waiting.wait)
+    gevent.sleep(0)
+    assert not life.ready()
+    life.kill()
+    assert life.wait(PATIENCE)
+
+
+def test_one_that_fails_is_over(capsys: Any) -> None:
+    def fail() -> None:
+        raise ValueError("as it happens")
+
+    assert Life(fail).wait(PATIENCE)
+    assert "as it happens" in capsys.readouterr().err
+
+
+def test_a_rest_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(seconds: float) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(gevent, "sleep", sleep)
+    rest(1.0)
