@@ -252,7 +252,7 @@ PROCESS = Table(
             "autostart",
             checks.boolean(),
             False,
-            "start with pupgevent; without it only `pupgevent start` starts it",
+            "start with pupgevent; without it `pupgevent start` starts it",
         ),
         _key(
             "cwd",

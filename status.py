@@ -9,8 +9,8 @@ file; times are seconds, sizes are bytes, and what there is none of is null:
     processes     in the order of the file, each:
       id, autostart
       healthy     false: an instance fails, or none of a cluster that should run serves
-      state       running; starting, while an instance is; degraded: some of those that should
-                  run fail; down: none of them does; stopping; stopped; finished
+      state       running; starting, while an instance is; degraded: some that should run fail,
+                  others serve; down: some fail and none serves; stopping; stopped; finished
       up, wanted, instances     how many serve, how many should, how many there are
       balancer    null without a common port, else:
         host, port, strategy

@@ -1,5 +1,8 @@
 """A greenlet that cannot take its first step is begun again."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Callable, List
 
 import gevent
@@ -78,3 +81,34 @@ def test_a_rest_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gevent, "sleep", sleep)
     rest(1.0)
+
+
+#: Makes some while there is not a byte to be had, and then there is plenty again.
+STARVING = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[1])
+import gevent
+from lives import Life
+
+gevent.sleep(0)
+ran = []
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+made = [Life(ran.append, number) for number in range(50)]
+for _ in range(20):
+    try:
+        gevent.sleep(0)
+    except MemoryError:
+        pass
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+print(all(life.wait(30) for life in made), sorted(ran) == list(range(50)))
+"""
+
+
+def test_in_a_process_without_memory_each_begins_when_there_is_some() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARVING, str(Path(lives.__file__).parent)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=100, check=False)
+    assert done.stdout == b"True True\n", done.stderr
