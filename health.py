@@ -16,7 +16,7 @@ class Health(NamedTuple):
     """Of one instance."""
 
     state: str
-    #: It should run, be it now or after a delay; also one that was given up.
+    #: It should run, be it now or after a delay; also one that was given up, or is restarted.
     wanted: bool
     #: It runs, and its balancer, where it has one, reaches it.
     serves: bool
@@ -30,7 +30,7 @@ def health_of(instance: Instance, backend: Optional[str]) -> Health:
     state = instance.state
     return Health(
         state,
-        wanted=should_run(instance),
+        wanted=should_run(instance) or instance.returning,
         serves=state == RUNNING and backend in (None, backends.UP),
         fails=state in FAILED
         or (state == STARTING and instance.recovering)

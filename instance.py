@@ -49,6 +49,8 @@ class Instance:
         self._streak = Streak()
         #: Its last run failed, and it has not come up since, nor been started by hand.
         self.recovering = False
+        #: Whoever has stopped it starts it again at once: a roll-out is at it.
+        self.returning = False
         #: Starts in a row that failed for want of something that pupgevent will have again.
         self._shortages = 0
         #: When it came into its state, by the supervisor's clock.

@@ -222,7 +222,11 @@ def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:
     else:
         if not claim.keeps(turn.process.id):
             return "%s is left as it is" % instance.name
-        supervisor.stop([instance.name])
+        instance.returning = True
+        try:
+            supervisor.stop([instance.name])
+        finally:
+            instance.returning = False
         if instance.name in claim.stopped:
             return "%s was stopped" % instance.name
         # Also when another instance of its process was stopped: nobody has stopped this one.

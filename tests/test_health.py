@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -17,7 +19,7 @@ from health import Health, health_of, is_healthy, state_of
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
 from logs import Log
 from recent import Recent
-from running import SERVER, Running, server, sleeper
+from running import PUPGEVENT, SERVER, Running, server, sleeper
 from runtime import Runtime, process_of
 from supervision import (
     Clock,
@@ -249,3 +251,22 @@ def times(runtime: Runtime) -> Dict[str, float]:
     job, bad = (each["members"][0] for each in found["processes"])
     return {"uptime": found["uptime"], "job since": job["since"], "bad since": bad["since"],
             "job uptime": job["uptime"], "retryIn": bad["retryIn"]}  # fmt: skip
+
+
+def test_a_cluster_whose_only_instance_is_restarted_is_unhealthy_until_it_serves_again(
+    running: Make, free_ports: Ports
+) -> None:
+    """Clients wait meanwhile, which one who watches it wants to know; a stop is no such thing."""
+    ports = free_ports(2)
+    app = running(server("web", ports[:1], ports[1], terminateGracePeriod=600)).start()
+    for command, code in (("restart", 3), ("stop", 0)):
+        with socket.create_connection(("127.0.0.1", ports[1]), 30) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1)
+            with subprocess.Popen([*PUPGEVENT, command, str(app.config)],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as changing:
+                eventually(lambda: app.are(**{"web-1": "stopping"}))
+                assert app.run("status").returncode == code
+                client.close()
+                assert changing.wait(60) == 0
+        assert app.run("status").returncode == 0
