@@ -44,7 +44,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def eventually(condition: Callable[[], T], timeout: float = 30.0, message: str = "") -> T:
+def eventually(condition: Callable[[], T], timeout: float = 60.0, message: str = "") -> T:
     """Ask until the answer is true and return it; after `timeout` seconds the test has failed.
 
     An OSError or a failed assertion counts as "not yet" (a port that refuses, a file to come).

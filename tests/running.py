@@ -29,7 +29,8 @@ QUICK = {"restartDelayMs": 50, "terminateTimeout": 60, "terminateGracePeriod": 1
 
 def cluster(ports: Sequence[int], common: Optional[int], **more: Any) -> Dict[str, Any]:
     """A cluster whose instances have these ports, in Pup's own JSON."""
-    found = {"instances": len(ports), "startPort": ports[0], "commonHost": "127.0.0.1"}
+    found = {"instances": len(ports), "startPort": ports[0], "commonHost": "127.0.0.1",
+             "readyTimeoutMs": 90000}
     if common is not None:
         found["commonPort"] = common
     return dict(found, **more)
@@ -87,7 +88,7 @@ class Running:
     def ask(self, command: str, **fields: Any) -> Dict[str, Any]:
         """Speak to it as the commands do; raises what they raise."""
         request: Dict[str, Any] = dict({"command": command}, **fields)
-        return dict(commands.call(str(self.config), request, lambda line: None, 50))
+        return dict(commands.call(str(self.config), request, lambda line: None, 100))
 
     def status(self) -> Dict[str, Any]:
         found = self.ask("status", usage=False)["status"]
