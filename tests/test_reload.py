@@ -167,7 +167,7 @@ def test_instances_are_added_and_removed_at_the_top(running: Make, free_ports: P
 def test_settings_of_a_balancer_change_in_place(running: Make, free_ports: Ports) -> None:
     ports = free_ports(3)
     old, new = (server("my-app", ports[:2], ports[2]) for _ in range(2))
-    new["cluster"].update(strategy="ip-hash", maxConnections=5, idleTimeoutMs=1000)
+    new["cluster"].update(strategy="ip-hash", maxConnections=5, idleTimeoutMs=7200000)
     app = running(old).start()
     before = app.pids()
     reload(app, new)
