@@ -9,6 +9,7 @@ import itertools
 import os
 import select
 import socket
+import sys
 import time
 from typing import Any, Callable, Iterator, List
 
@@ -29,6 +30,8 @@ LEFT = 6 << 20
 STALLED = 250
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason=(
+    "not to be relied on there: the process that is starved may not get to end its own shortage"))
 @pytest.mark.timeout(300)
 def test_a_balancer_that_had_no_memory_serves_as_before_when_it_has_some() -> None:
     """None at all for some seconds, in which clients come, talk and leave."""

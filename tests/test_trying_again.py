@@ -29,7 +29,8 @@ def run_pytest(folder: Path, *words: str, **variables: str) -> "subprocess.Compl
     environment = dict(os.environ, PYTHONPATH=str(TESTS), **variables)
     command: List[str] = [
         sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:xdist",
-        "-c", os.devnull, "--rootdir", str(folder), "test_module.py", *words]
+        "-c", os.devnull, "--rootdir", str(folder), "-o", "cache_dir=%s" % (folder / "cache"),
+        "test_module.py", *words]
     return subprocess.run(
         command, cwd=str(folder), env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, universal_newlines=True, timeout=100, check=False)
