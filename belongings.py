@@ -2,11 +2,10 @@
 
 import functools
 import os
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 import pidfile
 from filequeue import FileOrder
-from logs import LineWriter
 from pumps import Pump
 from spawning import Child
 from world import Process, Seat, World
@@ -26,8 +25,17 @@ class Belongings:
         self._name = seat.name
         self._pid = child.pid
         self._pid_file: Optional[str] = pidfile.path_for(process, seat.number)
-        out, err = world.outputs(process, seat)
-        self._pumps = [self._pump(child.stdout, out), self._pump(child.stderr, err)]
+        self._pumps: List[Pump] = []
+        streams = (child.stdout, child.stderr)
+        try:
+            for fd, lines in zip(streams, world.outputs(process, seat)):
+                self._pumps.append(Pump(fd, lines, world.pace))
+        except BaseException:
+            for pump in self._pumps:
+                pump.close()
+            for fd in streams[len(self._pumps):]:
+                os.close(fd)
+            raise
 
     def write_pid_file(self) -> None:
         """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""
@@ -40,13 +48,6 @@ class Belongings:
             if not pump.finish(_LAST_WORDS):
                 self._warn("its last output is lost, the log takes nothing")
         self._on_disk(lambda path, order: pidfile.remove(path, self._pid))
-
-    def _pump(self, fd: int, lines: LineWriter) -> Pump:
-        try:
-            return Pump(fd, lines, self._world.pace)
-        except MemoryError:
-            os.close(fd)
-            raise
 
     def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
         path = self._pid_file

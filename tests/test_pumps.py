@@ -4,11 +4,13 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import Callable, Iterator, List, Tuple
+from types import SimpleNamespace
+from typing import Any, Callable, Iterator, List, Tuple
 
 import gevent
 import pytest
 
+import belongings
 from logs import LONGEST_LINE, Heads, LineWriter, Log
 from pumps import CHUNK, SHARE, Pace, Pump
 from sinks import DescriptorSink, Sink
@@ -298,3 +300,34 @@ def test_lack_of_memory_loses_no_line_and_ends_no_pump(
     os.write(pipe[1], b"y" * (LONGEST_LINE - 10) + b"\nlast\n")
     assert it.finish(30.0)
     assert page.texts("[app][stdout]")[-1] == "last" and len(page.lines) == 5
+
+
+@pytest.mark.parametrize("good", [None, 0, 1])
+def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
+    good: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For lack of memory: before the first, at the first, at the second."""
+    made: List[Pump] = []
+
+    def pump(*words: Any) -> Pump:
+        if len(made) == good:
+            raise MemoryError
+        made.append(Pump(*words))
+        return made[-1]
+
+    def outputs(*_: Any) -> Any:
+        if good is None:
+            raise MemoryError
+        return tuple(LineWriter(Page(), Heads(), "app", name) for name in ("stdout", "stderr"))
+
+    monkeypatch.setattr(belongings, "Pump", pump)
+    pipes = [os.pipe(), os.pipe()]
+    child: Any = SimpleNamespace(pid=1, stdout=pipes[0][0], stderr=pipes[1][0])
+    world: Any = SimpleNamespace(outputs=outputs, pace=Pace())
+    seat: Any = SimpleNamespace(number=0, name="app")
+    with pytest.raises(MemoryError):
+        belongings.Belongings(process(), seat, child, world)
+    for _, writer in pipes:
+        with pytest.raises(BrokenPipeError):
+            os.write(writer, b"x")
+        os.close(writer)
