@@ -33,9 +33,10 @@ _DOUBLE = r'"(?:[^"\\`$]|\\.|%s)*"' % _VARIABLE
 _FIRST = r"""(?:[\w./@%+,:~-]|'[^']*'|"[^"\\`$]*")+"""
 
 #: Plain characters; white space, but no comment behind it; quotes, variables; redirections, but no
-#: here-document. No two of these begin alike: it takes linear time.
+#: here-document, and none to a number that belongs to the next redirection. No two of these begin
+#: alike: it takes linear time.
 _REST = r"""(?:[^\s\\'"`$;&|(){}<>\x00-\x1f\x7f]|[ \t](?!\#)|%s|%s|%s|\\[^\n\r]|%s)*""" % (
-    _SINGLE, _DOUBLE, _VARIABLE, r"(?:>>?&?|<[&>]?)[ \t]*(?=[\w'\"$./~-])")
+    _SINGLE, _DOUBLE, _VARIABLE, r"(?:>>?&?|<[&>]?)[ \t]*(?=[\w'\"$./~-])(?!\d+[<>])")
 
 _SIMPLE = re.compile(r"(%s)(?=[ \t<>]|\Z)%s\Z" % (_FIRST, _REST), re.ASCII | re.DOTALL)
 
