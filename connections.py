@@ -6,22 +6,18 @@ backend's counters, so the hot path counts on the socket alone.
 """
 
 import _socket
-import struct
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from gevent import get_hub
 
 from poller import Poller
 from relay import End
-from sockets import keep_alive, unread, unsent
+from sockets import keep_alive, reset_on_close, unread, unsent
 from splicing import Pipes
 
 #: Seconds from one sweep to the next: time-outs are as fine as this. The quiet time of a connection
 #: begins with the sweep that has seen its last byte.
 SWEEP_SECONDS = 1.0
-
-#: struct linger: on, no seconds: close with a reset.
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 #: Seconds without a byte after which a connection gives back what it does not need.
 _REST_AFTER = SWEEP_SECONDS / 2
@@ -132,7 +128,7 @@ class Connection:
         """End both sides abruptly, as one of them did."""
         for end in (self.client, self.upstream):
             try:
-                end.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET_ON_CLOSE)
+                reset_on_close(end)
             except OSError:
                 pass
         self.close()

@@ -29,8 +29,6 @@ THOROUGH = {
     "test_relay_random", "test_reload", "test_strategies",
 }  # fmt: skip
 OLDEST = (3, 6)
-#: CLOCK_BOOTTIME, which Python has a name for from 3.7 on; as /proc tells starts.
-_SINCE_BOOT = 7
 
 T = TypeVar("T")
 
@@ -184,13 +182,26 @@ def marked_environment() -> Iterator[str]:
     del os.environ[MARKER]
 
 
+def environment_of(pid: str) -> bytes:
+    """Of a process; in the middle of its exec it has none for a moment, and no command line either.
+    OSError."""
+    folder = Path("/proc", pid)
+    deadline = time.monotonic() + PARTING
+    while True:
+        found = (folder / "environ").read_bytes()
+        if found or (folder / "cmdline").read_bytes() or time.monotonic() > deadline:
+            return found
+        # A thread of the kernel has neither ever, nor has a zombie, and no program: OSError.
+        os.readlink(str(folder / "exe"))
+
+
 def marked_processes(mark: str) -> Dict[int, str]:
     """Pid and command line of each living process that descends from this run."""
     wanted = ("%s=%s" % (MARKER, mark)).encode()
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if wanted in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+            if wanted in environment_of(name).split(b"\0"):
                 words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
                 found[int(name)] = b" ".join(words).decode(errors="replace").strip()
         except OSError:
@@ -199,26 +210,15 @@ def marked_processes(mark: str) -> Dict[int, str]:
     return found
 
 
-def started_after(moment: float, pid: int) -> bool:
-    """Not so what a fixture of the module has started: in the middle of its exec nobody sees whose
-    it is."""
-    try:
-        fields = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return True
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK") > moment
-
-
 @pytest.fixture(autouse=True)
 def no_process_is_left(marked_environment: str) -> Iterator[None]:
     """Fail the test that leaves a process behind, and end that process."""
     before = set(marked_processes(marked_environment))
-    began = time.clock_gettime(_SINCE_BOOT)
     yield
     deadline = time.monotonic() + PARTING
     while True:
         left = {pid: line for pid, line in marked_processes(marked_environment).items()
-                if pid not in before and started_after(began, pid)}
+                if pid not in before}
         if not left or time.monotonic() > deadline:
             break
         time.sleep(0.01)
