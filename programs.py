@@ -7,20 +7,19 @@ import os
 import re
 from typing import Optional, Tuple, Union
 
+from shellexec import BUILTINS, RESERVED
+
 #: As much of a first line as the kernel looks at (BINPRM_BUF_SIZE of Linux 5.1 and newer).
 _HEAD = 256
 
 #: The first word of a line for the shell, where that is a word and nothing else.
 _FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
 
-#: What a shell (dash, or bash as `sh`) does itself.
-_OWN_WORDS = frozenset(
-    ": . [ [[ alias bg bind break builtin caller case cd chdir command compgen complete continue"
-    " coproc declare dirs disown do done echo elif else enable esac eval exec exit export false fc"
-    " fg fi for function getopts hash help history if in jobs kill let local logout mapfile popd"
-    " printf pushd pwd read readarray readonly return select set shift shopt source suspend test"
-    " then time times trap true type typeset ulimit umask unalias unset until wait while".split()
-)
+#: Builtins of other shells than the usual /bin/sh (dash, or bash): a program there, if anything.
+_ELSEWHERE = frozenset("compopt namespace newgrp print whence".split())
+
+#: What a shell does itself.
+_OWN_WORDS = (BUILTINS | RESERVED) - _ELSEWHERE
 
 
 def first_word(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
