@@ -47,7 +47,12 @@ class Listening(NamedTuple):
 
     @property
     def place(self) -> str:
-        return ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self.port)
+        return spelled(self.host, self.port)
+
+
+def spelled(host: str, port: int) -> str:
+    """As in an address of the web: "127.0.0.1:8000", "[::1]:8000"."""
+    return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
 
 
 def listeners(port: int = 0) -> List[Listening]:

@@ -7,13 +7,11 @@ instances report, and behind it stands the balancer, where the process has one.
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-import gevent
-
 import ports
 from balancer import Balancer, Engine, Settings
 from configuration import Configuration, Logger, Process
 from descriptors import Limits
-from errors import PupgeventError, ShortageError
+from errors import PupgeventError
 from instance import Instance
 from listener import Listener, PortTaken
 from logs import Heads, LineWriter, Log, wants_colors
@@ -254,13 +252,8 @@ class Runtime:
 
     def _owner(self, host: str, port: int) -> str:
         """Who has it; blocks the calling greenlet only."""
-        try:
-            with gevent.Timeout(_LOOK_UP, False):
-                owner = self.threads.call(ports.owner, host, port)
-                return str(owner or "connections that have not ended")
-        except (OSError, ShortageError, MemoryError):
-            pass
-        return "somebody unknown"
+        answer = self.threads.ask(_LOOK_UP, _owner_or_rest, host, port)
+        return str(answer or "somebody unknown")
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
@@ -372,6 +365,11 @@ def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
 def settings_of(process: Process) -> Settings:
     """What the balancer takes of a cluster: the names are the same on both sides."""
     return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
+
+
+def _owner_or_rest(host: str, port: int) -> str:
+    """For a thread."""
+    return ports.owner(host, port) or "connections that have not ended"
 
 
 def _turn_away(fileno: int, key: str) -> None:

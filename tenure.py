@@ -9,11 +9,9 @@ of all that serve, whether those who listen are still the same.
 import time
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Tuple
 
-import gevent
-
 import ports
 from errors import ShortageError
-from listening import Listening, listeners, takers
+from listening import Listening, listeners, spelled, takers
 from lives import Life, rest
 from threads import Threads
 
@@ -42,7 +40,7 @@ class Place(NamedTuple):
     marks: FrozenSet[bytes]
 
     def __str__(self) -> str:
-        return ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self.port)
+        return spelled(self.host, self.port)
 
 
 class Tenure:
@@ -65,7 +63,7 @@ class Tenure:
 
     def intruder(self) -> str:
         """Who else accepts there; empty: nobody, or it cannot be known. Blocks the greenlet."""
-        return str(self._ask(self._look) or "")
+        return str(self._threads.ask(_PATIENCE, self._look) or "")
 
     def is_kept(self) -> bool:
         """Does nobody else accept there? If not, that is told, once of each."""
@@ -81,7 +79,7 @@ class Tenure:
         if waited < self._search_after or self._told_places:
             return
         self._search_after = 2 * waited
-        before, self._places = self._places, self._ask(ports.places, self._place.pid) or []
+        before, self._places = self._places, self._find_places() or []
         if self._places and self._places == before:
             self._told_places = True
             self._say("listens on %s, and not on %s, where it is expected "
@@ -93,8 +91,12 @@ class Tenure:
         if who:
             return "port %d is taken by %s" % (self._place.port, who)
         text = "port %d does not accept after %g s" % (self._place.port, waited)
-        found = self._ask(ports.places, self._place.pid)
+        found = self._find_places()
         return "%s: it listens on %s" % (text, _joined(found)) if found else text
+
+    def _find_places(self) -> Any:
+        """Where it listens; None where that cannot be known."""
+        return self._threads.ask(_PATIENCE, ports.places, self._place.pid)
 
     @property
     def last_intruder(self) -> str:
@@ -115,15 +117,6 @@ class Tenure:
                 who = ports.intruder(place.host, place.port, place.pid, set(place.marks))
             self._finding = inodes, who, now
         return who
-
-    def _ask(self, look: Callable[..., Any], *words: Any) -> Any:
-        """In a thread; None where there is none to be had, or no answer: then nothing is known."""
-        try:
-            with gevent.Timeout(_PATIENCE, False):
-                return self._threads.call(look, *words)
-        except (OSError, ShortageError, MemoryError):
-            pass
-        return None
 
 
 class Watch:

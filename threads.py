@@ -37,6 +37,16 @@ class Threads:
             raise error
         return result
 
+    def ask(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What it returns; None where there is no thread for it, no answer within so many seconds,
+        or an OSError: then nothing is known."""
+        try:
+            with gevent.Timeout(timeout, False):
+                return self.call(function, *arguments)
+        except (OSError, ShortageError, MemoryError):
+            pass
+        return None
+
     def _take(self) -> Any:
         while True:
             for pool in sorted(self._idle, key=lambda each: -int(each.size)):
