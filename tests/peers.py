@@ -363,6 +363,13 @@ class Stage:
         self.common = tuple(self.proxy.call("listen", host, port))
         return self.common
 
+    def begins_to_drain(self) -> int:
+        """Its only instance, for as long as anybody waits; `proxy.answer` of what this returns
+        waits for the end of it."""
+        draining = self.proxy.start("drain", self.only.name, PATIENCE)
+        eventually(lambda: self.only.state() == "draining", "it is out of rotation")
+        return draining
+
     def is_set(self, **settings: Any) -> None:
         """Other settings, as a reload brings them."""
         self.settings.update(settings)

@@ -8,7 +8,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from peers import PATIENCE, Proxy, Stage, eventually, setting, started
+from peers import Proxy, Stage, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
@@ -285,8 +285,7 @@ def test_draining_does_not_cut_a_slow_reader_short(stage: Stage) -> None:
 def test_an_unused_connection_of_a_draining_instance_is_taken_to_another(stage: Stage) -> None:
     client, server = stage.meet()
     other = stage.instance().comes_up()
-    stage.proxy.start("drain", "web-1", 20)
-    eventually(lambda: stage.only.state() == "draining", "it is drained")
+    stage.begins_to_drain()
     stage.time_passes(1)
     server.hears_the_end()
     client.says(b"question")
@@ -302,8 +301,7 @@ def test_an_unused_connection_stays_where_no_other_instance_can_take_it(
     other = stage.instance().comes_up()
     filler = stage.client().says(b"busy")
     full = other.accepts().hears(b"busy")
-    drained = stage.proxy.start("drain", "web-1", 1e6)
-    eventually(lambda: stage.only.state() == "draining", "it is drained")
+    drained = stage.begins_to_drain()
     stage.time_passes(10)
     server.hears_nothing()
     stage.counts(queue=0, open=2)
@@ -441,8 +439,7 @@ def test_who_waits_is_not_sent_away_while_an_instance_drains(stage_with: StageWi
     client, server = stage.meet()
     client.says(b"question")
     server.hears(b"question")
-    draining = stage.proxy.start("drain", stage.only.name, PATIENCE)
-    eventually(lambda: stage.only.state() == "draining", "it is out of rotation")
+    draining = stage.begins_to_drain()
     other = stage.client()
     stage.counts(queue=1)
     stage.time_passes(60)

@@ -300,13 +300,19 @@ def forger(path: Path, mallory: User) -> Iterator[int]:
         os.waitpid(child, 0)
 
 
+def shared_folder(user: User) -> Path:
+    """One of his, sticky, where everybody may make something."""
+    folder = user.place / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
 def test_nobody_is_believed_who_answers_at_a_socket_in_a_shared_folder(
     new_user: NewUser, run_by: RunBy
 ) -> None:
     victim, mallory = new_user(), new_user()
-    shared = victim.place / "shared"
-    shared.mkdir()
-    shared.chmod(0o1777)
+    shared = shared_folder(victim)
     app = run_by(victim, sleeper("job"), control={"socket": str(shared / "own.sock")})
     with forger(shared / "own.sock", mallory) as pid:
         for run in (app.run, lambda word: Running.run(app, word)):
@@ -327,9 +333,7 @@ def test_no_socket_and_no_lock_of_another_keeps_anybody_from_starting(
 ) -> None:
     """One that listens and does not accept, and a lock that everybody can write."""
     victim, mallory = new_user(), new_user()
-    shared = victim.place / "shared"
-    shared.mkdir()
-    shared.chmod(0o1777)
+    shared = shared_folder(victim)
     app = run_by(victim, sleeper("job"), control={"socket": str(shared / "own.sock")})
     with contextlib.ExitStack() as stack:
         stack.enter_context(mallory.acting())

@@ -70,6 +70,15 @@ def warns(stage: Stage, text: str) -> List[str]:
     return found()
 
 
+@contextmanager
+def late_instance(port: int) -> Iterator[Stage]:
+    """One that runs, and opens its port when it is told to (SIGUSR2)."""
+    late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
+    with supervise(late) as stage:
+        stage.prints("closed", "[app-1][stdout]")
+        yield stage
+
+
 # Before it is ready
 
 
@@ -77,9 +86,7 @@ def test_instance_that_waits_for_its_port_is_not_ready_while_a_stranger_has_it(
     free_port: FreePort
 ) -> None:
     port = free_port()
-    late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
-    with supervise(late) as stage:
-        stage.prints("closed", "[app-1][stdout]")
+    with late_instance(port) as stage:
         with stranger(port):
             warns(stage, taken(port))
             os.kill(stage.instance("app-1").pid or 0, signal.SIGUSR2)
@@ -93,9 +100,7 @@ def test_instance_whose_port_a_stranger_keeps_is_a_failed_start_that_names_it(
     free_port: FreePort
 ) -> None:
     port = free_port()
-    late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
-    with supervise(late) as stage:
-        stage.prints("closed", "[app-1][stdout]")
+    with late_instance(port) as stage:
         with stranger(port):
             warns(stage, taken(port))
             stage.clock.ahead += 600
@@ -108,9 +113,7 @@ def test_instance_that_ends_because_a_stranger_has_its_port_is_told_with_it(
     free_port: FreePort
 ) -> None:
     port = free_port()
-    late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
-    with supervise(late) as stage:
-        stage.prints("closed", "[app-1][stdout]")
+    with late_instance(port) as stage:
         with stranger(port):
             warns(stage, taken(port))
             os.kill(stage.instance("app-1").pid or 0, signal.SIGKILL)
