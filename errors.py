@@ -6,6 +6,8 @@ Whatever else reaches `main` is a bug of pupgevent and is shown as one.
 import re
 from typing import List, NamedTuple, Optional, Sequence
 
+from phrases import counted
+
 #: Most mistakes of one file that are told; the rest is counted.
 MOST_TOLD = 20
 
@@ -65,23 +67,21 @@ class ConfigurationError(PupgeventError):
         self.message = message
         self.mistakes = (Mistake(line, message), *further)
         first = self._placed(self.mistakes[0])
-        super().__init__(first + (" (and %s)" % _more(len(further)) if further else ""))
+        more = " (and %s)" % counted(len(further), "more mistake") if further else ""
+        super().__init__(first + more)
 
     @property
     def lines(self) -> List[str]:
         told = [str(PupgeventError(self._placed(each))) for each in self.mistakes[:MOST_TOLD]]
         if len(self.mistakes) > MOST_TOLD:
-            rest = "%s: and %s" % (self.path, _more(len(self.mistakes) - MOST_TOLD))
+            more = counted(len(self.mistakes) - MOST_TOLD, "more mistake")
+            rest = "%s: and %s" % (self.path, more)
             told.append(str(PupgeventError(rest)))
         return told
 
     def _placed(self, mistake: Mistake) -> str:
         place = self.path if mistake.line is None else "%s:%d" % (self.path, mistake.line)
         return "%s: %s" % (place, mistake.message)
-
-
-def _more(count: int) -> str:
-    return "%d more mistake%s" % (count, "" if count == 1 else "s")
 
 
 class ShortageError(PupgeventError):
