@@ -74,7 +74,10 @@ class Running:
     def start(self) -> "Running":
         """Start it, and wait until everything with `autostart` runs."""
         self.begin()
-        eventually(self.is_settled, message="everything runs: " + self.said())
+        try:
+            eventually(self.is_settled, message="everything runs")
+        except AssertionError as error:
+            raise AssertionError("%s: %s" % (error, self.said())) from error.__cause__
         return self
 
     def is_settled(self) -> bool:
