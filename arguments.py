@@ -134,7 +134,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     command = _check_words(words)
     _check_options_of(command, options)
     try:
-        found = docopt(USAGE, argv=[*options, *map(_shielded, words)], help=False)
+        # To say an option twice is to say it; docopt would not have it.
+        once = dict.fromkeys(options)
+        found = docopt(USAGE, argv=[*once, *map(_shielded, words)], help=False)
     except DocoptExit:
         raise UsageError("these words make no command: %s" % " ".join(argv)) from None
     return _arguments(command, found)

@@ -1,5 +1,6 @@
 """What may be typed, and the one line that names what may not."""
 
+import itertools
 import subprocess
 import sys
 from typing import List
@@ -19,6 +20,7 @@ from running import PUPGEVENT, run
         ("conf.toml", Arguments("run", "conf.toml")),
         ("--verbose conf.toml", Arguments("run", "conf.toml", verbose=True)),
         ("conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
+        ("--verbose conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
         ("check conf.toml", Arguments("check", "conf.toml")),
         ("check ./check", Arguments("check", "./check")),
         ("APP.TOML", Arguments("run", "APP.TOML")),
@@ -141,8 +143,7 @@ WORDS = [*arguments.COMMANDS, *arguments.OTHERS, *arguments.OPTIONS, "a.toml", "
          "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n"]
 
 
-@given(words=st.lists(st.sampled_from(WORDS), max_size=5))
-def test_any_words_make_sense_or_are_told_in_one_line(words: List[str]) -> None:
+def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
     try:
         told = arguments.parse(words)
     except UsageError as error:
@@ -151,6 +152,17 @@ def test_any_words_make_sense_or_are_told_in_one_line(words: List[str]) -> None:
         assert "\n" not in str(error)
     else:
         assert told.command in ("help", "version") or told.config in words
+
+
+def test_all_words_up_to_three_make_sense_or_are_told_in_one_line() -> None:
+    for count in range(4):
+        for words in itertools.product(WORDS, repeat=count):
+            make_sense_or_are_told_in_one_line(list(words))
+
+
+@given(words=st.lists(st.sampled_from(WORDS), min_size=4, max_size=7))
+def test_any_more_words_make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
+    make_sense_or_are_told_in_one_line(words)
 
 
 @pytest.mark.parametrize("words", [[], ["chekc", "conf.toml"], ["check"], ["--he"], ["scale", "a"]])
