@@ -84,25 +84,35 @@ class Round:
         self.most_lent = max(self.most_lent, self.stage.figures()["pipes_lent"])
         return pairs
 
+    # The way to end
+
+    def all_have_gone(self) -> None:
+        """Nobody is in the balancer, on the way into it, or in the line of the instance."""
+
+        def gone() -> bool:
+            everyone = self.stage.status()["accepted"] == self.opened
+            figures = self.stage.figures()
+            # Last, for it is the balancer that makes the line longer.
+            self.clear_the_line_of_the_instance()
+            return everyone and not any(
+                figures[each] for each in ("connections", "attempts", "queue"))
+
+        eventually(gone, "all have gone")
+
+    def clear_the_line_of_the_instance(self) -> None:
+        self.instance.socket.setblocking(False)
+        try:
+            while True:
+                self.instance.socket.accept()[0].close()
+        except BlockingIOError:
+            self.instance.socket.settimeout(10)
+
     # Phases
 
     def right_after_connect(self, count: int) -> None:
         for number, client in enumerate(self.clients(count)):
             client.resets() if number % 2 else client.leaves()
-        self.clear_the_line_of_the_instance()
-
-    def clear_the_line_of_the_instance(self) -> None:
-        def clear() -> bool:
-            self.instance.socket.setblocking(False)
-            try:
-                while True:
-                    self.instance.socket.accept()[0].close()
-            except BlockingIOError:
-                return bool(self.stage.status()["open"] == 0)
-            finally:
-                self.instance.socket.settimeout(10)
-
-        eventually(clear, "the line is clear")
+        self.all_have_gone()
 
     def in_the_queue(self, count: int) -> None:
         self.instance.goes_down()
@@ -113,7 +123,7 @@ class Round:
         self.stage.counts(queue=count)
         for number, client in enumerate(clients):
             client.leaves() if number % 4 == 0 else client.resets()
-        self.stage.counts(queue=0)
+        self.all_have_gone()
         self.instance.comes_up()
 
     def in_the_queue_for_too_long(self, count: int) -> None:
@@ -125,6 +135,7 @@ class Round:
         for client in clients:
             client.is_sent_away()
             client.leaves()
+        self.all_have_gone()
         self.stage.is_set(queue_timeout=10.0, queue_limit=1024)
         self.instance.comes_up()
 
@@ -137,9 +148,7 @@ class Round:
         eventually(lambda: self.stage.figures()["attempts"] == count, "they are connecting")
         for client in clients:
             client.resets()
-        # Also those whose time was over meanwhile.
-        eventually(lambda: self.stage.figures()["attempts"] == 0, "they have gone")
-        self.stage.counts(queue=0)
+        self.all_have_gone()
         self.the_usual_one_again(clogged)
 
     def connecting_for_too_long(self, count: int) -> None:
@@ -151,7 +160,7 @@ class Round:
         self.stage.counts(queue=count)
         for client in clients:
             client.resets()
-        self.stage.counts(queue=0)
+        self.all_have_gone()
         self.stage.is_set(connect_timeout=2.0)
         self.the_usual_one_again(clogged)
 
@@ -232,8 +241,9 @@ class Round:
         self.stage.counts(queue=count)
         for client, _ in pairs:
             client.resets()
-        self.stage.counts(queue=0)
+        self.all_have_gone()
         self.instance.comes_up()
+
 
 #: With their shares: of those for which time is waited, there are few batches.
 PHASES: Dict[Any, int] = {
@@ -260,7 +270,7 @@ def play(all_phases: Round, connections: int) -> None:
         while left > 0:
             phase(all_phases, min(left, BATCH))
             left -= BATCH
-            eventually(lambda: all_phases.stage.status()["open"] == 0, "none is open")
+            all_phases.all_have_gone()
 
 
 @pytest.mark.timeout(300)
