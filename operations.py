@@ -148,10 +148,15 @@ class Operations:
         if scaled.cluster.instances > keys.MOST_INSTANCES:
             raise PupgeventError(
                 "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
-        old = self._runtime.configuration
-        processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
-        new = old._replace(processes=processes)
-        clash = configuration.conflict(new)
+        old = None
+        # Looked at in a thread, for there may be thousands; what others change meanwhile is looked
+        # at again.
+        while old is not self._runtime.configuration:
+            old = self._runtime.configuration
+            processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
+            new = old._replace(processes=processes)
+            clash = self._runtime.threads.call(configuration.conflict, new)
+        self._runtime.refuse_when_closing()
         if clash is not None:
             raise PupgeventError("%s of %s: %s" % (
                 counted(scaled.cluster.instances, "instance"), scaled.id, clash.reason))

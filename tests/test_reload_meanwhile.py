@@ -232,6 +232,17 @@ def test_a_cluster_that_is_scaled_after_it_was_compared_stays_so(
         assert stage.reload() == "reloaded: changed web; removed web-2, web-3"
 
 
+def test_none_of_two_scalings_at_once_is_lost(tmp_path: Path, free_ports: Ports) -> None:
+    ports = free_ports(6)
+    with inside(tmp_path, [listening("a", ports[0]), listening("b", ports[3])]) as stage:
+        both = [gevent.spawn(stage.operations.scale, *words, stage.told.append)
+                for words in (("a", 2), ("b", 3))]
+        assert [each.get() for each in both] == [
+            "a has 2 instances, 2 running", "b has 3 instances, 3 running"]
+        a, b = stage.runtime.configuration.processes
+        assert (a.cluster and a.cluster.instances, b.cluster and b.cluster.instances) == (2, 3)
+
+
 def test_a_file_that_does_not_go_with_a_scaling_meanwhile_changes_nothing(
     tmp_path: Path, free_ports: Ports
 ) -> None:
