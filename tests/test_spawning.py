@@ -252,24 +252,20 @@ def test_no_descriptors_left_is_a_failed_start_and_passes() -> None:
         stage.reaches("running")
 
 
-def test_failed_starts_leave_no_descriptor_open() -> None:
-    with supervise(process(("no-such-program",), restart="always", restart_delay=0.001,
-                           restart_max_delay=0.001)) as stage:
-        stage.reaches("backoff")
-        before = len(os.listdir("/proc/self/fd"))
-        start = stage.instance().attempts
-        stage.prints("no-such-program", "[app][core]")
-        wait_until(lambda: stage.instance().attempts > start + 20)
-        assert len(os.listdir("/proc/self/fd")) <= before + 6
+@pytest.mark.parametrize("command", [("no-such-program",), "exit 1"])
+def test_many_runs_leave_no_descriptor_open(command: Any) -> None:
+    failing = process(command, restart="never", min_uptime=60.0)
+    with supervise(failing, begin=False) as stage:
 
+        def runs(count: int) -> int:
+            """The descriptors that are open after so many, none of which comes up."""
+            for _ in range(count):
+                assert stage.supervisor.start(["app"])
+            return len(os.listdir("/proc/self/fd"))
 
-def test_many_runs_leave_no_descriptor_open() -> None:
-    with supervise(process("exit 1", restart="always", restart_delay=0.001,
-                           restart_max_delay=0.001)) as stage:
-        wait_until(lambda: stage.instance().attempts > 5)
-        before = len(os.listdir("/proc/self/fd"))
-        wait_until(lambda: stage.instance().attempts > 40)
-        assert len(os.listdir("/proc/self/fd")) <= before + 6
+        before = runs(5)
+        assert runs(40) <= before + 6
+        assert stage.instance().attempts == 45
 
 
 def test_extra_variables_go_before_inherited_ones_and_path_behind() -> None:
