@@ -4,12 +4,13 @@ import collections
 import json
 import select
 import time
-from typing import Any, Deque, Dict, List, Mapping, Optional
+from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional
 
 import gevent
 from gevent.event import Event
 
 from errors import PupgeventError
+from slices import in_slices
 
 #: Most bytes of a request, and seconds that it may take to come.
 REQUEST_LIMIT, REQUEST_TIMEOUT = 64 * 1024, 5.0
@@ -88,7 +89,7 @@ class Answer:
 
     def send(self, what: Plain) -> None:
         """One line; blocks until the kernel has it."""
-        data = json.dumps(what, ensure_ascii=True).encode() + b"\n"
+        data = "".join(in_slices(_json(what))).encode() + b"\n"
         self._sending_since = time.monotonic()
         try:
             with gevent.Timeout(self.patience, Gone()):
@@ -132,6 +133,27 @@ class Answer:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def _json(what: Any) -> "Iterator[str]":
+    """In pieces: a list of objects, which may be thousands, one after the other."""
+    if not _has_objects(what):
+        yield json.dumps(what)
+        return
+    named = isinstance(what, dict)
+    before = "{" if named else "["
+    for each in what:
+        yield "%s%s: " % (before, json.dumps(each)) if named else before
+        yield from _json(what[each] if named else each)
+        before = ", "
+    yield "}" if named else "]"
+
+
+def _has_objects(what: Any) -> bool:
+    """Is there a list of objects anywhere in it?"""
+    if isinstance(what, list):
+        return bool(what) and isinstance(what[0], dict)
+    return isinstance(what, dict) and any(map(_has_objects, what.values()))
 
 
 def read_request(line: bytes) -> Plain:

@@ -1,5 +1,8 @@
 """What runs, as plain data: the one source of `status`, `top` and whatever else shows it.
 
+It is put together in slices, between which things go on: how a process and its instances are is of
+one moment, their details may be of the next.
+
 `snapshot` gives what `pupgevent status --json` prints. Keys are named as in the configuration
 file; times are seconds, sizes are bytes, and what there is none of is null:
 
@@ -34,18 +37,18 @@ from health import Health, health_of, is_healthy, state_of
 from instance import Instance
 from procfs import Usage
 from runtime import Runtime
+from slices import in_slices
 
 Plain = Dict[str, Any]
 
 
 def snapshot(runtime: Runtime, usages: "Mapping[int, Usage]", about: Plain) -> Plain:
-    """See the module; `about` has the fields that only the command knows: version, pid."""
-    processes = [_process(runtime, process) for process in runtime.supervisor.processes.values()]
-    for process in processes:
-        for member in process["members"]:
-            usage = usages.get(member["pid"])
-            member["cpu"] = None if usage is None or usage.cpu is None else round(usage.cpu, 4)
-            member["memory"] = None if usage is None else usage.memory
+    """See the module; `about` has the fields that only the command knows: version, pid. Blocks
+    the calling greenlet now and then."""
+    processes = [
+        _process(runtime, process, usages)
+        for process in in_slices(list(runtime.supervisor.processes.values()))
+    ]
     return dict(
         about,
         name=runtime.configuration.name,
@@ -61,13 +64,18 @@ def pids(runtime: Runtime) -> "List[int]":
     return [each.pid for each in runtime.instances() if each.pid is not None]
 
 
-def _process(runtime: Runtime, process: Any) -> Plain:
+def _process(runtime: Runtime, process: Any, usages: "Mapping[int, Usage]") -> Plain:
     balancer = runtime.balancers.get(process.id)
     counts = balancer.status() if balancer is not None else None
     backends = {each["name"]: each for each in counts["backends"]} if counts else {}
     instances = runtime.supervisor.instances_of(process.id)
     found = [(each, backends.get(each.name)) for each in instances]
+    # At one moment, lest a roll-out under way should look like a service that is down.
     healths = [health_of(each, backend and backend["state"]) for each, backend in found]
+    members = [
+        _member(each, backend, health, usages.get(each.pid or 0), runtime.clock())
+        for (each, backend), health in in_slices(zip(found, healths))
+    ]
     return {
         "id": process.id,
         "autostart": process.autostart,
@@ -77,10 +85,7 @@ def _process(runtime: Runtime, process: Any) -> Plain:
         "wanted": sum(each.wanted for each in healths),
         "instances": len(found),
         "balancer": _balancer(counts) if counts and counts["address"] else None,
-        "members": [
-            _member(each, backend, health, runtime.clock())
-            for (each, backend), health in zip(found, healths)
-        ],
+        "members": members,
     }
 
 
@@ -91,14 +96,15 @@ def _balancer(counts: Plain) -> Plain:
 
 
 def _member(
-    instance: Instance, backend: "Optional[Plain]", health: Health, now: float
+    instance: Instance, backend: "Optional[Plain]", health: Health, usage: "Optional[Usage]",
+    now: float,
 ) -> Plain:  # fmt: skip
     due = instance.due_at
     return {
         "id": instance.name,
         "index": instance.index,
         "port": instance.port,
-        "state": instance.state,
+        "state": health.state,
         "since": _seconds(now - instance.since),
         "wanted": health.wanted,
         "serves": health.serves,
@@ -107,6 +113,8 @@ def _member(
         "restarts": instance.restarts,
         "lastExit": instance.last_exit,
         "retryIn": None if due is None else _seconds(max(0.0, due - now)),
+        "cpu": None if usage is None or usage.cpu is None else round(usage.cpu, 4),
+        "memory": None if usage is None else usage.memory,
         "backend": None if backend is None else _backend(backend),
     }
 

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import gevent
+import gevent.socket
 import pytest
 
 import configuration
 import reading
 import slices
+from answering import Answer
 from configuration import Configuration
 from errors import ConfigurationError
-from inside import inside, sleeper
+from inside import inside, listening, sleeper
 from running import SCALE
+from service import Service
 from slices import SLICE, Turnstile, in_slices
 from supervision import gevent_waits_for_children
 from threads import Threads
@@ -32,9 +35,9 @@ SHARE = 1 / 2
 
 
 @contextlib.contextmanager
-def turns() -> Iterator[List[float]]:
-    """Seconds of CPU of this process between each two turns of the hub: what others take from the
-    machine does not count."""
+def turns(every: float = 0.0005) -> Iterator[List[float]]:
+    """Seconds of CPU of this process between each two turns of the hub, of which one is seen in
+    `every` seconds: what others take from the machine does not count."""
     found: List[float] = []
     last = [0.0]
 
@@ -43,7 +46,7 @@ def turns() -> Iterator[List[float]]:
         found.append(now - last[0])
         last[0] = now
 
-    timer = gevent.get_hub().loop.timer(0, 0.0005)
+    timer = gevent.get_hub().loop.timer(0, every)
     # What the tests before have left is not to be looked through in between.
     gc.collect()
     gc.disable()
@@ -152,6 +155,31 @@ def test_the_hub_has_its_turn_while_a_reload_adds_changes_and_removes_thousands(
                 stage.reload([sleeper("job"), *processes])
             assert max(found) < SHARE * sum(found), sorted(found)[-5:]
             assert len(stage.runtime.instances()) == len(processes) + 1
+
+
+@pytest.mark.parametrize("processes, instances", [(1, 1000), (1000, 1)])
+def test_the_hub_has_its_turn_while_thousands_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, instances: int
+) -> None:
+    """After each that is looked at, and after each that is written, where slices are so short."""
+    shops = [
+        listening("shop%d" % n, 10000 + n, instances=instances, more={"autostart": False})
+        for n in range(processes)
+    ]
+    with inside(tmp_path, shops) as stage, contextlib.ExitStack() as stack:
+        service = Service(stage.runtime, stage.operations, list, {})
+        ours, theirs = map(stack.enter_context, gevent.socket.socketpair())
+        heard = gevent.spawn(stack.enter_context(theirs.makefile()).readline)
+        monkeypatch.setattr(slices, "SLICE", 0)
+        with turns(every=1e-6) as found:
+            told = service._status({"usage": False}, Answer(ours))
+            looked_at = len(found)
+            Answer(ours).send(told)
+            written = len(found) - looked_at
+        assert json.loads(heard.get()) == told
+        # A tenth of the turns may go by unseen.
+        assert looked_at > 0.9 * processes * (instances + 1)
+        assert written > 0.9 * processes * instances
 
 
 def test_the_hub_has_its_turn_between_the_starts_of_many_instances(tmp_path: Path) -> None:
