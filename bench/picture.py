@@ -36,9 +36,8 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("Rate, to NGINX's of the same round: longer is better", ["rate"]),
-    Panel("Own CPU and memory, to NGINX's of the same round: shorter is better",
-          ["cpu", "memory"]),
+    Panel("Rate to NGINX's in the round: longer is better", ["rate"]),
+    Panel("CPU and memory to NGINX's: shorter is better", ["cpu", "memory"]),
 )
 
 
