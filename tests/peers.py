@@ -29,6 +29,8 @@ CHILD = Path(__file__).resolve().parent / "children" / "balancing.py"
 
 #: Seconds for anything that is to happen.
 PATIENCE = 30.0
+#: Seconds after which a wait in the balancer would end by itself: no test lives to see it.
+FOREVER = 1e6
 #: Seconds for which what must not happen is waited for. A busy machine needs longer for what does
 #: happen, so that nothing is concluded from them alone.
 STALL = 0.2
@@ -366,7 +368,7 @@ class Stage:
     def begins_to_drain(self) -> int:
         """Its only instance, for as long as anybody waits; `proxy.answer` of what this returns
         waits for the end of it."""
-        draining = self.proxy.start("drain", self.only.name, PATIENCE)
+        draining = self.proxy.start("drain", self.only.name, FOREVER)
         eventually(lambda: self.only.state() == "draining", "it is out of rotation")
         return draining
 

@@ -8,7 +8,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from peers import Proxy, Stage, eventually, setting, started
+from peers import FOREVER, Proxy, Stage, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
@@ -197,7 +197,7 @@ def test_a_draining_instance_gets_no_new_client(stage: Stage) -> None:
 
 def test_draining_returns_at_once_where_nobody_is(stage: Stage) -> None:
     stage.instance().comes_up()
-    stage.proxy.call("drain", "web-1", 1e6)
+    stage.proxy.call("drain", "web-1", FOREVER)
 
 
 @pytest.mark.parametrize("last", ["client", "server"])
@@ -211,7 +211,7 @@ def test_draining_closes_no_connection_however_quiet(stage: Stage, last: str) ->
     if last == "client":
         client.says(b"another question")
         server.hears(b"another question")
-    drained = stage.proxy.start("drain", "web-1", 1e6)
+    drained = stage.proxy.start("drain", "web-1", FOREVER)
     stage.time_passes(600)
     client.hears_nothing()
     server.hears_nothing()
@@ -241,7 +241,7 @@ def test_idle_limits_hold_while_an_instance_drains(stage_with: StageWith) -> Non
     client, server = stage.meet()
     client.says(b"x")
     server.hears(b"x")
-    drained = stage.proxy.start("drain", "web-1", 1e6)
+    drained = stage.proxy.start("drain", "web-1", FOREVER)
     stage.time_passes(99)
     client.hears_nothing()
     stage.time_passes(2)
@@ -254,7 +254,7 @@ def test_draining_does_not_wait_for_a_client_that_is_dead(stage: Stage) -> None:
     client.pushes_until_it_stalls()
     client.resets()
     eventually(lambda: stage.proxy.call("dying") == 1, "the reset is noticed")
-    drained = stage.proxy.start("drain", stage.only.name, 1e6)
+    drained = stage.proxy.start("drain", stage.only.name, FOREVER)
     stage.time_passes(5)
     stage.proxy.answer(drained)
 
@@ -273,7 +273,7 @@ def test_draining_does_not_cut_a_slow_reader_short(stage: Stage) -> None:
     pushed = server.pushes_until_it_stalls()
     server.finishes()
     client.finishes()
-    drained = stage.proxy.start("drain", "web-1", 1e6)
+    drained = stage.proxy.start("drain", "web-1", FOREVER)
     stage.time_passes(30)
     taken = len(client.takes(20000))
     stage.time_passes(30)
@@ -318,7 +318,7 @@ def test_an_instance_that_is_up_again_is_not_draining(stage: Stage) -> None:
     client, server = stage.meet()
     client.says(b"x")
     server.hears(b"x")
-    stage.proxy.start("drain", "web-1", 1e6)
+    stage.proxy.start("drain", "web-1", FOREVER)
     stage.only.comes_up()
     assert stage.only.state() == "up"
     stage.time_passes(600)
@@ -328,7 +328,7 @@ def test_an_instance_that_is_up_again_is_not_draining(stage: Stage) -> None:
 def test_two_may_wait_for_the_same_drain(proxy: Proxy) -> None:
     with setting(proxy) as stage:
         client, _ = stage.meet()
-        tickets = [stage.proxy.start("drain", "web-1", 1e6) for _ in range(2)]
+        tickets = [stage.proxy.start("drain", "web-1", FOREVER) for _ in range(2)]
         client.resets()
         for ticket in tickets:
             stage.proxy.answer(ticket)
@@ -343,7 +343,7 @@ def test_what_an_instance_said_last_is_waited_for(stage: Stage) -> None:
     pushed = server.pushes_until_it_stalls()
     server.leaves()
     stage.only.goes_down()
-    seen_off = stage.proxy.start("see_off", 1e6)
+    seen_off = stage.proxy.start("see_off", FOREVER)
     assert not stage.proxy.has_answered(seen_off)
     taken = len(client.takes(pushed))
     assert taken == pushed
@@ -355,7 +355,7 @@ def test_a_client_that_takes_nothing_is_not_waited_for(stage: Stage) -> None:
     _, server = stage.meet()
     server.pushes_until_it_stalls()
     server.leaves()
-    seen_off = stage.proxy.start("see_off", 1e6)
+    seen_off = stage.proxy.start("see_off", FOREVER)
     for seconds in (4, 2):
         assert not stage.proxy.has_answered(seen_off)
         stage.proxy.call("put_forward", seconds)
@@ -448,8 +448,10 @@ def test_who_waits_is_not_sent_away_while_an_instance_drains(stage_with: StageWi
     successor = stage.only.accepts()
     other.says(b"question")
     successor.hears(b"question")
-    client.leaves()
-    assert not stage.proxy.answer(draining)
+    for one, its_server in ((client, server), (other, successor)):
+        one.leaves()
+        its_server.hears_the_end().leaves()
+    stage.proxy.answer(draining)
     # When none drains any more, their time counts as before.
     stage.only.goes_down()
     late = stage.client()

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from peers import SCALE, Instance, Peer, Stage, eventually, setting, started
+from peers import FOREVER, SCALE, Instance, Peer, Stage, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
@@ -221,7 +221,7 @@ class Round:
 
     def at_a_drained_instance(self, count: int) -> None:
         pairs = self.talking(count)
-        drained = self.stage.proxy.start("drain", self.instance.name, 60)
+        drained = self.stage.proxy.start("drain", self.instance.name, FOREVER)
         for _, server in pairs:
             server.has_its_say(b"answer")
         for client, server in pairs:
