@@ -10,6 +10,7 @@ A test reads as a dialogue:
 import itertools
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -259,6 +260,20 @@ class Proxy:
         with open("/proc/%d/stat" % self.pid) as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+    def starves(self, left: int) -> None:
+        """From now on there is memory for so many bytes more, and for no byte beyond. Who is so
+        poor may hear no order any more: it is done from outside."""
+        with open("/proc/%d/statm" % self.pid) as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        self._may_have(size + left)
+
+    def feeds(self) -> None:
+        """The end of that."""
+        self._may_have(resource.RLIM_INFINITY)
+
+    def _may_have(self, size: int) -> None:
+        resource.prlimit(self.pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
     def stands_still(self) -> bool:
         with open("/proc/%d/stat" % self.pid) as file:

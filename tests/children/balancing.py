@@ -76,7 +76,7 @@ class Stage:
         self.pipes = self.engine.pipes = CountingPipes(self.clock)
         self.balancer = None  # type: Optional[Balancer]
         self.hoard = []  # type: List[int]
-        self.filling = []  # type: List[Any]
+        self.gorged = []  # type: List[Any]
 
     def clock(self) -> float:
         return (self.began if self.by_hand else time.monotonic()) + self.ahead
@@ -199,37 +199,26 @@ class Stage:
         assert self.balancer is not None
         return self.balancer.closed
 
-    def starve(self, left: int) -> None:
-        """From now on there is memory for so many bytes more, and for no byte beyond."""
-        gc.collect()
-        with open("/proc/self/statm") as file:
-            size = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (size + left, resource.RLIM_INFINITY))
+    def gorge(self) -> None:
+        """Take all memory that there is, once `Proxy.starves` has set a limit: to the last object
+        of 64 bytes."""
+        self.timer = gevent.get_hub().loop.timer(0.1, 0.1)
+        self.timer.start(self._gorge)
 
-    def exhaust(self, seconds: float) -> None:
-        """Soon, and for so long, there is no memory at all: not for an object of 64 bytes."""
-        self.starve(0)
-        loop = gevent.get_hub().loop
-        self.timers = loop.timer(0.3), loop.timer(0.3 + seconds, 0.1)
-        self.timers[0].start(self._fill)
-        self.timers[1].start(self._empty)
-
-    def _fill(self) -> None:
-        fill = self.filling.append
+    def _gorge(self) -> None:
+        if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+            return
+        self.timer.stop()
+        take = self.gorged.append
         for size in (1 << 20, 1 << 16, 1 << 12, 1 << 9, 64, 16):
             try:
                 while True:
-                    fill(bytearray(size))
+                    take(bytearray(size))
             except MemoryError:
                 pass
 
-    def _empty(self) -> None:
-        self.filling.clear()
-        self.timers[1].stop()
-        self.feed()
-
-    def feed(self) -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+    def has_gorged(self) -> bool:
+        return bool(self.gorged)
 
     def _ends(self) -> "List[relay.End]":
         assert self.balancer is not None
