@@ -9,6 +9,7 @@ import itertools
 import os
 import select
 import socket
+import sys
 import time
 from typing import Any, Callable, Iterator, List
 
@@ -29,6 +30,8 @@ LEFT = 6 << 20
 STALLED = 250
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason=(
+    "not to be relied on there: the process may not have the memory to tell that it has none"))
 @pytest.mark.timeout(300)
 def test_a_balancer_that_had_no_memory_serves_as_before_when_it_has_some() -> None:
     """None at all for some seconds, in which clients come, talk and leave."""
@@ -37,8 +40,7 @@ def test_a_balancer_that_had_no_memory_serves_as_before_when_it_has_some() -> No
         stage.only = stage.instance().comes_up()
         old = [(stage.client(), stage.only.accepts()) for _ in range(20)]
         stage.counts(open=len(old))
-        proxy.call("gorge")
-        proxy.starves(0)
+        proxy.gorges()
         end = time.monotonic() + 4
         clients = []
         while time.monotonic() < end:
@@ -53,7 +55,6 @@ def test_a_balancer_that_had_no_memory_serves_as_before_when_it_has_some() -> No
         for peer in clients + [each for pair in old for each in pair]:
             peer.leaves()
         serves_everyone(stage)
-        assert proxy.call("has_gorged")
         # Where there is not even memory to call a callback of ours, the loop tells of it.
         proxy.forgives("MemoryError")
 
