@@ -189,8 +189,11 @@ def environment_of(pid: str) -> bytes:
     deadline = time.monotonic() + PARTING
     while True:
         found = (folder / "environ").read_bytes()
-        if found or (folder / "cmdline").read_bytes() or time.monotonic() > deadline:
+        if found or time.monotonic() > deadline:
             return found
+        if (folder / "cmdline").read_bytes():
+            # It has none at all, or its exec has ended between the two.
+            return (folder / "environ").read_bytes()
         # A thread of the kernel has neither ever, nor has a zombie, and no program: OSError.
         os.readlink(str(folder / "exe"))
 
