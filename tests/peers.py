@@ -364,6 +364,11 @@ class Instance:
         while select.select([self.socket], [], [], STALL)[0]:
             self.accepts().leaves()
 
+    def clears_its_line(self) -> None:
+        """Accept and drop whoever has got through to it by now."""
+        while select.select([self.socket], [], [], 0)[0]:
+            self.socket.accept()[0].close()
+
     def status(self) -> "Dict[str, Any]":
         return next(
             each for each in self.stage.status()["backends"] if each["name"] == self.name

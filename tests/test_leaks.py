@@ -38,6 +38,7 @@ class Round:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.instance = stage.instance().comes_up()
+        self.instance.socket.settimeout(10)
         self.opened = 0
         self.most_lent = 0
 
@@ -93,26 +94,17 @@ class Round:
             everyone = self.stage.status()["accepted"] == self.opened
             figures = self.stage.figures()
             # Last, for it is the balancer that makes the line longer.
-            self.clear_the_line_of_the_instance()
+            self.instance.clears_its_line()
             return everyone and not any(
                 figures[each] for each in ("connections", "attempts", "queue"))
 
         eventually(gone, "all have gone")
-
-    def clear_the_line_of_the_instance(self) -> None:
-        self.instance.socket.setblocking(False)
-        try:
-            while True:
-                self.instance.socket.accept()[0].close()
-        except BlockingIOError:
-            self.instance.socket.settimeout(10)
 
     # Phases
 
     def right_after_connect(self, count: int) -> None:
         for number, client in enumerate(self.clients(count)):
             client.resets() if number % 2 else client.leaves()
-        self.all_have_gone()
 
     def in_the_queue(self, count: int) -> None:
         self.instance.goes_down()

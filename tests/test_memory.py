@@ -112,8 +112,7 @@ def serves_everyone(stage: Stage) -> None:
 
 
 def clear(stage: Stage) -> bool:
-    while stage.only.socket in select.select([stage.only.socket], [], [], 0)[0]:
-        stage.only.socket.accept()[0].close()
+    stage.only.clears_its_line()
     status = stage.status()
     return bool(status["open"] == status["queue"] == 0)
 

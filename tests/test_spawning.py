@@ -252,10 +252,11 @@ def test_no_descriptors_left_is_a_failed_start_and_passes() -> None:
         stage.reaches("running")
 
 
-@pytest.mark.parametrize("command", [("no-such-program",), "exit 1"])
-def test_many_runs_leave_no_descriptor_open(command: Any) -> None:
-    failing = process(command, restart="never", min_uptime=60.0)
-    with supervise(failing, begin=False) as stage:
+@pytest.mark.parametrize("command, told", [(("no-such-program",), "no-such-program"),
+                                           ("exit 1", "exit code 1")])
+def test_many_runs_leave_no_descriptor_open(command: Any, told: str) -> None:
+    failing = process(command, autostart=False, restart="never", min_uptime=60.0)
+    with supervise(failing) as stage:
 
         def runs(count: int) -> int:
             """The descriptors that are open after so many, none of which comes up."""
@@ -266,6 +267,7 @@ def test_many_runs_leave_no_descriptor_open(command: Any) -> None:
         before = runs(5)
         assert runs(40) <= before + 6
         assert stage.instance().attempts == 45
+        stage.prints(told, "[app][core]")
 
 
 def test_extra_variables_go_before_inherited_ones_and_path_behind() -> None:
