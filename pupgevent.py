@@ -11,6 +11,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+# Our modules have common names: they are looked for beside this file first, whatever else is
+# installed, and whatever PYTHONPATH and the working directory have.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import arguments
 import streams
 from arguments import Arguments

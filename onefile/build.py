@@ -51,7 +51,7 @@ def run_pex(parts: List[Wheel], folder: Path) -> Path:
         builder.add_distribution(Distribution.load(str(path)))
         for requirement in part.requirements():
             builder.add_requirement(requirement)
-    builder.set_entry_point("pupgevent:main")
+    builder.set_entry_point("pupgevent_app.pupgevent:main")
     builder.set_shebang("/usr/bin/env python3")
     info = builder.info
     info.deps_are_wheel_files = True

@@ -126,8 +126,8 @@ def from_source(path: Path) -> Wheel:
 def own_wheel() -> Wheel:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(str(ROOT / "setup.cfg"), encoding="utf-8")
-    modules = setup["options"]["py_modules"].split()
-    files = {name + ".py": (ROOT / (name + ".py")).read_bytes() for name in modules}
+    package = setup["options"]["packages"]
+    files = {"%s/%s" % (package, path.name): path.read_bytes() for path in sorted(ROOT.glob("*.py"))}
     folder = "pupgevent-%s.dist-info/" % version()
     files[folder + "METADATA"] = (
         "Metadata-Version: 2.1\nName: pupgevent\nVersion: %s\nRequires-Python: %s\nLicense: MIT\n"

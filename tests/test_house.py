@@ -173,10 +173,6 @@ def read_setup(section: str, key: str) -> List[str]:
     return setup[section][key].split("\n")[1:]
 
 
-def test_all_modules_are_installed_and_no_others() -> None:
-    assert read_setup("options", "py_modules") == MODULES
-
-
 def test_nothing_but_four_packages_is_needed_to_run() -> None:
     assert read_setup("options", "install_requires") == [
         "gevent>=22.10.2", "toml", "docopt", 'tomli; python_version < "3.11"']

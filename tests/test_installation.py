@@ -1,0 +1,156 @@
+"""What pip installs: one folder of our own, that no other package is in the way of, nor it of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from conftest import ROOT, eventually
+
+#: What a wheel is built from.
+SOURCES = [*ROOT.glob("*.py"), *(ROOT / name for name in (
+    "setup.cfg", "pyproject.toml", "README.md", "LICENSE"))]
+
+#: Modules that others install, or keep on their PYTHONPATH, under names that are also ours.
+STRANGERS = ("supervisor", "errors", "status")
+
+STRANGER = "NAME = 'the stranger'\n"
+
+#: A child finds what the operator's PYTHONPATH says, and nothing of ours.
+CHILD = """
+import errors, supervisor, os
+try:
+    import pupgevent
+    print("finds pupgevent", flush=True)
+except ImportError:
+    print(errors.NAME, supervisor.NAME, os.environ["PYTHONPATH"], flush=True)
+import time
+time.sleep(600)
+"""
+
+CONFIG = """
+[[processes]]
+id = "job"
+cmd = ["{python}", "-c", '''{child}''']
+autostart = true
+minUptimeMs = 0
+"""
+
+
+def pip(*words: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *words],
+        cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+        timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: Any) -> Path:
+    """Built from a copy: nothing that an earlier build has left can get into it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for path in SOURCES:
+        shutil.copy(str(path), str(folder / path.name))
+    pip("wheel", "--no-deps", "--wheel-dir", "made", ".", folder=folder)
+    made, = (folder / "made").glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: Any) -> Path:
+    """The wheel installed beside strangers."""
+    site = tmp_path_factory.mktemp("site")
+    pip("install", "--no-deps", "--target", str(site), str(wheel), folder=site)
+    for name in STRANGERS:
+        (site / (name + ".py")).write_text(STRANGER)
+    return site
+
+
+def environment(site: Path) -> Dict[str, str]:
+    """As an operator has it who sets PYTHONPATH for the applications."""
+    return dict(os.environ, PYTHONPATH=str(site))
+
+
+def run(site: Path, *words: str, folder: Path) -> str:
+    """The installed command; what it prints."""
+    done = subprocess.run(
+        [sys.executable, str(site / "bin" / "pupgevent"), *words], env=environment(site),
+        cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+        timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_everything_is_installed_into_one_folder(wheel: Path) -> None:
+    """So an uninstall of another package takes nothing away, and ours nothing of another's."""
+    with zipfile.ZipFile(str(wheel)) as archive:
+        names = archive.namelist()
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"pupgevent_app", wheel.name.rpartition("-py3")[0] + ".dist-info"}
+    installed = sorted(name for name in names if name.startswith("pupgevent_app/"))
+    assert installed == ["pupgevent_app/" + name for name in sorted(own_modules())]
+
+
+def own_modules() -> List[str]:
+    return [path.name for path in ROOT.glob("*.py")]
+
+
+def test_the_names_of_the_strangers_are_ours_too() -> None:
+    assert {name + ".py" for name in STRANGERS} <= set(own_modules())
+
+
+def test_no_module_hides_one_of_pythons_own() -> None:
+    """Our folder comes first on the path of the command, before the standard library."""
+    library = Path(os.__file__).parent
+    taken = [name for name in own_modules() if (library / name).exists() or (
+        library / name[:-3]).is_dir() or name[:-3] in sys.builtin_module_names]
+    assert taken == []
+
+
+def test_the_command_runs_beside_modules_of_the_same_names(site: Path, tmp_path: Path) -> None:
+    assert run(site, "--version", folder=tmp_path).startswith("pupgevent ")
+    config = tmp_path / "app.toml"
+    config.write_text(CONFIG.format(python=sys.executable, child=CHILD))
+    assert run(site, "check", str(config), folder=tmp_path) == "job\n"
+    with open(str(tmp_path / "output"), "wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, str(site / "bin" / "pupgevent"), str(config)],
+            env=environment(site), cwd=str(tmp_path), stdout=output, stderr=output)
+    try:
+        told = "[job][stdout] the stranger the stranger %s\n" % site
+        eventually(lambda: told in (tmp_path / "output").read_text(),
+                   message="the child finds what PYTHONPATH says")
+        assert "job running" in " ".join(run(
+            site, "status", str(config), folder=tmp_path).split())
+        assert run(site, "shutdown", str(config), folder=tmp_path) == "stopped\n"
+        assert child.wait(60) == 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_large_file_is_read_again_beside_them(site: Path, tmp_path: Path) -> None:
+    """By a process of its own, which has to find our modules as the command has."""
+    config = tmp_path / "app.toml"
+    config.write_text("#" * 100000 + CONFIG.format(python=sys.executable, child=CHILD))
+    code = (
+        "import sys; from pupgevent_app import pupgevent; import reading;"
+        "print(reading.load_in_process(sys.argv[1]).name)")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(config)], env=environment(site), cwd=str(tmp_path),
+        stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
+    assert done.stdout == "app\n"
+
+
+def test_it_can_be_run_as_a_module_in_any_folder(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "errors.py").write_text(STRANGER)
+    done = subprocess.run(
+        [sys.executable, "-m", "pupgevent_app.pupgevent", "--version"], env=environment(site),
+        cwd=str(tmp_path), stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("pupgevent ")
