@@ -18,16 +18,14 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from gevent import get_hub
 
-import dialing
-from backends import Backend
+import backends
+from backends import CONNECTED, OUR_SHORTAGES, UNDER_WAY, Backend, Pool
 from connections import Connections
-from descriptors import last_ceiling
-from dialing import CONNECTED, OUR_SHORTAGES, UNDER_WAY
 from poller import Poller
-from pool import Pool
 from relay import STREAM, End
+from sockets import last_ceiling
 from strategies import Strategy
-from waiting import Attempt, Line, Visitor
+from wait_queue import Attempt, Line, Visitor
 
 #: Seconds between two looks at those who wait; runs only while someone does.
 _LOOK_EVERY = 0.05
@@ -134,7 +132,7 @@ class Admission:
 
     def progressed(self, attempt: Attempt) -> None:
         """Something happened to a connect under way."""
-        code = dialing.ask(attempt.upstream, attempt.backend)
+        code = backends.ask(attempt.upstream, attempt.backend)
         if code in CONNECTED:
             self._attempts.remove(attempt)
             visitor = attempt.visitor
@@ -186,7 +184,7 @@ class Admission:
             began = self._clock()
             pool.take(backend)
             try:
-                code = dialing.begin(upstream, backend)
+                code = backends.begin(upstream, backend)
                 if code in CONNECTED:
                     self._relay(client, upstream, backend, visitor, began)
                     return True
@@ -206,7 +204,7 @@ class Admission:
     def _new_end(self, backend: Backend) -> "Optional[End]":
         """A socket to that backend; None, with a warning, when there is none to be had."""
         try:
-            upstream = dialing.new_end(backend, self._ceiling)
+            upstream = backends.new_end(backend, self._ceiling)
         except (OSError, MemoryError) as error:
             self._warn(getattr(error, "errno", None) or errno.ENOMEM)
             return None

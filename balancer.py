@@ -20,10 +20,10 @@ import gevent
 from gevent import get_hub
 
 from admission import Admission, Patience
+from backends import Pool
 from connections import SWEEP_SECONDS, Connections, IdleLimits
 from listener import Listener
 from poller import Poller
-from pool import Pool
 from splicing import Pipes
 from strategies import STRATEGIES
 

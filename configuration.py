@@ -8,130 +8,27 @@ two of them are equal exactly when nothing differs, which is what a reload looks
 
 import os
 import pickle
-from itertools import chain
-from typing import BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+import re
+from typing import (
+    Any,
+    BinaryIO,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
-import checks
+import conflicts
 import documents
 import keys
-import pidfile
-import reader
+import paths
+import validators
 from documents import Document
-from errors import ConfigurationError, Mistake
-from records import Fields
-from wording import Path, show, spelled
-
-
-class Logger(NamedTuple):
-    console: bool
-    stdout: Optional[str]
-    stderr: Optional[str]
-    #: None: if the console is a terminal.
-    colors: Optional[bool]
-    max_bytes: int
-    backups: int
-
-
-class Control(NamedTuple):
-    #: None: a path that follows from the configuration file's.
-    socket: Optional[str]
-
-
-class Dashboard(NamedTuple):
-    port: int
-    host: str
-    token: Optional[str]
-
-
-class Health(NamedTuple):
-    #: None: a TCP connect is enough.
-    path: Optional[str]
-    interval: float
-    timeout: float
-    rise: int
-    fall: int
-    restart: bool
-
-
-class Tls(NamedTuple):
-    cert: str
-    key: str
-    min_version: str
-
-
-class Cluster(NamedTuple):
-    """Several instances; with a common port also a balancer in front of them."""
-
-    instances: int
-    start_port: Optional[int]
-    common_port: Optional[int]
-    common_host: str
-    instance_host: str
-    strategy: str
-    ready_timeout: float
-    connect_timeout: float
-    queue_timeout: float
-    queue_limit: int
-    #: 0: no limit.
-    max_connections: int
-    #: 0: never.
-    idle_timeout: float
-    #: 0: never.
-    half_close_timeout: float
-    health: Optional[Health]
-    proxy_protocol: Optional[str]
-    accept_proxy_from: Optional[Tuple[checks.Network, ...]]
-    tls: Optional[Tls]
-
-
-class Process(NamedTuple):
-    """One application; `user` and `group` are names, None means pupgevent's own."""
-
-    id: str
-    cmd: Union[str, Tuple[str, ...]]
-    autostart: bool
-    cwd: str
-    #: Where that led when the file was read: a release is often a link that is switched.
-    real_cwd: str
-    env: Mapping[str, str]
-    #: Folders between colons, to be appended to PATH.
-    path: Optional[str]
-    pid_file: Optional[str]
-    user: Optional[str]
-    group: Optional[str]
-    restart: str
-    restart_delay: float
-    restart_max_delay: float
-    restart_limit: Optional[int]
-    min_uptime: float
-    timeout: Optional[float]
-    terminate_grace_period: float
-    terminate_timeout: float
-    #: The number of a signal.
-    stop_signal: int
-    essential: bool
-    logger: Logger
-    cluster: Optional[Cluster]
-
-
-class Configuration(NamedTuple):
-    """Everything that one file says."""
-
-    #: As the user named it.
-    path: str
-    real_path: str
-    folder: str
-    name: str
-    processes: Tuple[Process, ...]
-    logger: Logger
-    control: Control
-    dashboard: Optional[Dashboard]
-
-    @property
-    def absolute_path(self) -> str:
-        """The same from any folder; links are kept, and may lead elsewhere by now."""
-        return os.path.join(self.folder, os.path.basename(self.path))
-
+from errors import ConfigurationError, Mistake, Path, nearest, show, spelled
+from model import Cluster, Configuration, Control, Dashboard, Health, Logger, Process, Tls
+from schema import Derived, Fields, Key, Required, Table
 
 #: The keys in Markdown, as the README has them.
 reference = keys.reference
@@ -148,10 +45,10 @@ def load(path: str, everything: bool = False) -> Configuration:
 def read(path: str, everything: bool = False) -> Tuple[Configuration, Document]:
     """As `load`, and with it the document, which knows the lines."""
     document = documents.read(path)
-    reading = reader.read(document, path, everything)
+    reading = read_fields(document, path, everything)
     configuration = _configuration(path, reading.fields)
     mistakes = list(reading.mistakes)
-    for clash in conflicts(configuration):
+    for clash in conflicts.find_all(configuration):
         # What rests on a value that is wrong itself may be right once that is.
         if all(map(reading.knows, (clash.where, *clash.others))):
             message = "%s: %s" % (spelled(clash.where), clash.reason)
@@ -207,177 +104,196 @@ def _cluster(fields: Fields) -> Cluster:
     return Cluster(**dict(fields, health=health, tls=tls))
 
 
-def instance_names(process: Process) -> Tuple[str, ...]:
-    """What the instances of a process are called: ID-1 to ID-N, or just its id."""
-    if process.cluster is None:
-        return (process.id,)
-    return tuple("%s-%d" % (process.id, n + 1) for n in range(process.cluster.instances))
+# Walks a document along the records of `keys`: plain values in, checked fields out.
 
 
-def instance_port(process: Process, index: int) -> Optional[int]:
-    """The port of an instance, which counts from 0; None where it has none."""
-    if process.cluster is None or process.cluster.start_port is None:
-        return None
-    return process.cluster.start_port + index
+#: Two words this much alike are one word with a slip in it.
+_SLIP = 0.8
+
+#: In the place of a value that is wrong, until its default takes it.
+_UNREAD = object()
+
+_QUOTED_OR_TABLE = re.compile(r'"(?:[^"\\]|\\.)*"|\ba table\b')
 
 
-class Conflict(NamedTuple):
-    """Keys that are right each by itself and cannot all be had."""
+class Reading(NamedTuple):
+    """A document as fields; where something is wrong with a key, its default takes its place."""
 
-    where: Path
-    reason: str
-    #: The other keys that this rests on.
-    others: Tuple[Path, ...] = ()
+    fields: Fields
+    #: In no order.
+    mistakes: List[Mistake]
+    #: Keys of which the file's value is not known: wrong, or meant by an unknown key.
+    doubtful: Set[Path]
+
+    def knows(self, path: Path) -> bool:
+        return not any(path[:length] in self.doubtful for length in range(len(path) + 1))
 
 
-def conflict(configuration: Configuration) -> Optional[Conflict]:
-    """The first thing in which the parts of a configuration are at odds, or None.
+def read_fields(document: Document, path: str, everything: bool) -> Reading:
+    """The fields of the top level, those of its tables inside, and all that is wrong with them.
 
-    `load` has looked; whoever changes a configuration (a cluster scales) looks again.
+    `everything` lets the keys through that are checked but not yet supported.
     """
-    return next(conflicts(configuration), None)
+    return _Reader(document, path, everything).read()
 
 
-def conflicts(configuration: Configuration) -> Iterator[Conflict]:
-    """All of them, one for each key; an id, or the dashboard's port, may be None."""
-    return chain(
-        _taken_names(configuration.processes),
-        chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
-        _open_dashboard(configuration.dashboard),
-        _taken_ports(configuration),
-        _taken_pid_files(configuration),
-    )
+class _Reader:
+    def __init__(self, document: Document, path: str, everything: bool) -> None:
+        self._document = document
+        self._everything = everything
+        self._folder = os.path.dirname(paths.absolute(path))
+        stem = os.path.splitext(os.path.basename(path))[0]
+        name = re.sub("[^%s]" % keys.NAME_LETTERS, "-", stem)[: keys.LONGEST_NAME]
+        self._top: Fields = {"folder": self._folder, "stem": name}
+        self._mistakes: List[Mistake] = []
+        self._doubtful: Set[Path] = set()
+        #: Keys that have to be there and are not, with their tables.
+        self._missing: List[Path] = []
+
+    def read(self) -> Reading:
+        self._table(keys.TOP, self._document.values, (), self._top)
+        for path in self._missing:
+            if path not in self._doubtful:
+                self._note(path[:-1], "%s is missing: it is required" % show(path[-1]))
+        return Reading(self._top, self._mistakes, self._doubtful)
+
+    def _table(self, table: Table, values: Any, where: Path, own: Fields) -> Fields:
+        if isinstance(values, dict):
+            self._only_known(table, values, where)
+        else:
+            self._refuse(where, "it is not a table")
+            values = dict.fromkeys(table.names, _UNREAD)
+        for key in table.keys:
+            own[key.field] = self._field(key, values, where, own)
+        return own
+
+    def _only_known(self, table: Table, values: Dict[str, Any], where: Path) -> None:
+        for name in values:
+            if name in table.names or (table is keys.TOP and name in keys.IGNORED):
+                continue
+            self._note(where, self._unknown(table, name), (name,))
+            meant = nearest(name, table.names, _SLIP) or _inner(table, name)
+            outer = _outer(table, name)
+            if meant:
+                self._doubtful.add(where + tuple(meant.split(".")))
+            elif outer:
+                meant = str(nearest(name, outer.names, _SLIP))
+                self._doubtful.add(_around(where, outer) + (meant,))
+
+    def _field(self, key: Key, values: Dict[str, Any], where: Path, own: Fields) -> Any:
+        path = where + (key.name,)
+        if key.name not in values:
+            if isinstance(key.default, Required):
+                self._missing.append(path)
+            return self._default(key, path, own)
+        before = len(self._mistakes)
+        result = values[key.name]
+        if result is not _UNREAD:
+            result = self._value(key, result, path)
+            if not key.supported and not self._everything and len(self._mistakes) == before:
+                self._note(path, "not yet supported")
+        return self._default(key, path, own) if result is _UNREAD else result
+
+    def _default(self, key: Key, path: Path, own: Fields) -> Any:
+        if isinstance(key.default, Required):
+            return None
+        if isinstance(key.default, Derived):
+            return key.default.find(own, self._top)
+        return self._value(key, key.default, path)
+
+    def _value(self, key: Key, value: Any, where: Path) -> Any:
+        """What the value is for pupgevent, or _UNREAD."""
+        if isinstance(key.check, validators.Check):
+            return self._converted(key, key.check, value, where)
+        if not key.check.many:
+            if not isinstance(value, dict):
+                return self._refuse(where, "it is not a table")
+            return self._table(key.check, value, where, {})
+        if not isinstance(value, list):
+            of = "objects" if self._document.json else "tables, %s in TOML" % key.check.header
+            return self._refuse(where, "it is not an array of " + of)
+        if not value:
+            return self._refuse(where, "it is empty: at least one is needed")
+        return [self._table(key.check, v, where + (i,), {}) for i, v in enumerate(value)]
+
+    def _converted(self, key: Key, check: validators.Check, value: Any, where: Path) -> Any:
+        try:
+            return check.convert(value, self._folder)
+        except validators.Wrong as error:
+            for wrong in error.all:
+                shown = "the value" if key.secret else show(value)
+                reason = wrong.reason or "%s is not %s" % (shown, check.allowed)
+                named = where if key.secret else where + wrong.inside
+                self._note(named, reason, wrong.inside if named == where else ())
+            self._doubtful.add(where)
+            return _UNREAD
+
+    def _refuse(self, where: Path, reason: str) -> Any:
+        """Note that a value is wrong; returns _UNREAD."""
+        self._note(where, reason)
+        self._doubtful.add(where)
+        return _UNREAD
+
+    def _note(self, named: Path, reason: str, inside: Path = ()) -> None:
+        """Note a mistake; `inside` leads on to what the message hides."""
+        if self._document.json:
+            reason = _in_json(reason)
+        prefix = spelled(named) + ": " if named else ""
+        self._mistakes.append(Mistake(self._document.line(*named, *inside), prefix + reason))
+
+    def _unknown(self, table: Table, name: str) -> str:
+        """What to say of a key that the table does not have."""
+        outer = _outer(table, name)
+        if outer is None:
+            return unknown(table, name, "")
+        if not self._document.json:
+            return unknown(table, name, "%s, above this" % outer.header)
+        place = "an object of %s" % show(outer.title) if outer.title else "the top level"
+        return unknown(table, name, "%s, around this" % place)
 
 
-def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
-    taken: Dict[str, str] = {"all": '"all" means every process in the commands, and no single one'}
-    for index, process in enumerate(processes):
-        if process.id is None:
-            continue
-        where = ("processes", index, "id")
-        instances = instance_names(process) if process.cluster else ()
-        name = next((name for name in (process.id, *instances) if name in taken), None)
-        if name is not None:
-            own = "" if name == process.id else "its instance %s: " % show(name)
-            yield Conflict(where, own + taken[name])
-        reason = "%s is the id of processes[%d] already" % (show(process.id), index)
-        taken.setdefault(process.id, reason)
-        for name in instances:
-            reason = "%s is the name of an instance of %s" % (show(name), show(process.id))
-            taken.setdefault(name, reason)
+def _in_json(reason: str) -> str:
+    """In the words of JSON, but for what is an echo of the file, in quotes."""
+    return _QUOTED_OR_TABLE.sub(
+        lambda found: "an object" if found.group() == "a table" else found.group(), reason)
 
 
-def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
-    """What is at odds inside one process."""
-    where: Path = ("processes", index)
-    if process.restart_max_delay < process.restart_delay:
-        delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
-        reason = "%.12g is less than restartDelayMs, which is %.12g" % delays
-        others = (where + ("restartDelayMs",),)
-        yield Conflict(where + ("restartMaxDelayMs",), reason, others)
-    cluster = process.cluster
-    if cluster is None:
-        return
-    where += ("cluster",)
-    if cluster.common_port and not cluster.start_port:
-        reason = "it needs startPort as well, for the instances"
-        yield Conflict(where + ("commonPort",), reason, (where + ("startPort",),))
-    last = (cluster.start_port or 1) + cluster.instances - 1
-    if last > 65535:
-        reason = "the last of %d instances would get port %d: the highest is 65535"
-        yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
+def _around(where: Path, outer: Table) -> Path:
+    """The path of the table around the one at `where` that has the keys of `outer`."""
+    names = outer.title.split(".") if outer.title else []
+    while [part for part in where if isinstance(part, str)] != names:
+        where = where[:-1]
+    return where
 
 
-def _open_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
-    if dashboard and not dashboard.token and not checks.is_loopback(dashboard.host):
-        reason = "%s is not a loopback address: token is required with it"
-        others = (("dashboard", "token"),)
-        yield Conflict(("dashboard", "host"), reason % show(dashboard.host), others)
+def unknown(table: Table, name: str, outer: str) -> str:
+    """What to say of a key that the table does not have; `outer` says which one around it has."""
+    if name in keys.PUPS:
+        return "%s is a key of Pup that pupgevent does not have" % show(name)
+    start = "unknown key %s: " % show(name)
+    if nearest(name, table.names, _SLIP):
+        return start + "did you mean %s?" % show(nearest(name, table.names, _SLIP))
+    inner = _inner(table, name)
+    if inner:
+        return start + "did you mean %s?" % show(inner)
+    if outer:
+        return start + "it belongs to %s" % outer
+    if nearest(name, table.names):
+        return start + "did you mean %s?" % show(nearest(name, table.names))
+    return start + "known here are %s" % ", ".join(table.names)
 
 
-class _Claim(NamedTuple):
-    """Ports that one key asks for."""
-
-    where: Path
-    first: int
-    last: int
-    #: The address that pupgevent itself listens on; None for what an application does.
-    host: Optional[str]
-    owner: str
-    #: The key that says the address.
-    host_key: Path = ()
-
-    @property
-    def ports(self) -> str:
-        if self.first == self.last:
-            return "port %d" % self.first
-        return "ports %d to %d" % (self.first, self.last)
-
-    def relation(self, other: "_Claim") -> str:
-        if self.first < self.last:
-            return "overlap"
-        return "lies within" if other.first < other.last else "is already"
-
-    def clashes(self, other: "_Claim") -> bool:
-        """Whether the two cannot share a port: what address an application takes is not known."""
-        return self.host is None or other.host is None or _overlap(self.host, other.host)
+def _inner(table: Table, name: str) -> Optional[str]:
+    """A key like it in a table inside this one: it lacks its table's name."""
+    for key in table.keys:
+        meant = nearest(name, key.check.names, _SLIP) if isinstance(key.check, Table) else None
+        if meant:
+            return "%s.%s" % (key.name, meant)
+    return None
 
 
-def _overlap(host: str, other: str) -> bool:
-    """Whether a port cannot be had at both addresses: `::` takes IPv4 too."""
-    wide = {"::"} | ({"0.0.0.0"} if ":" not in host + other else set())
-    return host == other or host in wide or other in wide
-
-
-def _claims(configuration: Configuration) -> Iterator[_Claim]:
-    for index, process in enumerate(configuration.processes):
-        cluster = process.cluster
-        if cluster is None:
-            continue
-        where, owner = ("processes", index, "cluster"), show(process.id)
-        if cluster.start_port is not None:
-            last = cluster.start_port + cluster.instances - 1
-            whose = "the instances of " + owner
-            yield _Claim(where + ("startPort",), cluster.start_port, last, None, whose)
-        if cluster.common_port is not None:
-            port, host = cluster.common_port, cluster.common_host
-            whose, host_key = "the balancer of " + owner, where + ("commonHost",)
-            yield _Claim(where + ("commonPort",), port, port, host, whose, host_key)
-    dashboard = configuration.dashboard
-    if dashboard is not None and dashboard.port is not None:
-        port, keys_of = dashboard.port, [("dashboard", "port"), ("dashboard", "host")]
-        yield _Claim(keys_of[0], port, port, dashboard.host, "the dashboard", keys_of[1])
-
-
-def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
-    taken: Dict[int, List[_Claim]] = {}
-    for claim in _claims(configuration):
-        ports = range(claim.first, claim.last + 1)
-        beside = chain.from_iterable(taken.get(port, ()) for port in ports)
-        other = next(filter(claim.clashes, beside), None)
-        if other is not None:
-            words = (claim.ports, claim.relation(other), other.ports, other.owner)
-            reason = "%s %s %s of %s" % words
-            yield Conflict(claim.where, reason, (claim.host_key, other.host_key))
-        for port in ports:
-            taken.setdefault(port, []).append(claim)
-
-
-def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
-    own_paths = (configuration.absolute_path, configuration.real_path)
-    #: Whose each path is, and the key that its name rests on.
-    taken: Dict[str, Tuple[str, Path]] = dict.fromkeys(own_paths, ("the configuration file", ()))
-    if configuration.control.socket is not None:
-        taken[configuration.control.socket] = ("the control socket", ())
-    for index, process in enumerate(configuration.processes):
-        where: Path = ("processes", index)
-        number = where + ("cluster", "instances")
-        count = process.cluster.instances if process.cluster else 1
-        paths = [path for path in (pidfile.path_for(process, n) for n in range(count)) if path]
-        path = next((path for path in paths if path in taken), None)
-        if path is not None:
-            owner, other = taken[path]
-            reason = "%s is %s already" % (show(path), owner)
-            yield Conflict(where + ("pidFile",), reason, (number, other))
-        for path in paths:
-            taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))
+def _outer(table: Table, name: str) -> Optional[Table]:
+    """A table around this one with a key like it: in TOML it slips under the header above it."""
+    around = [outer for outer in keys.TABLES if table.title.startswith(outer.title)]
+    having = [outer for outer in around if outer is not table and nearest(name, outer.names, _SLIP)]
+    return max(having, key=lambda outer: len(outer.title), default=None)

@@ -1,29 +1,7 @@
 """The control socket: how the commands talk to a running pupgevent.
 
-A Unix stream socket that only its user, and root, can open (see endpoint.py for where it lies).
-Both sides speak JSON, one object a line, UTF-8, `\\n` at the end. A connection carries one request:
-
-    client   {"command": "restart", "words": ["my-app"]}
-    server   {"progress": "my-app-1: stopping"}              none, one, or many
-    server   {"progress": "my-app-1: stopped"}
-    server   {"ok": true, "text": "restarted: my-app-1"}     exactly one, the last line
-
-A request may say whom it means, since two files may name one socket: "config" has the paths of a
-configuration file, of which one has to be this pupgevent's. An answer that is not `ok` has
-`error`, one line for people, and `status`, the exit code of the command; where several things are
-wrong (a reload of a bad file), `errors` has a line for each.
-
-The requests, and what they answer with besides `text`:
-
-    status                        "usage": with CPU and memory, true where it is left out;
-                                  answers with "status": see status.py
-    start, stop, restart          "words": ids, names of instances, "all"; none is all
-    scale                         "id", "instances"
-    reload
-    shutdown                      "pid"; the answer comes when all is stopped
-    logs                          "words", "follow": true or false, "colors": the same;
-                                  before the answer: {"lines": "..."}, bytes that are no UTF-8
-                                  as lone surrogates (PEP 383)
+A Unix stream socket that only its user, and root, can open (see control_socket.py for where it
+lies); control_protocol.py tells what is said there.
 
 What is not of this form gets one answer that says so, and harms nobody: a request may be so long
 and take so long and no more, so many may be connected and no more, and who does not read is
@@ -31,20 +9,159 @@ waited for by a greenlet of its own, for a time. Where all places are taken, one
 silent, or has not read, makes room. An operation goes on when the one who asked for it goes away.
 """
 
+import collections
+import json
+import select
 import sys
 import time
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import gevent
+from gevent.event import Event
 from gevent.server import StreamServer
 
-import endpoint
-from answering import Answer, Gone, Plain, Refused, check_fields, read_request, spelled
+import control_socket
+from concurrency import Life, in_slices
+from control_protocol import Refused, check_fields, read_request, spelled
 from credentials import is_trusted, peer_of
-from descriptors import SHORTAGES
 from errors import NotRunningError, PupgeventError
-from lives import Life
 from logs import Log
+from sockets import SHORTAGES
+
+#: Most bytes of a request, and seconds that it may take to come.
+REQUEST_LIMIT, REQUEST_TIMEOUT = 64 * 1024, 5.0
+
+#: Seconds that a client may take to read what it is sent; a follower may be paused for longer.
+READ_TIMEOUT, FOLLOWER_TIMEOUT = 10.0, 300.0
+
+#: Lines of progress that may wait for a client; beyond, the oldest are forgotten.
+_MOST_PROGRESS = 1000
+
+#: Seconds after which a client that does not read what it is sent may have to make room.
+_STUCK = 1.0
+
+_BUSY = "too many are connected to the control socket"
+
+Plain = Dict[str, Any]
+
+
+class Gone(Exception):
+    """The client has left, or does not read."""
+
+
+class Answer:
+    """One connection, from our side. What sends raises Gone when nobody reads it."""
+
+    #: Seconds that one line may take to be read.
+    patience = READ_TIMEOUT
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self._asked = False
+        self._sending_since: Optional[float] = None
+        self._progress: Deque[str] = collections.deque(maxlen=_MOST_PROGRESS)
+        self._news = Event()
+
+    @property
+    def holds_up(self) -> bool:
+        """It is the client's turn, and it does not take it."""
+        since = self._sending_since
+        return not self._asked or (since is not None and time.monotonic() - since > _STUCK)
+
+    @property
+    def only_watches(self) -> bool:
+        """It follows, and nothing waits for it."""
+        return self.patience == FOLLOWER_TIMEOUT
+
+    def read_line(self) -> bytes:
+        """The request; blocks. Raises Refused or Gone."""
+        pieces: List[bytes] = []
+        size = 0
+        try:
+            with gevent.Timeout(REQUEST_TIMEOUT, Refused("the request did not come in time")):
+                while True:
+                    piece = self.connection.recv(REQUEST_LIMIT)
+                    pieces.append(piece)
+                    size += len(piece)
+                    if b"\n" in piece:
+                        break
+                    if size > REQUEST_LIMIT:
+                        raise Refused("the request is longer than %d bytes" % REQUEST_LIMIT)
+                    if not piece:
+                        raise Refused("the request is not a whole line") if size else Gone()
+        except OSError:
+            raise Gone() from None
+        self._asked = True
+        return b"".join(pieces).partition(b"\n")[0]
+
+    def send(self, what: Plain) -> None:
+        """One line; blocks until the kernel has it."""
+        data = "".join(in_slices(_json(what))).encode() + b"\n"
+        self._sending_since = time.monotonic()
+        try:
+            with gevent.Timeout(self.patience, Gone()):
+                self.connection.sendall(data)
+        except OSError:
+            raise Gone() from None
+        self._sending_since = None
+
+    def say(self, text: str) -> None:
+        """Progress: never blocks, and is lost when it is too much for who reads it."""
+        self._progress.append(text)
+        self._news.set()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def flush_progress(self, timeout: float) -> None:
+        """Send what there is to tell; waits so many seconds for it. Raises Gone."""
+        self._news.wait(timeout)
+        self._news.clear()
+        while self._progress:
+            self.send({"progress": self._progress.popleft()})
+        self.look()
+
+    def look(self) -> None:
+        """Raises Gone if the client has closed its side altogether."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), select.POLLHUP)
+        if poll.poll(0):
+            raise Gone()
+
+    def turn_away(self) -> None:
+        """Without waiting for anything."""
+        line = {"ok": False, "error": _BUSY, "status": 1, "busy": True}
+        try:
+            self.connection.setblocking(False)
+            self.connection.send(json.dumps(line).encode() + b"\n")
+        except OSError:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def _json(what: Any) -> "Iterator[str]":
+    """In pieces: a list of objects, which may be thousands, one after the other."""
+    if not _has_objects(what):
+        yield json.dumps(what)
+        return
+    named = isinstance(what, dict)
+    before = "{" if named else "["
+    for each in what:
+        yield "%s%s: " % (before, json.dumps(each)) if named else before
+        yield from _json(what[each] if named else each)
+        before = ", "
+    yield "}" if named else "]"
+
+
+def _has_objects(what: Any) -> bool:
+    """Is there a list of objects anywhere in it?"""
+    if isinstance(what, list):
+        return bool(what) and isinstance(what[0], dict)
+    return isinstance(what, dict) and any(map(_has_objects, what.values()))
+
 
 #: How many may be connected at a time.
 MOST_CONNECTIONS = 64
@@ -113,7 +230,7 @@ class Control:
     """Serves the sockets of an endpoint; `requests` are those of who has that."""
 
     def __init__(
-        self, place: endpoint.Endpoint, requests: "Mapping[str, Request]", log: Log
+        self, place: control_socket.Endpoint, requests: "Mapping[str, Request]", log: Log
     ) -> None:
         self._place = place
         self._requests = requests

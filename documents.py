@@ -25,9 +25,8 @@ import stat
 from typing import Any, Dict, NamedTuple, Union
 
 import scanners
-from errors import ConfigurationError
+from errors import ConfigurationError, Path
 from scanners import ScanError
-from wording import Path
 
 #: Largest file that is read, in bytes: far above any real one, and soon parsed.
 SIZE_LIMIT = 1024 * 1024

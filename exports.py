@@ -8,7 +8,7 @@ import sys
 import zipfile
 from typing import Callable, Dict, List
 
-from configuration import Configuration, Process
+from model import Configuration, Process
 
 #: Seconds beyond what the processes are given: for SIGKILL, the last lines, a slow machine.
 _STOP_MARGIN, _START_MARGIN = 15, 60

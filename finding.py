@@ -9,7 +9,7 @@ import os
 import socket
 from typing import Iterator, List, NamedTuple, Optional, Set
 
-import endpoint
+import control_socket
 import folders
 from credentials import NoAnswer, Peer, Stranger, connect, owner, peer_of, user_name
 from errors import PupgeventError
@@ -36,7 +36,7 @@ def reach(config: str, override: "Optional[str]", timeout: float) -> "Optional[F
     trouble: Optional[PupgeventError] = None
     found: Optional[Found] = None
     named = [] if override is None else [override]
-    for path in [*endpoint.addresses(config), *named]:
+    for path in [*control_socket.addresses(config), *named]:
         try:
             found = _ask(path, _believed(config, path == override), timeout)
         except PupgeventError as error:
@@ -78,7 +78,7 @@ def _of_others(config: str) -> "Optional[Found]":
     """For root: of all other users. Raises PupgeventError where it is not clear which is meant."""
     found: List[Found] = []
     for folder, uid in folders.of_others():
-        for path in endpoint.addresses(config, [folder]):
+        for path in control_socket.addresses(config, [folder]):
             # Of nobody else, root included: else its user could send us to any service of root's.
             try:
                 answer = _ask(path, {uid}, _OTHERS_TIMEOUT)
@@ -106,7 +106,7 @@ def _owner_of(config: str) -> "Optional[int]":
 
 def _tell_whose(config: str) -> None:
     """Raises PupgeventError where another user seems to run the file, to whom we may not talk."""
-    names = {endpoint.name_of(path) + ".sock" for path in endpoint.paths_of(config)}
+    names = {control_socket.name_of(path) + ".sock" for path in control_socket.paths_of(config)}
     for path in _listening():
         folder, name = os.path.split(path)
         if name not in names:

@@ -20,7 +20,7 @@ from typing import Any, Optional, Set
 
 from gevent.subprocess import DEVNULL, Popen
 
-from lives import Life, rest
+from concurrency import Life, rest
 from logs import Log
 
 #: POSIX shell that needs nothing but builtins; in dash the three processes share all but 150 KB.

@@ -7,12 +7,14 @@ from typing import Any, Callable, Optional
 from gevent.event import Event
 
 import lifecycle
+from child import describe_exit
+from concurrency import Condition, Life
+from context import Context
 from lifecycle import Lifecycle
-from lives import Life
-from restarts import Streak
-from run import Run
-from spawning import describe_exit
-from world import Bell, Draining, Process, Rotation, Seat, World, same_child
+from model import InstanceSpec, Process, same_child
+from process_run import Run
+from restart_policy import Streak
+from rotation import Draining, Rotation
 
 #: How a message tells of a state that is not what its word says.
 _STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
@@ -29,17 +31,17 @@ class Instance:
     """Lives in a greenlet of its own, from its first start on."""
 
     def __init__(
-        self, process: Process, seat: Seat, world: World, rotation: Rotation,
+        self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
         on_change: Callable[["Instance"], None],
     ) -> None:
         self._process = process
-        self._seat = seat
-        self._next = (process, seat)
-        self._world = world
+        self._spec = spec
+        self._next = (process, spec)
+        self._context = context
         self._rotation = rotation
         self._on_change = on_change
         self._life = Lifecycle()
-        self._bell = Bell(world.clock)
+        self._condition = Condition(context.clock)
         self._changed = Event()
         self._run: Optional[Run] = None
         self._greenlet: Any = None
@@ -54,7 +56,7 @@ class Instance:
         #: Starts in a row that failed for want of something that pupgevent will have again.
         self._shortages = 0
         #: When it came into its state, by the supervisor's clock.
-        self.since = world.clock()
+        self.since = context.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
         self.due_at: Optional[float] = None
         #: How often it was started, and how often of these after a run that had ended.
@@ -68,8 +70,12 @@ class Instance:
     # What it is
 
     @property
+    def spec(self) -> InstanceSpec:
+        return self._spec
+
+    @property
     def name(self) -> str:
-        return self._seat.name
+        return self._spec.name
 
     @property
     def process(self) -> Process:
@@ -82,15 +88,15 @@ class Instance:
     @property
     def index(self) -> int:
         """From 0."""
-        return self._seat.number
+        return self._spec.number
 
     @property
     def host(self) -> str:
-        return self._seat.host
+        return self._spec.host
 
     @property
     def port(self) -> Optional[int]:
-        return self._seat.port
+        return self._spec.port
 
     @property
     def state(self) -> str:
@@ -118,7 +124,7 @@ class Instance:
     @property
     def uptime(self) -> Optional[float]:
         """Seconds since then."""
-        return None if self.started_at is None else self._world.clock() - self.started_at
+        return None if self.started_at is None else self._context.clock() - self.started_at
 
     @property
     def outcome(self) -> str:
@@ -167,18 +173,18 @@ class Instance:
         if self._run is not None:
             self._run.kill()
 
-    def replace(self, process: Process, seat: Seat) -> None:
+    def replace(self, process: Process, spec: InstanceSpec) -> None:
         """Other values: for its next start where its child depends on them, else from now on."""
-        self._next = (process, seat)
+        self._next = (process, spec)
         if self._run is None:
-            self._process, self._seat = process, seat
-        elif same_child((self._process, self._seat), self._next):
+            self._process, self._spec = process, spec
+        elif spec == self._spec and same_child(process, self._process):
             self._process = self._run.process = process
-            self._bell.ring()
+            self._condition.notify()
 
-    def follows(self, process: Process, seat: Seat) -> bool:
+    def follows(self, process: Process, spec: InstanceSpec) -> bool:
         """Has it these values already, for now and for its next start?"""
-        return (self._process, self._seat) == self._next == (process, seat)
+        return (self._process, self._spec) == self._next == (process, spec)
 
     def close(self) -> None:
         """It has settled, and will not be needed again."""
@@ -213,7 +219,7 @@ class Instance:
             try:
                 if self.state == lifecycle.BACKOFF and not self._wanted:
                     self._move(lifecycle.OVER)
-                self._bell.wait(lambda: self._wanted)
+                self._condition.wait_for(lambda: self._wanted)
                 while self._wanted:
                     self._conclude(self._play(self._begin()))
             except MemoryError:
@@ -223,10 +229,10 @@ class Instance:
                 return
 
     def _begin(self) -> Run:
-        self._process, self._seat = self._next
+        self._process, self._spec = self._next
         self._hurried = False
         self.attempts += 1
-        run = Run(self._process, self._seat, self._world, self._rotation, self._bell)
+        run = Run(self._process, self._spec, self._context, self._rotation, self._condition)
         self._run = run
         self._move(lifecycle.START)
         return run
@@ -282,19 +288,20 @@ class Instance:
             self.last_exit = "out of memory"
             self._say("warning", "out of memory, %s" % self.state)
             self._arrive()
-            self._bell.wait(lambda: not self._wanted, self._world.clock() + _SHORTAGE_DELAY)
+            due = self._context.clock() + _SHORTAGE_DELAY
+            self._condition.wait_for(lambda: not self._wanted, due)
             self.restarts += self._wanted
         except MemoryError:
             pass  # it goes on from where it stands now
 
     def _back_off(self, delay: float) -> None:
-        self.due_at = self._world.clock() + delay
+        self.due_at = self._context.clock() + delay
         when = "at once" if delay < 0.05 else "in %.1f s" % delay
         self._outcome = "%s, restart %s" % (self.last_exit, when)
         self._say("warning", self._outcome)
         self.recovering = True
         self._move(lifecycle.RETRY)
-        self._bell.wait(lambda: self._hurried or not self._wanted, self.due_at)
+        self._condition.wait_for(lambda: self._hurried or not self._wanted, self.due_at)
         self.due_at = None
         if self._wanted:
             self.restarts += 1
@@ -318,7 +325,7 @@ class Instance:
         self._arrive()
 
     def _arrive(self) -> None:
-        self.since = self._world.clock()
+        self.since = self._context.clock()
         self._tell()
         self._on_change(self)
 
@@ -326,8 +333,8 @@ class Instance:
         """Wake whoever waits for it, and itself."""
         changed, self._changed = self._changed, Event()
         changed.set()
-        self._bell.ring()
+        self._condition.notify()
 
     def _say(self, level: str, text: str) -> None:
-        getattr(self._world.log, level)("core", text, who=self.name)
+        getattr(self._context.log, level)("core", text, who=self.name)
 

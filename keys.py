@@ -8,10 +8,9 @@ supported, because nothing acts on it yet: `_key` in its place lifts that.
 
 from typing import Any, Tuple
 
-import checks
-import childchecks
-import records
-from records import REQUIRED, Derived, Fields, Key, Table, nothing
+import schema
+import validators
+from schema import REQUIRED, Derived, Fields, Key, Table, nothing
 from strategies import STRATEGIES
 
 RESTARTS = ("always", "error", "never")
@@ -33,7 +32,7 @@ MOST_INSTANCES = 1000
 #: Most of what a kernel would ever hold: connections, clients in a queue, restarts.
 MANY = 10**6
 
-_NAME = checks.text(
+_NAME = validators.text(
     "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % LONGEST_NAME,
     "[%s]{1,%d}" % (NAME_LETTERS, LONGEST_NAME),
 )
@@ -48,11 +47,11 @@ def _later(name: str, check: Any, default: Any, meaning: str) -> Key:
 
 
 def _ms(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
-    return Key(name, checks.duration("ms", above_zero), default, meaning, "ms")
+    return Key(name, validators.duration("ms", above_zero), default, meaning, "ms")
 
 
 def _seconds(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
-    return Key(name, checks.duration("s", above_zero), default, meaning, "s")
+    return Key(name, validators.duration("s", above_zero), default, meaning, "s")
 
 
 _LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
@@ -61,25 +60,25 @@ LOGGER = Table(
     "logger",
     (
         _key(
-            "console", checks.boolean(), True,
+            "console", validators.boolean(), True,
             "print log lines on stdout, pupgevent's own among them; `pupgevent logs` has them"
             " anyway",
         ),
-        _later("stdout", checks.file_path(), nothing(), _LOG_FILE % "stdout"),
+        _later("stdout", validators.file_path(), nothing(), _LOG_FILE % "stdout"),
         _later(
             "stderr",
-            checks.file_path(),
+            validators.file_path(),
             Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
             _LOG_FILE % "stderr",
         ),
-        _key("colors", checks.boolean(), nothing("on a terminal"), "colour what is printed"),
+        _key("colors", validators.boolean(), nothing("on a terminal"), "colour what is printed"),
         _later(
             "maxBytes",
-            checks.whole(0, 2**40),
+            validators.whole(0, 2**40),
             50 * 1024 * 1024,
             "size at which a log file is rotated; 0 is never",
         )._replace(unit="bytes"),
-        _later("backups", checks.whole(0, 1000), 10, "rotated log files that are kept"),
+        _later("backups", validators.whole(0, 1000), 10, "rotated log files that are kept"),
     ),
 )
 
@@ -100,7 +99,7 @@ CONTROL = Table(
     (
         _key(
             "socket",
-            checks.file_path(checks.SOCKET_PATH_LIMIT),
+            validators.file_path(validators.SOCKET_PATH_LIMIT),
             nothing("only the one that is named after the file's path"),
             "path of one more control socket, for who cannot get to the usual one",
         ),
@@ -110,11 +109,11 @@ CONTROL = Table(
 DASHBOARD = Table(
     "dashboard",
     (
-        _key("port", checks.port(), REQUIRED, "port of the page and of the metrics"),
-        _key("host", checks.host(), "127.0.0.1", "address to listen on"),
+        _key("port", validators.port(), REQUIRED, "port of the page and of the metrics"),
+        _key("host", validators.host(), "127.0.0.1", "address to listen on"),
         _key(
             "token",
-            checks.text("a string of printable ASCII without spaces", "[!-~]{1,512}"),
+            validators.text("a string of printable ASCII without spaces", "[!-~]{1,512}"),
             nothing(),
             "what a client has to show; required where `host` is not a loopback address",
             secret=True,
@@ -127,17 +126,17 @@ HEALTH = Table(
     (
         _key(
             "path",
-            checks.text("a path that starts with /", "/[!-~]*"),
+            validators.text("a path that starts with /", "/[!-~]*"),
             nothing(),
             "HTTP GET of it, 2xx or 3xx passes; without it a TCP connect does",
         ),
         _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
         _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
-        _key("rise", checks.whole(1, 1000), 2, "passes in a row that bring an instance up"),
-        _key("fall", checks.whole(1, 1000), 3, "failures in a row that take it down"),
+        _key("rise", validators.whole(1, 1000), 2, "passes in a row that bring an instance up"),
+        _key("fall", validators.whole(1, 1000), 3, "failures in a row that take it down"),
         _key(
             "restart",
-            checks.boolean(),
+            validators.boolean(),
             False,
             "restart an instance that is down; else it is only out of rotation",
         ),
@@ -147,11 +146,11 @@ HEALTH = Table(
 TLS = Table(
     "processes.cluster.tls",
     (
-        _key("cert", checks.existing_file(), REQUIRED, "certificate and its chain, PEM"),
-        _key("key", checks.existing_file(), REQUIRED, "private key, PEM", secret=True),
+        _key("cert", validators.existing_file(), REQUIRED, "certificate and its chain, PEM"),
+        _key("key", validators.existing_file(), REQUIRED, "private key, PEM", secret=True),
         _key(
             "minVersion",
-            checks.choice("TLS version", TLS_VERSIONS),
+            validators.choice("TLS version", TLS_VERSIONS),
             "TLSv1.2",
             "oldest protocol that is spoken",
         ),
@@ -161,19 +160,26 @@ TLS = Table(
 CLUSTER = Table(
     "processes.cluster",
     (
-        _key("instances", checks.instances(MOST_INSTANCES), 1, 'how many; "auto": one per CPU'),
+        _key("instances", validators.instances(MOST_INSTANCES), 1, 'how many; "auto": one per CPU'),
         _key(
             "startPort",
-            checks.port(),
+            validators.port(),
             nothing(),
             "instance n, from 0, gets `startPort` + n; required with `commonPort`",
         ),
-        _key("commonPort", checks.port(), nothing("none: no balancer"), "where clients connect"),
-        _key("commonHost", checks.host(), "0.0.0.0", "address to listen on; `::` takes IPv4 too"),
-        _key("instanceHost", checks.host(), "127.0.0.1", "address where the instances listen"),
+        _key(
+            "commonPort", validators.port(), nothing("none: no balancer"), "where clients connect"
+        ),
+        _key(
+            "commonHost",
+            validators.host(),
+            "0.0.0.0",
+            "address to listen on; `::` takes IPv4 too",
+        ),
+        _key("instanceHost", validators.host(), "127.0.0.1", "address where the instances listen"),
         _key(
             "strategy",
-            checks.choice("strategy", tuple(STRATEGIES)),
+            validators.choice("strategy", tuple(STRATEGIES)),
             "round-robin",
             "which instance gets the next client",
         ),
@@ -189,10 +195,10 @@ CLUSTER = Table(
             10000,
             "how long a client waits when no instance can take it; then it is closed",
         ),
-        _key("queueLimit", checks.whole(0, MANY), 1024, "how many clients wait"),
+        _key("queueLimit", validators.whole(0, MANY), 1024, "how many clients wait"),
         _key(
             "maxConnections",
-            checks.whole(0, MANY),
+            validators.whole(0, MANY),
             0,
             "per instance, beyond it clients queue; 0 is no limit",
         ),
@@ -205,13 +211,13 @@ CLUSTER = Table(
         _later("health", HEALTH, nothing(), "active checks, below"),
         _later(
             "proxyProtocol",
-            checks.choice("PROXY protocol", PROXY_PROTOCOLS),
+            validators.choice("PROXY protocol", PROXY_PROTOCOLS),
             nothing(),
             "announce the client's address to the instances",
         ),
         _later(
             "acceptProxyFrom",
-            checks.networks(),
+            validators.networks(),
             nothing(),
             "whose PROXY header is believed; `ip-hash` then uses the real client",
         ),
@@ -243,39 +249,39 @@ PROCESS = Table(
         _key("id", _NAME, REQUIRED, "unique, also against the ids of instances; never `all`"),
         _key(
             "cmd",
-            childchecks.command(),
+            validators.command(),
             REQUIRED,
             "a string for `/bin/sh -c`, which is replaced (`exec`) by what is one simple command, "
             "or an array of strings that is run as it is",
         ),
         _key(
             "autostart",
-            checks.boolean(),
+            validators.boolean(),
             False,
             "start with pupgevent; without it `pupgevent start` starts it",
         ),
         _key(
             "cwd",
-            checks.folder_path(),
+            validators.folder_path(),
             Derived("the file's folder", lambda own, top: top["folder"]),
             "folder it starts in",
         ),
-        _key("env", childchecks.environment(), {}, "extra variables", secret=True),
-        _key("path", childchecks.search_path(), nothing(), "appended to its `PATH`"),
+        _key("env", validators.environment(), {}, "extra variables", secret=True),
+        _key("path", validators.search_path(), nothing(), "appended to its `PATH`"),
         _key(
             "pidFile",
-            checks.file_path(),
+            validators.file_path(),
             nothing(),
             "written at start, removed at exit; of several instances each has its own, with"
             " its number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
-        _key("user", childchecks.user(), nothing(), "run as this user (root only), with its"
+        _key("user", validators.user(), nothing(), "run as this user (root only), with its"
              " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
-        _key("group", childchecks.group(), nothing(), "run as this group (root only)"),
+        _key("group", validators.group(), nothing(), "run as this group (root only)"),
         _key("cluster", CLUSTER, nothing(), "several instances, below"),
         _key(
             "restart",
-            checks.choice("restart policy", RESTARTS),
+            validators.choice("restart policy", RESTARTS),
             Derived(
                 "with autostart `always` for a cluster, else `error`; without it `never`",
                 _restart,
@@ -296,7 +302,7 @@ PROCESS = Table(
         ),
         _key(
             "restartLimit",
-            checks.whole(0, MANY),
+            validators.whole(0, MANY),
             nothing(),
             "restarts in a row: with 3, the fourth run that fails is the last, then state"
             " `exhausted`; with 0 it is never restarted",
@@ -319,10 +325,10 @@ PROCESS = Table(
             Derived("the top level's", lambda own, top: top["terminate_timeout"]),
             "time from the stop signal to SIGKILL",
         ),
-        _key("stopSignal", childchecks.stop_signal(), "SIGTERM", "what asks it to stop"),
+        _key("stopSignal", validators.stop_signal(), "SIGTERM", "what asks it to stop"),
         _key(
             "essential",
-            checks.boolean(),
+            validators.boolean(),
             False,
             "when it is given up for good, pupgevent stops everything and exits 1",
         ),
@@ -359,4 +365,4 @@ TABLES: Tuple[Table, ...] = (TOP, PROCESS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL
 
 def reference() -> str:
     """The reference of all keys, in Markdown, as the README has it."""
-    return records.reference(TABLES)
+    return schema.reference(TABLES)

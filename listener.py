@@ -13,9 +13,8 @@ import gevent
 import gevent.socket
 from gevent.server import StreamServer
 
-from descriptors import SHORTAGES, ceiling
 from errors import PupgeventError
-from sockets import keep_alive
+from sockets import SHORTAGES, ceiling, keep_alive
 
 #: Seconds that accepting rests when descriptors have run out, before the next look.
 _REST = 0.1

@@ -1,18 +1,229 @@
-"""Pup's lines: what pupgevent tells, and what its children print.
+"""Where lines go, without ever making the hub wait.
 
-    [2026-11-23 15:04:05][my-app-1][stdout] text of the child
-    [2026-11-23 15:04:05][my-app-1][core] started, pid 4711
-    [2026-11-23 15:04:05][balancer] text about no instance in particular
-
-A child's bytes stay bytes all the way. They are never decoded, so whatever is not UTF-8 comes
-out as it went in, and heading each line of a 64 KB read is one `replace` that runs in C.
+A terminal may be stopped, a pipe may have no reader, a disk may be full. `write` returns at
+once whatever happens. Who produces more than the other side takes is asked to wait instead:
+a source looks at `full` before it reads from its child, and is called when there is room
+again. So a child that floods is slowed by its own full pipe, and nobody else is.
 """
 
+import collections
+import errno
 import os
+import select
 import time
-from typing import Callable, Optional
+from typing import Any, Callable, Deque, Optional
 
-from sinks import Sink
+from gevent.event import Event
+
+from concurrency import Life, Threads, rest
+from errors import ShortageError
+
+#: From here on sources are asked to wait; below the second they are called again. Bytes.
+HIGH_WATER, LOW_WATER = 256 * 1024, 64 * 1024
+
+#: From here on bytes are dropped and counted. Sources never come near it by themselves: what
+#: does is our own lines, while the other side takes nothing. Bytes.
+LIMIT = 4 * 1024 * 1024
+
+#: One write. Bytes.
+_PIECE = 256 * 1024
+
+_NEWLINE = 10
+
+#: Seconds for which everything is dropped after a failed write, until it is tried again: a disk
+#: may have room again, a named pipe another reader.
+_DROPPING = 1.0
+
+#: Seconds until a piece is tried again for which there was no thread, or no memory.
+_RETRY_DELAY = 0.1
+
+#: Shortages of the machine: the piece is tried again, and nothing is dropped.
+_SHORTAGES = (errno.ENOMEM, errno.ENOBUFS)
+
+
+class Sink:
+    """Takes lines. This one takes them nowhere, and is the interface of the others."""
+
+    #: Called with a sentence when something was lost, once there is room for it.
+    on_loss: Optional[Callable[[str], None]] = None
+
+    @property
+    def full(self) -> bool:
+        """True: who can wait should, and be called by `when_room`."""
+        return False
+
+    def write(self, data: bytes) -> None:
+        """Take whole lines; never blocks, never raises."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back once, when it is no longer full."""
+        callback()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is out; False if that takes longer than `timeout` seconds."""
+        return True
+
+
+class DescriptorSink(Sink):
+    """A descriptor whose writes may block; a thread of its own does them.
+
+    One greenlet hands the thread a piece at a time. It is started by the first write and
+    lives as long as the program; a thread that hangs in a write does not keep the program
+    from ending. A write that fails costs what was to be written. Where no thread can be
+    started, or memory is short, everything waits and is tried again: sources see a full sink,
+    and nothing ends for good.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._pieces: Deque[bytes] = collections.deque()
+        #: The piece that is under way.
+        self._data = memoryview(b"")
+        self._size = 0
+        self._waiting: Deque[Callable[[], None]] = collections.deque()
+        self._thread = Threads(1)
+        self._greenlet: Any = None
+        self._work = Event()
+        self._idle = Event()
+        self._idle.set()
+        self._lost = Losses()
+        self._gone = False
+        #: True: what stands last on the other side is the beginning of a line.
+        self._torn = False
+        self._closed_until = 0.0
+
+    @property
+    def full(self) -> bool:
+        return self._size >= HIGH_WATER
+
+    def write(self, data: bytes) -> None:
+        if self._gone:
+            return
+        if self._size >= LIMIT or time.monotonic() < self._closed_until:
+            self._lost.count(len(data))
+            return
+        try:
+            self._pieces.append(data)
+        except MemoryError:
+            self._lost.count(len(data), "out of memory")
+            return
+        self._size += len(data)
+        self._begin_work()
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        if self.full:
+            self._waiting.append(callback)
+        else:
+            callback()
+
+    def flush(self, timeout: float) -> bool:
+        return bool(self._idle.wait(timeout))
+
+    def _begin_work(self) -> None:
+        self._idle.clear()
+        try:
+            if self._greenlet is None:
+                self._greenlet = Life(self._live)
+            self._work.set()
+        except MemoryError:
+            pass  # the next line tries again
+
+    def _live(self) -> None:
+        """Nothing ends it: with it every child would stop that prints more than its pipe holds."""
+        while True:
+            try:
+                self._work.wait()
+                self._work.clear()
+                while self._pieces or self._data:
+                    self._put_out()
+                self._let_in()
+                self._idle.set()
+            except (ShortageError, MemoryError):
+                self._work.set()
+                rest(_RETRY_DELAY)
+
+    def _put_out(self) -> None:
+        """All that is there, in order; tells of what was lost."""
+        if not self._data:
+            self._data = self._take()
+        while self._data:
+            try:
+                written = self._thread.call(write_some, self._fd, self._data[:_PIECE])
+            except OSError as error:
+                self._failed(error)
+                break
+            self._torn = self._data[written - 1] != _NEWLINE
+            self._data = self._data[written:]
+            self._size -= written
+            self._let_in()
+        self._report_loss()
+
+    def _take(self) -> memoryview:
+        if self._torn:
+            self._pieces.appendleft(b"\n")
+            self._torn = False
+            self._size += 1
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return memoryview(data)
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in _SHORTAGES:
+            raise MemoryError
+        self._lost.count(self._size, error.strerror or str(error))
+        self._data = memoryview(b"")
+        self._pieces.clear()
+        self._size = 0
+        self._closed_until = time.monotonic() + _DROPPING
+        # The number may be given to another file.
+        self._gone = error.errno == errno.EBADF
+
+    def _let_in(self) -> None:
+        while self._waiting and self._size < LOW_WATER:
+            self._waiting[0]()
+            self._waiting.popleft()
+
+    def _report_loss(self) -> None:
+        """As a line of its own, as soon as there is a way for it."""
+        if self._lost and self.on_loss is not None and time.monotonic() >= self._closed_until:
+            self.on_loss(self._lost.take())
+
+
+class Losses:
+    """How much was dropped, and why, until somebody asks."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._reason = ""
+
+    def __bool__(self) -> bool:
+        return self._bytes > 0
+
+    def count(self, size: int, reason: str = "") -> None:
+        self._bytes += size
+        self._reason = reason or self._reason
+
+    def take(self) -> str:
+        """A sentence about it; counts from nothing again."""
+        text = "%d bytes of log were lost: %s" % (self._bytes, self._reason or "nobody took them")
+        self._bytes, self._reason = 0, ""
+        return text
+
+
+def write_some(fd: int, data: memoryview) -> int:
+    """Write as much as goes in one call, however long that takes; for a thread. OSError."""
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            # Whoever shares this descriptor with us has made it non-blocking.
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+# Pup's lines: what pupgevent tells, and what its children print.
+
 
 #: A line longer than this is given out in pieces, each a line of its own, so that a child which
 #: never ends its line costs no more memory than this. Bytes.

@@ -18,18 +18,16 @@ Who is asked what:
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
 
-import configuration
+import conflicts
 import keys
 import reload
-from errors import PupgeventError
+from concurrency import in_slices
+from errors import PupgeventError, counted, nearest
 from instance import Instance
 from lifecycle import ENDED, RUNNING, STOPPED
-from phrases import counted
-from rollout import Claim, Claims, as_it_is, roll, seat_of, should_run
+from model import Process, instance_specs, with_instances
+from rollout import Claim, Claims, as_it_is, roll, should_run
 from runtime import Runtime
-from slices import in_slices
-from wording import nearest
-from world import seats
 
 Say = Callable[[str], Any]
 
@@ -88,9 +86,9 @@ class Operations:
     def scale(self, process_id: str, instances: int, say: Say) -> str:
         process = self._find_cluster(process_id)
         with self._alone({process_id}, "a scaling", say):
-            scaled = process._replace(cluster=process.cluster._replace(instances=instances))
-            self._accept(scaled)
-            return self._scale(scaled)
+            scaled = with_instances(process, instances)
+            self._accept(scaled, instances)
+            return self._scale(scaled, instances)
 
     def reload(self, say: Say) -> str:
         with self._alone([THE_FILE], "a reload", say) as claim:
@@ -134,7 +132,7 @@ class Operations:
             due.update((each.name, each) for each in found)
         return list(due.values())
 
-    def _find_cluster(self, process_id: str) -> "Any":
+    def _find_cluster(self, process_id: str) -> Process:
         processes = self._runtime.supervisor.processes
         if process_id not in processes:
             raise unknown("process", process_id, list(processes))
@@ -143,9 +141,9 @@ class Operations:
                 "%s has no cluster: there is nothing to scale" % process_id)  # fmt: skip
         return processes[process_id]
 
-    def _accept(self, scaled: "Any") -> None:
+    def _accept(self, scaled: Process, count: int) -> None:
         """Change the configuration; raises PupgeventError, and changes nothing, at a clash."""
-        if scaled.cluster.instances > keys.MOST_INSTANCES:
+        if count > keys.MOST_INSTANCES:
             raise PupgeventError(
                 "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
         old = None
@@ -155,30 +153,28 @@ class Operations:
             old = self._runtime.configuration
             processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
             new = old._replace(processes=processes)
-            clash = self._runtime.threads.call(configuration.conflict, new)
+            clash = self._runtime.threads.call(conflicts.first, new)
         self._runtime.refuse_when_closing()
         if clash is not None:
             raise PupgeventError("%s of %s: %s" % (
-                counted(scaled.cluster.instances, "instance"), scaled.id, clash.reason))
+                counted(count, "instance"), scaled.id, clash.reason))
         self._runtime.configuration = new
         self._runtime.supervisor.processes[scaled.id] = scaled
 
-    def _scale(self, scaled: "Any") -> str:
+    def _scale(self, scaled: Process, count: int) -> str:
         """Drain what is too much, add what is too little; the others keep their values."""
         supervisor = self._runtime.supervisor
-        wanted = {seat.name: seat for seat in seats(scaled)}
+        wanted = {spec.name: spec for spec in instance_specs(scaled)}
         present = supervisor.instances_of(scaled.id)
         runs = any(map(should_run, present))
         supervisor.remove([each for each in present if each.name not in wanted])
-        added = [seat for name, seat in wanted.items() if name not in supervisor.instances]
+        added = [spec for name, spec in wanted.items() if name not in supervisor.instances]
         for each in in_slices(supervisor.instances_of(scaled.id)):
-            own = each.process
-            size = own.cluster._replace(instances=scaled.cluster.instances)
-            each.replace(own._replace(cluster=size), seat_of(each))
-        for seat in in_slices(added):
-            supervisor.add(scaled, seat)
+            each.replace(with_instances(each.process, count), each.spec)
+        for spec in in_slices(added):
+            supervisor.add(scaled, spec)
         if runs:
-            _raise_for(map(str, supervisor.start([seat.name for seat in added])))
+            _raise_for(map(str, supervisor.start([spec.name for spec in added])))
         running = sum(each.state == RUNNING for each in supervisor.instances_of(scaled.id))
         return "%s has %s, %d running" % (scaled.id, counted(len(wanted), "instance"), running)
 

@@ -10,8 +10,8 @@ import socket
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import procfs
-import reaching
-from listening import Listening, address_of, listeners, overlap, takers
+import sockets
+from listening_sockets import Listening, address_of, listeners, overlap, takers
 
 #: Seconds for one look at a port. On the machine itself the answer is there at once.
 _LOOK_TIMEOUT = 1.0
@@ -49,7 +49,7 @@ class _Unreadable(Exception):
 def accepts(host: str, port: int) -> bool:
     """Does somebody accept there? Blocks the calling greenlet for a second at most."""
     try:
-        return reaching.accepts(host, port, _LOOK_TIMEOUT)
+        return sockets.accepts(host, port, _LOOK_TIMEOUT)
     except OSError:
         return False
 

@@ -10,8 +10,8 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 import gevent
 
+from concurrency import Threads
 from errors import ShortageError
-from threads import Threads
 
 #: Seconds between the two samples of a rate: shorter is noise, the kernel counts in hundredths.
 #: A sample from longer ago than the second is no "now" any more.

@@ -4,20 +4,21 @@ This is the command. It reads the command line, wires the parts together, and is
 that knows signals and exit codes; nobody imports it.
 """
 
+import codecs
 import errno
+import io
 import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 # Our modules have common names: they are looked for beside this file first, whatever else is
 # installed, and whatever PYTHONPATH and the working directory have.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import arguments
-import streams
-from arguments import Arguments
+import cli
+from cli import Arguments
 from errors import ConfigurationError, PupgeventError, UsageError
 
 __version__ = "0.1.0"
@@ -43,9 +44,9 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit code."""
     # Whoever started us may have blocked them, and then nothing could stop us.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    streams.prepare()
+    prepare()
     try:
-        told = arguments.parse(sys.argv[1:] if argv is None else argv)
+        told = cli.parse(sys.argv[1:] if argv is None else argv)
         exit_code = _COMMANDS[told.command](told)
         sys.stdout.flush()
         return exit_code
@@ -89,12 +90,12 @@ def _write_no_more() -> None:
 def run(told: Arguments) -> int:
     """`pupgevent CONFIG`: run in the foreground until a signal ends it."""
     import configuration
-    import descriptors
+    import sockets
 
     config = configuration.load(told.config)
-    limits = descriptors.raise_limit()
+    limits = sockets.raise_limit()
     _choose_loop()
-    from foreground import Foreground
+    from daemon import Foreground
 
     foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__, limits)
     inbox = _Inbox(foreground.orders)
@@ -232,7 +233,7 @@ def _warning(process: Any) -> "Optional[str]":
 
 
 def _plan(process: Any) -> "List[str]":
-    import configuration
+    import model
 
     cluster = process.cluster
     start = "" if process.autostart else ", not started by itself"
@@ -240,10 +241,9 @@ def _plan(process: Any) -> "List[str]":
     if cluster is not None and cluster.common_port is not None:
         place = "%s port %d" % (cluster.common_host, cluster.common_port)
         lines.append("%s: %s on %s" % (process.id, cluster.strategy, place))
-    for index, name in enumerate(configuration.instance_names(process)):
-        port = configuration.instance_port(process, index)
-        place = "" if port is None else ", port %d" % port
-        lines.append("%s%s%s" % (name, place, start))
+    for spec in model.instance_specs(process):
+        place = "" if spec.port is None else ", port %d" % spec.port
+        lines.append("%s%s%s" % (spec.name, place, start))
     return lines
 
 
@@ -260,7 +260,7 @@ def export(told: Arguments) -> int:
 
 
 def show_help(told: Arguments) -> int:
-    sys.stdout.write(arguments.USAGE)
+    sys.stdout.write(cli.USAGE)
     return 0
 
 
@@ -279,27 +279,73 @@ def show_version(told: Arguments) -> int:
 
 def talk(told: Arguments) -> int:
     """A command for the pupgevent that runs the file."""
-    import commands
+    import client
 
-    command: Callable[[Arguments], int] = getattr(commands, told.command)
+    command: Callable[[Arguments], int] = getattr(client, told.command)
     return command(told)
 
 
 def watch(told: Arguments) -> int:
     """`pupgevent top CONFIG`."""
-    import top
+    import client
 
     def leave(*_: Any) -> None:
         raise KeyboardInterrupt
 
     # The terminal has to be put back, however this is ended.
     signal.signal(signal.SIGTERM, leave)
-    return top.top(told)
+    return client.top(told)
 
 
-_COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(arguments.COMMANDS, talk)
+_COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(cli.COMMANDS, talk)
 _COMMANDS.update(
     run=run, check=check, top=watch, export=export, help=show_help, version=show_version)
+
+
+# The standard streams of a command, made so that nothing that is written to them is a bug.
+
+
+#: The name of the error handler below.
+_ERRORS = "pupgevent"
+
+
+def prepare() -> None:
+    """Have descriptors 0 to 2, and text streams at the last two that take any text. Idempotent.
+
+    A descriptor that is closed would be given to the next file or socket that is opened.
+    """
+    codecs.register_error(_ERRORS, _spell)
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It gets the lowest free number, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = _taking_all(sys.stdout, 1)
+    sys.stderr = _taking_all(sys.stderr, 2)
+
+
+def _taking_all(stream: Any, descriptor: int) -> Any:
+    if stream is None:
+        return open(descriptor, "w", errors=_ERRORS, closefd=False)
+    if getattr(stream, "errors", _ERRORS) == _ERRORS:
+        return stream
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=_ERRORS)
+        return stream
+    # Python 3.6
+    lines = stream.line_buffering
+    return io.TextIOWrapper(stream.detach(), stream.encoding, _ERRORS, line_buffering=lines)
+
+
+def _spell(error: UnicodeError) -> "Tuple[Any, int]":
+    """A byte of a path that is no UTF-8 as it was; what the encoding lacks as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 if __name__ == "__main__":

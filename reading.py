@@ -9,10 +9,9 @@ from typing import Any, Iterator, Optional, Union
 from gevent.subprocess import DEVNULL, PIPE, Popen
 
 import configuration
-from configuration import Configuration
+from concurrency import Threads, in_slices
 from errors import ConfigurationError
-from slices import in_slices
-from threads import Threads
+from model import Configuration
 
 #: A file up to this size is read in a thread, a larger one in a process of its own: a thread holds
 #: the interpreter for 5 ms at a time, but for as long as it takes while the collector looks at all

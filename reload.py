@@ -24,17 +24,15 @@ Whatever is done for each process is done in slices: a file may have thousands.
 import shlex
 from typing import Any, Callable, List, NamedTuple, Set, Union
 
-import configuration
+import conflicts
 import reading
-from configuration import Configuration, Process
-from errors import ConfigurationError, PupgeventError
+from concurrency import in_slices
+from errors import ConfigurationError, PupgeventError, spelled
 from instance import Instance
 from lifecycle import GIVEN_UP
-from rollout import Claim, Turn, roll, seat_of, should_run, start_fresh
+from model import Configuration, Process, instance_specs, keeping_child, same_child
+from rollout import Claim, Turn, roll, should_run, start_fresh
 from runtime import Runtime, settings_of
-from slices import in_slices
-from wording import spelled
-from world import keeping_child, same_child, seats
 
 Say = Callable[[str], Any]
 
@@ -107,9 +105,9 @@ class Reload:
         if self._supervisor.processes.get(process.id) != process:
             return True
         members = {each.name: each for each in self._supervisor.instances_of(process.id)}
-        wanted = seats(process)
+        wanted = instance_specs(process)
         return len(members) != len(wanted) or not all(
-            seat.name in members and members[seat.name].follows(process, seat) for seat in wanted)
+            spec.name in members and members[spec.name].follows(process, spec) for spec in wanted)
 
     def _touch(self, process: Process) -> None:
         self._touched.append(process)
@@ -171,7 +169,7 @@ class Reload:
             new = new._replace(processes=tuple(
                 each if each.id in held else others[each.id]
                 for each in in_slices(new.processes)))
-            clash = self._runtime.threads.call(configuration.conflict, new)
+            clash = self._runtime.threads.call(conflicts.first, new)
             if present is self._runtime.configuration:
                 if clash is not None:
                     raise ConfigurationError(
@@ -205,7 +203,7 @@ class Reload:
     def _remove(self) -> None:
         surplus: List[Instance] = []
         for process in in_slices(self._touched):
-            wanted = {seat.name for seat in seats(process)}
+            wanted = {spec.name for spec in instance_specs(process)}
             surplus.extend(each for each in self._supervisor.instances_of(process.id)
                            if each.name not in wanted)
         for process_id in self._gone:
@@ -218,36 +216,37 @@ class Reload:
 
     def _turns(self) -> List[Turn]:
         """Whom to start, be it anew. What is new comes first: it takes nobody's place."""
-        everyone = (Turn(process, seat) for process in self._touched for seat in seats(process))
+        everyone = (Turn(process, spec) for process in self._touched
+                    for spec in instance_specs(process))
         turns = [turn for turn in in_slices(everyone) if self._needs_turn(turn)]
         started = set(self._done.started)
-        turns.sort(key=lambda turn: turn.seat.name not in started)
+        turns.sort(key=lambda turn: turn.spec.name not in started)
         return turns
 
     def _needs_turn(self, turn: Turn) -> bool:
         """Where not, the instance has its values by now."""
-        process, seat = turn
-        instance = self._supervisor.instances.get(seat.name)
+        process, spec = turn
+        instance = self._supervisor.instances.get(spec.name)
         automatic = process.id in self._newly_automatic
         if instance is None:
             return self._adds(turn, automatic)
         if not should_run(instance):
-            instance.replace(process, seat)
+            instance.replace(process, spec)
             if automatic:
-                self._done.started.append(seat.name)
+                self._done.started.append(spec.name)
             return automatic
-        if same_child((instance.process, seat_of(instance)), turn):
-            instance.replace(process, seat)
+        if spec == instance.spec and same_child(process, instance.process):
+            instance.replace(process, spec)
             return False
-        instance.replace(keeping_child(process, instance.process), seat_of(instance))
-        self._done.rolled.append(seat.name)
+        instance.replace(keeping_child(process, instance.process), instance.spec)
+        self._done.rolled.append(spec.name)
         return True
 
     def _adds(self, turn: Turn, automatic: bool) -> bool:
         if automatic or turn.process.id in self._runs:
-            self._done.started.append(turn.seat.name)
+            self._done.started.append(turn.spec.name)
             return True
-        self._supervisor.add(turn.process, turn.seat)
+        self._supervisor.add(turn.process, turn.spec)
         return False
 
     def _given_up(self) -> List[str]:

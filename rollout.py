@@ -14,12 +14,12 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tu
 
 from gevent.event import Event
 
+from concurrency import in_slices
 from errors import PupgeventError
 from instance import Instance
 from lifecycle import BACKOFF, ERRORED, EXHAUSTED
-from slices import in_slices
+from model import InstanceSpec, Process
 from supervisor import Supervisor
-from world import Process, Seat
 
 #: It should run, and does not.
 FAILED = frozenset([BACKOFF, ERRORED, EXHAUSTED])
@@ -29,7 +29,7 @@ class Turn(NamedTuple):
     """What an instance is to be started from."""
 
     process: Process
-    seat: Seat
+    spec: InstanceSpec
 
 
 class Busy(PupgeventError):
@@ -111,14 +111,9 @@ class Claims:
         claim.ids.update(wanted)
 
 
-def seat_of(instance: Instance) -> Seat:
-    """Where it sits now."""
-    return Seat(instance.name, instance.index, instance.host, instance.port)
-
-
 def as_it_is(instance: Instance) -> Turn:
     """A turn that changes nothing: a restart."""
-    return Turn(instance.process, seat_of(instance))
+    return Turn(instance.process, instance.spec)
 
 
 def should_run(instance: Instance) -> bool:
@@ -139,7 +134,7 @@ def roll(supervisor: Supervisor, turns: Iterable[Turn], claim: Claim) -> List[st
     while pending:
         turn = _next(supervisor, pending, made_room)
         pending.remove(turn)
-        made_room.pop(turn.seat.name, None)
+        made_room.pop(turn.spec.name, None)
         failure = _take(supervisor, turn, claim)
         if failure is not None:
             failed.append(failure)
@@ -153,9 +148,9 @@ def _bring_back(supervisor: Supervisor, turns: Iterable[Turn]) -> List[str]:
     names = []
     holders = _holders(supervisor)
     for turn in turns:
-        instance = supervisor.instances[turn.seat.name]
+        instance = supervisor.instances[turn.spec.name]
         if _holder(holders, as_it_is(instance)) is not None:
-            instance.replace(turn.process, turn.seat)
+            instance.replace(turn.process, turn.spec)
         names.append(instance.name)
     return list(map(str, supervisor.start(names)))
 
@@ -169,16 +164,16 @@ def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Tu
     fresh: List[Turn] = []
     holders = _holders(supervisor)
     for turn in turns:
-        instance = supervisor.instances.get(turn.seat.name)
+        instance = supervisor.instances.get(turn.spec.name)
         replaces = instance is not None and should_run(instance)
         (left if replaces or _holder(holders, turn) else fresh).append(turn)
     for turn in in_slices(fresh):
-        instance = supervisor.instances.get(turn.seat.name)
+        instance = supervisor.instances.get(turn.spec.name)
         if instance is None:
-            supervisor.add(turn.process, turn.seat)
+            supervisor.add(turn.process, turn.spec)
         else:
-            instance.replace(turn.process, turn.seat)
-    failures = supervisor.start([turn.seat.name for turn in fresh])
+            instance.replace(turn.process, turn.spec)
+    failures = supervisor.start([turn.spec.name for turn in fresh])
     failed = {supervisor.instances[each.name].process_id for each in failures}
     return [turn for turn in left if turn.process.id not in failed], list(map(str, failures))
 
@@ -193,7 +188,7 @@ def _next(supervisor: Supervisor, pending: List[Turn], made_room: Dict[str, Turn
     # that makes room beforehand breaks it.
     turn = pending[0]
     holder = _holder(holders, turn)
-    by_name = {each.seat.name: each for each in pending}
+    by_name = {each.spec.name: each for each in pending}
     if holder is not None and holder.name in by_name:
         made_room[holder.name] = by_name[holder.name]
         supervisor.stop([holder.name])
@@ -211,14 +206,14 @@ def _holders(supervisor: Supervisor) -> Dict[int, List[Instance]]:
 
 def _holder(holders: Dict[int, List[Instance]], turn: Turn) -> Optional[Instance]:
     """Another instance that lives on the port of this turn."""
-    there = holders.get(turn.seat.port, ()) if turn.seat.port is not None else ()
-    return next((each for each in there if each.name != turn.seat.name), None)
+    there = holders.get(turn.spec.port, ()) if turn.spec.port is not None else ()
+    return next((each for each in there if each.name != turn.spec.name), None)
 
 
 def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:
-    instance = supervisor.instances.get(turn.seat.name)
+    instance = supervisor.instances.get(turn.spec.name)
     if instance is None:
-        supervisor.add(turn.process, turn.seat)
+        supervisor.add(turn.process, turn.spec)
     else:
         if not claim.keeps(turn.process.id):
             return "%s is left as it is" % instance.name
@@ -230,6 +225,6 @@ def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:
         if instance.name in claim.stopped:
             return "%s was stopped" % instance.name
         # Also when another instance of its process was stopped: nobody has stopped this one.
-        instance.replace(turn.process, turn.seat)
-    failures = supervisor.start([turn.seat.name])
+        instance.replace(turn.process, turn.spec)
+    failures = supervisor.start([turn.spec.name])
     return str(failures[0]) if failures else None

@@ -9,19 +9,16 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import ports
 from balancer import Balancer, Engine, Settings
-from configuration import Configuration, Logger, Process
-from descriptors import Limits
-from errors import PupgeventError
+from concurrency import Threads, in_slices
+from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
-from logs import Heads, LineWriter, Log, wants_colors
-from phrases import counted
-from recent import Recent, Tee
-from sinks import Sink
-from slices import in_slices
+from log_history import Recent, Tee
+from logs import Heads, LineWriter, Log, Sink, wants_colors
+from model import Configuration, Logger, Process
+from rotation import Rotation
+from sockets import Limits
 from supervisor import Supervisor
-from threads import Threads
-from world import Rotation
 
 #: Address and port.
 Place = Tuple[str, int]
@@ -347,10 +344,10 @@ class _Outlets:
         self._tees.pop(process_id, None)
         self._heads.pop(process_id, None)
 
-    def writers(self, process: Process, seat: Any) -> Any:
+    def writers(self, process: Process, spec: Any) -> Any:
         """One for stdout, one for stderr."""
         tee, heads = self._tees[process.id], self._heads[process.id]
-        return tuple(LineWriter(tee, heads, seat.name, name) for name in ("stdout", "stderr"))
+        return tuple(LineWriter(tee, heads, spec.name, name) for name in ("stdout", "stderr"))
 
 
 def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":

@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern, Set
 
-from wording import Path
+from errors import Path
 
 if sys.version_info >= (3, 11):
     import tomllib as _toml

@@ -2,10 +2,14 @@
 
 import _socket
 import array
+import errno
 import fcntl
+import resource
 import struct
 import termios
-from typing import Any
+from typing import Any, Tuple
+
+import gevent.socket
 
 #: After how many quiet seconds the other side is asked whether it is still there, how many seconds
 #: apart, and how often in vain until the connection is given up: two minutes in all, where the
@@ -50,3 +54,108 @@ def _ask(fileno: int, request: int) -> int:
     except OSError:
         return 0
     return answer[0]
+
+
+# File descriptors: how many there may be, and how many are left alone.
+
+
+#: Descriptors that no client may take, and of these those that no connection to an instance may
+#: take either: a restart of an instance needs about ten.
+_RESERVE, _LAST_RESERVE = 128, 64
+
+#: errno values that mean "not now, and nobody's fault but ours".
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+#: Soft and hard, as of getrlimit(2).
+Limits = Tuple[int, int]
+
+
+def raise_limit() -> Limits:
+    """Lift the soft limit of descriptors to the hard one; returns the two from before, for the
+    children: whoever calls select(2) below a high limit pays for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass
+    return soft, hard
+
+
+def ceiling() -> int:
+    """The first descriptor number that is kept from clients."""
+    return _less(_RESERVE, 4)
+
+
+def last_ceiling() -> int:
+    """The first that is kept from connections to instances, too. Above the other one, so that who
+    was let in gets through."""
+    return _less(_LAST_RESERVE, 8)
+
+
+def _less(reserve: int, part: int) -> int:
+    """The limit without a reserve, which is at most such a part of it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 1 << 30
+    return limit - min(reserve, limit // part)
+
+
+# Does a port accept? Asked by whoever waits for an instance, never on the way of a client.
+
+
+#: Where the kernel takes the ports of outgoing connections from.
+_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+
+
+def accepts(host: str, port: int, timeout: float) -> bool:
+    """True when something takes a connection there within `timeout` seconds.
+
+    Blocks the calling greenlet only. Raises OSError when it was us who could not ask (no
+    descriptors, no local ports): that says nothing about the other side. It leaves as a client
+    does, not with a reset: Python's http.server prints a traceback for one, and a server of
+    Node's `net` that handles no errors ends.
+    """
+    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
+    with gevent.socket.socket(family, gevent.socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout)
+        try:
+            probe.connect((host, port))
+            return not met_itself(probe)
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            return False
+
+
+def met_itself(socket: "gevent.socket.socket") -> bool:
+    """A connect to a port of one's own ephemeral range, where nobody listens, can draw that very
+    port for its own end: TCP's simultaneous open then connects the socket with itself.
+
+    Such a socket is to be closed, and is made to end with a reset then: the instance would find
+    its port in TIME_WAIT otherwise.
+    """
+    try:
+        met = bool(socket.getsockname() == socket.getpeername())
+        if met:
+            reset_on_close(socket)
+        return met
+    except OSError:
+        # Connected, and reset in the meantime: that was somebody else.
+        return False
+
+
+def can_meet_itself(port: int) -> bool:
+    low, high = ephemeral_range()
+    return low <= port <= high
+
+
+def ephemeral_range() -> "Tuple[int, int]":
+    """The first and the last ephemeral port of this machine."""
+    try:
+        with open(_EPHEMERAL) as file:
+            low, high = file.read().split()
+            return int(low), int(high)
+    except (OSError, ValueError):
+        return 32768, 60999

@@ -12,7 +12,7 @@ import fcntl
 import os
 from typing import Callable, List, Optional
 
-from descriptors import ceiling
+from sockets import ceiling
 
 #: linux/fcntl.h; `fcntl` names them only from Python 3.10.
 _F_SETPIPE_SZ = 1031

@@ -31,13 +31,66 @@ file; times are seconds, sizes are bytes, and what there is none of is null:
 """
 
 import re
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from health import Health, health_of, is_healthy, state_of
+import backends
+from concurrency import in_slices
 from instance import Instance
+from lifecycle import FINISHED, RUNNING, STARTING, STOPPED, STOPPING
+from model import Process
 from procfs import Usage
+from rollout import FAILED, should_run
 from runtime import Runtime
-from slices import in_slices
+
+#: Of a process, besides the states of instances.
+DEGRADED, DOWN = "degraded", "down"
+
+
+class Health(NamedTuple):
+    """Of one instance."""
+
+    state: str
+    #: It should run, be it now or after a delay; also one that was given up, or is restarted.
+    wanted: bool
+    #: It runs, and its balancer, where it has one, reaches it.
+    serves: bool
+    #: It should run, and something is wrong with it. A first start is on its way and no failure;
+    #: one after a failure is a failure until it has come up, however long it takes.
+    fails: bool
+
+
+def health_of(instance: Instance, backend: Optional[str]) -> Health:
+    """`backend` is its state at the balancer; None where there is none."""
+    state = instance.state
+    return Health(
+        state,
+        wanted=should_run(instance) or instance.returning,
+        serves=state == RUNNING and backend in (None, backends.UP),
+        fails=state in FAILED
+        or (state == STARTING and instance.recovering)
+        or (state == RUNNING and backend == backends.DOWN),
+    )
+
+
+def is_healthy(process: Process, members: Sequence[Health]) -> bool:
+    """None of its instances fails; of a cluster that should run, at least one serves."""
+    if any(each.fails for each in members):
+        return False
+    idle = not any(each.wanted for each in members)
+    return idle or process.cluster is None or any(each.serves for each in members)
+
+
+def state_of(members: Iterable[Health]) -> str:
+    """One word for all instances of a process."""
+    members = list(members)
+    if any(each.fails for each in members):
+        return DEGRADED if any(each.serves for each in members) else DOWN
+    states = {each.state for each in members}
+    for state in (STARTING, STOPPING, RUNNING, FINISHED):
+        if state in states:
+            return state
+    return STOPPED
+
 
 Plain = Dict[str, Any]
 

@@ -4,20 +4,19 @@ import functools
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from descriptors import Limits
+from child import Spawner, adopt_orphans, close_on_exec
+from concurrency import Threads, TokenBucket, Turnstile, in_slices
+from context import Context, Outputs
 from errors import PupgeventError
-from filequeue import FileQueue
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
-from logs import Heads, LineWriter, Log
-from pumps import Pace
-from sinks import Sink
-from slices import Turnstile, in_slices
-from spawning import Spawner, adopt_orphans, close_on_exec
-from tenure import Watch
-from threads import Threads
-from world import Outputs, Process, Rotation, Seat, World, seats
+from logs import Heads, LineWriter, Log, Sink
+from model import InstanceSpec, Process, instance_specs
+from pid_files import FileQueue
+from port_ownership import Watch
+from rotation import Rotation
+from sockets import Limits
 
 RotationFor = Callable[[Process], Rotation]
 OnInstance = Callable[[Instance], None]
@@ -57,8 +56,9 @@ class Supervisor:
         self._on_change = on_change
         self._on_essential = on_essential
         threads = Threads(4)
-        self._world = World(
-            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads, Pace(),
+        self._context = Context(
+            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads,
+            TokenBucket(),
             Watch(threads, functools.partial(log.error, "core")), Turnstile(), clock,
             FileQueue(threads),
         )
@@ -130,7 +130,7 @@ class Supervisor:
     def add_process(self, process: Process) -> List[Instance]:
         """Make its instances, and start none."""
         self.know(process)
-        return [self.add(process, seat) for seat in seats(process)]
+        return [self.add(process, spec) for spec in instance_specs(process)]
 
     def know(self, process: Process) -> None:
         """A process that has no instances yet."""
@@ -143,14 +143,14 @@ class Supervisor:
         self._members.pop(process_id, None)
         del self.processes[process_id], self._rotations[process_id]
 
-    def add(self, process: Process, seat: Seat) -> Instance:
+    def add(self, process: Process, spec: InstanceSpec) -> Instance:
         """One more instance of a process that is there; it is not started."""
-        if seat.name in self.instances:
-            raise ValueError("%s is there already" % seat.name)
+        if spec.name in self.instances:
+            raise ValueError("%s is there already" % spec.name)
         rotation = self._rotations[process.id]
-        instance = Instance(process, seat, self._world, rotation, self._changed)
-        self.instances[seat.name] = instance
-        self._members.setdefault(process.id, {})[seat.name] = instance
+        instance = Instance(process, spec, self._context, rotation, self._changed)
+        self.instances[spec.name] = instance
+        self._members.setdefault(process.id, {})[spec.name] = instance
         return instance
 
     def remove(self, instances: Iterable[Instance]) -> None:
@@ -182,14 +182,14 @@ class Supervisor:
 
 def console_outputs(log: Log) -> Outputs:
     """What children print goes where the log goes, unless their logger has `console` off."""
-    def outputs(process: Process, seat: Seat) -> Tuple[LineWriter, LineWriter]:
+    def outputs(process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         logger: Any = process.logger
         sink = log.sink if logger is None or logger.console else Sink()
         colors = log.heads.colors if logger is None or logger.colors is None else logger.colors
         heads = Heads(colors)
         return (
-            LineWriter(sink, heads, seat.name, "stdout"),
-            LineWriter(sink, heads, seat.name, "stderr"),
+            LineWriter(sink, heads, spec.name, "stdout"),
+            LineWriter(sink, heads, spec.name, "stderr"),
         )
     return outputs
 

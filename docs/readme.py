@@ -1,8 +1,8 @@
-"""Fill the parts of README.md and docs/house.md that are told elsewhere: `make readme`.
+"""Fill the parts of README.md and docs/architecture.md that are told elsewhere: `make readme`.
 
-A part of the README stands between `<!-- name -->` and `<!-- /name -->`; of the house it is what
-each module says of itself. The tests hold them equal to their sources, so that nothing is told in
-two ways.
+A part of the README stands between `<!-- name -->` and `<!-- /name -->`; of the architecture it is
+what each module says of itself. The tests hold them equal to their sources, so that nothing is told
+in two ways.
 """
 
 import ast
@@ -14,21 +14,21 @@ from typing import Dict
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 README = os.path.join(TOP, "README.md")
-HOUSE = os.path.join(TOP, "docs", "house.md")
+ARCHITECTURE = os.path.join(TOP, "docs", "architecture.md")
 
-#: A row of the house: a module and its sentence.
+#: A row of the architecture: a module and its sentence.
 ROW = re.compile(r"^\| `(\w+)\.py` \|.*\|$", re.MULTILINE)
 
 
 def parts() -> Dict[str, str]:
     """Each part's name and its text."""
     sys.path.insert(0, TOP)
-    import arguments
+    import cli
     import configuration
     import status
 
     return {
-        "commands": "```\n%s```" % arguments.USAGE,
+        "commands": "```\n%s```" % cli.USAGE,
         "keys": configuration.reference().strip(),
         "json": "```\n%s\n```" % textwrap.dedent(fields_of(status.__doc__ or "")).rstrip(),
     }
@@ -53,9 +53,10 @@ def filled(readme: str) -> str:
     return readme
 
 
-def furnished(house: str) -> str:
-    """The text of docs/house.md with the sentence of every module as the module has it."""
-    return ROW.sub(lambda row: "| `%s.py` | %s |" % (row.group(1), sentence(row.group(1))), house)
+def furnished(architecture: str) -> str:
+    """The text of docs/architecture.md with the sentence of every module as the module has it."""
+    return ROW.sub(
+        lambda row: "| `%s.py` | %s |" % (row.group(1), sentence(row.group(1))), architecture)
 
 
 def sentence(module: str) -> str:
@@ -65,7 +66,7 @@ def sentence(module: str) -> str:
 
 
 def main() -> None:
-    for path, fill in ((README, filled), (HOUSE, furnished)):
+    for path, fill in ((README, filled), (ARCHITECTURE, furnished)):
         with open(path, encoding="utf-8") as file:
             text = file.read()
         with open(path, "w", encoding="utf-8") as file:

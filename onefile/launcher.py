@@ -46,9 +46,9 @@ def start():  # type: () -> int
         # A system's own `zope` namespace, set up by a .pth file, would hide the zope in here.
         sys.modules.pop("zope", None)
         sys.path[0] = folder
-        from pupgevent_app.pupgevent import main
+        from pupgevent_app.pupgevent import main  # type: ignore[import-not-found]
 
-        return main()
+        return int(main())
     except ImportError as error:
         # A Python without zlib or ctypes, a system without libstdc++, a file that somebody has
         # changed.

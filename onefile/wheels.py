@@ -127,7 +127,8 @@ def own_wheel() -> Wheel:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(str(ROOT / "setup.cfg"), encoding="utf-8")
     package = setup["options"]["packages"]
-    files = {"%s/%s" % (package, path.name): path.read_bytes() for path in sorted(ROOT.glob("*.py"))}
+    modules = sorted(ROOT.glob("*.py"))
+    files = {"%s/%s" % (package, path.name): path.read_bytes() for path in modules}
     folder = "pupgevent-%s.dist-info/" % version()
     files[folder + "METADATA"] = (
         "Metadata-Version: 2.1\nName: pupgevent\nVersion: %s\nRequires-Python: %s\nLicense: MIT\n"

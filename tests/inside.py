@@ -9,11 +9,10 @@ import gevent
 
 import configuration
 from instance import Instance
-from logs import Log
+from log_history import Recent
+from logs import Log, Sink
 from operations import Operations
-from recent import Recent
 from runtime import Runtime, process_of
-from sinks import Sink
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
 

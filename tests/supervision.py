@@ -11,12 +11,11 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import gevent
 
-from configuration import Cluster, Logger, Process
 from instance import Instance
-from logs import Log
-from sinks import Sink
+from logs import Log, Sink
+from model import Cluster, Logger, Process
+from rotation import Rotation
 from supervisor import Supervisor
-from world import Rotation
 
 CHILDREN = Path(__file__).resolve().parent / "children"
 

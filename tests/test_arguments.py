@@ -8,8 +8,8 @@ from typing import List
 import pytest
 from hypothesis import given, strategies as st
 
-import arguments
-from arguments import Arguments
+import cli
+from cli import Arguments
 from errors import UsageError
 from running import PUPGEVENT, run
 
@@ -50,13 +50,13 @@ from running import PUPGEVENT, run
     ],
 )
 def test_a_command_line_that_makes_sense(words: str, told: Arguments) -> None:
-    assert arguments.parse(words.split()) == told
+    assert cli.parse(words.split()) == told
 
 
 @pytest.mark.parametrize("argv", [[""], ["check", ""], ["stop", "conf.toml", ""]])
 def test_an_empty_word_is_told(argv: "List[str]") -> None:
     with pytest.raises(UsageError, match="one of the words is empty"):
-        arguments.parse(argv)
+        cli.parse(argv)
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,18 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
 )
 def test_what_is_wrong_is_named(words: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        arguments.parse(words.split())
+        cli.parse(words.split())
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-WORDS = [*arguments.COMMANDS, *arguments.OTHERS, *arguments.OPTIONS, "a.toml", "b.json", "./c",
+WORDS = [*cli.COMMANDS, *cli.OTHERS, *cli.OPTIONS, "a.toml", "b.json", "./c",
          "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n"]
 
 
 def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
     try:
-        told = arguments.parse(words)
+        told = cli.parse(words)
     except UsageError as error:
         # The answer for what nobody has thought of.
         assert "make no command" not in str(error)
@@ -174,26 +174,26 @@ def test_a_mistake_is_one_line_that_tells_where_the_usage_is(words: List[str]) -
 
 
 def test_words_of_others_lead_to_what_there_is() -> None:
-    for word, ours in arguments.OTHERS.items():
-        assert word not in arguments.COMMANDS
-        assert not ours or ours in arguments.COMMANDS or ours in arguments.OPTIONS
+    for word, ours in cli.OTHERS.items():
+        assert word not in cli.COMMANDS
+        assert not ours or ours in cli.COMMANDS or ours in cli.OPTIONS
         with pytest.raises(UsageError, match="did you mean") as caught:
-            arguments.parse([word])
+            cli.parse([word])
         # What is suggested is a command line that makes sense.
         meant = str(caught.value).split('"')[3].split()
-        arguments.parse([each.replace("CONFIG", "conf.toml") for each in meant[1:]])
+        cli.parse([each.replace("CONFIG", "conf.toml") for each in meant[1:]])
 
 
 def test_everything_that_the_usage_shows_is_a_command() -> None:
-    usage = arguments.USAGE.partition("Usage:")[2].partition("Commands:")[0]
+    usage = cli.USAGE.partition("Usage:")[2].partition("Commands:")[0]
     shown = {word for line in usage.splitlines() for word in line.split()
              if word.strip("()").isalpha() and word.islower()}
-    assert {word.strip("()") for word in shown} - {"pupgevent"} == set(arguments.COMMANDS)
+    assert {word.strip("()") for word in shown} - {"pupgevent"} == set(cli.COMMANDS)
 
 
 def test_help_and_version_end_with_0() -> None:
     done = run("--help")
-    assert (done.returncode, done.stdout, done.stderr) == (0, arguments.USAGE, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, cli.USAGE, "")
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("pupgevent ") and "gevent" in done.stdout

@@ -4,14 +4,16 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 import pytest
 
 import configuration
+import conflicts
 import keys
-from configuration import Cluster, Configuration, Logger, Process
-from records import Derived, Required, Table
+import model
+from model import Cluster, Configuration, Logger, Process, instance_specs
+from schema import Derived, Required, Table
 
 Load = Callable[..., Configuration]
 
@@ -73,7 +75,7 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
             ),
         ),
         logger=logger,
-        control=configuration.Control(None),
+        control=model.Control(None),
         dashboard=None,
     )
 
@@ -308,17 +310,21 @@ def test_auto_is_an_instance_for_each_cpu_that_may_be_used(load: Load) -> None:
 
 
 def test_instances_are_named_from_one(load: Load) -> None:
-    assert configuration.instance_names(process(load, "")) == ("web",)
+    assert names_of(process(load, "")) == ["web"]
     clustered = process(load, "[processes.cluster]\ninstances = 3\n")
-    assert configuration.instance_names(clustered) == ("web-1", "web-2", "web-3")
-    assert configuration.instance_names(process(load, "[processes.cluster]\n")) == ("web-1",)
+    assert names_of(clustered) == ["web-1", "web-2", "web-3"]
+    assert names_of(process(load, "[processes.cluster]\n")) == ["web-1"]
+
+
+def names_of(process: Process) -> List[str]:
+    return [each.name for each in instance_specs(process)]
 
 
 def test_instances_have_their_ports_from_the_first_on(load: Load) -> None:
     clustered = process(load, "[processes.cluster]\ninstances = 3\nstartPort = 8000\n")
-    assert [configuration.instance_port(clustered, n) for n in range(3)] == [8000, 8001, 8002]
-    assert configuration.instance_port(process(load, "[processes.cluster]\n"), 0) is None
-    assert configuration.instance_port(process(load, ""), 0) is None
+    assert [each.port for each in instance_specs(clustered)] == [8000, 8001, 8002]
+    assert instance_specs(process(load, "[processes.cluster]\n"))[0].port is None
+    assert instance_specs(process(load, ""))[0].port is None
 
 
 def test_process_inherits_the_logger_key_by_key(load: Load, tmp_path: Path) -> None:
@@ -351,12 +357,12 @@ tls = { cert = "cert.pem", key = "cert.pem" }
 """
     )
     loaded = load(text, everything=True)
-    assert loaded.dashboard == configuration.Dashboard(9000, "::", "s3cret")
+    assert loaded.dashboard == model.Dashboard(9000, "::", "s3cret")
     behind = loaded.processes[0].cluster
     assert behind is not None
-    assert behind.health == configuration.Health("/up", 0.5, 2.0, 2, 3, True)
+    assert behind.health == model.Health("/up", 0.5, 2.0, 2, 3, True)
     cert = str(tmp_path / "cert.pem")
-    assert behind.tls == configuration.Tls(cert, cert, "TLSv1.2")
+    assert behind.tls == model.Tls(cert, cert, "TLSv1.2")
     assert behind.proxy_protocol == "v2"
     assert [str(network) for network in behind.accept_proxy_from or ()] == ["10.0.0.0/8", "::1/128"]
 
@@ -368,10 +374,10 @@ tls = { cert = "cert.pem", key = "cert.pem" }
         (keys.CLUSTER, Cluster),
         (keys.LOGGER, Logger),
         (keys.PROCESS_LOGGER, Logger),
-        (keys.CONTROL, configuration.Control),
-        (keys.DASHBOARD, configuration.Dashboard),
-        (keys.HEALTH, configuration.Health),
-        (keys.TLS, configuration.Tls),
+        (keys.CONTROL, model.Control),
+        (keys.DASHBOARD, model.Dashboard),
+        (keys.HEALTH, model.Health),
+        (keys.TLS, model.Tls),
     ],
     ids=lambda value: getattr(value, "title", ""),
 )
@@ -405,9 +411,9 @@ def test_conflict_is_told_of_a_configuration_that_was_changed(load: Load) -> Non
     )
     loaded = load(text)
     web, other = loaded.processes
-    assert configuration.conflict(loaded) is None
+    assert conflicts.first(loaded) is None
     assert web.cluster is not None
     scaled = web._replace(cluster=web.cluster._replace(instances=3))
-    clash = configuration.conflict(loaded._replace(processes=(scaled, other)))
+    clash = conflicts.first(loaded._replace(processes=(scaled, other)))
     assert clash is not None
     assert clash.where == ("processes", 1, "id")

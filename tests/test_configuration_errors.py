@@ -13,12 +13,11 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
-import checks
 import configuration
 import keys
-from errors import ConfigurationError
+import validators
+from errors import ConfigurationError, show
 from nobody import NUMBER, as_nobody
-from wording import show
 
 Refuse = Callable[..., ConfigurationError]
 
@@ -792,7 +791,7 @@ def test_a_duration_is_at_most_a_year_and_a_year_is_accepted(table: Any, key: An
     assert key.check.convert(float(year), "/") == 366 * 24 * 3600.0
     assert key.check.convert(year - 1, "/") < 366 * 24 * 3600.0
     for more in (year + 1, year + 0.001, year * 1000, -1, -0.001):
-        with pytest.raises(checks.Wrong):
+        with pytest.raises(validators.Wrong):
             key.check.convert(more, "/")
 
 
@@ -802,7 +801,7 @@ def test_a_duration_of_nothing_is_accepted_where_it_says_so(table: Any, key: Any
         assert key.check.convert(0, "/") == 0.0
     else:
         assert "above 0" in key.takes
-        with pytest.raises(checks.Wrong):
+        with pytest.raises(validators.Wrong):
             key.check.convert(0, "/")
     assert 0 < key.check.convert(0.001, "/") <= 0.001
 
@@ -821,7 +820,7 @@ def test_a_whole_number_may_be_its_least_and_its_most_and_no_other(
     for value in (least, most):
         assert key.check.convert(value, "/") == value
     for value in (least - 1, most + 1):
-        with pytest.raises(checks.Wrong):
+        with pytest.raises(validators.Wrong):
             key.check.convert(value, "/")
 
 
@@ -861,8 +860,8 @@ def test_every_check_refuses_what_nothing_is(tmp_path: Path) -> None:
     for table in keys.TABLES:
         for key in table.keys:
             for value in values:
-                if isinstance(key.check, checks.Check):
+                if isinstance(key.check, validators.Check):
                     try:
                         key.check.convert(value, str(tmp_path))
-                    except checks.Wrong as wrong:
+                    except validators.Wrong as wrong:
                         assert wrong.reason is None or wrong.reason.isprintable()

@@ -11,7 +11,7 @@ import configuration
 import documents
 import keys
 from errors import ConfigurationError
-from records import Derived, Key, Required, Table
+from schema import Derived, Key, Required, Table
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = ROOT / "conf" / "full.toml"

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import control
 import finding
-from answering import Refused, check_fields, read_request
 from conftest import eventually
+from control_protocol import Refused, check_fields, read_request
 from running import SCALE, Running, get, server
 
 pytest_plugins = ["runs"]

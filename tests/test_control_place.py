@@ -10,7 +10,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-import endpoint
+import control_socket
 import finding
 from conftest import eventually
 from running import PUPGEVENT, Running, sleeper
@@ -21,12 +21,12 @@ Make = Callable[..., Running]
 
 
 def place_of(app: Running) -> Path:
-    return Path(endpoint.places(str(app.config))[0])
+    return Path(control_socket.places(str(app.config))[0])
 
 
 def lock_of(config: Any) -> str:
     """The first: the one beside the socket."""
-    return endpoint.places(str(config))[0][: -len(".sock")] + ".lock"
+    return control_socket.places(str(config))[0][: -len(".sock")] + ".lock"
 
 
 def mode_of(path: Path) -> int:
@@ -56,15 +56,16 @@ def belongings(place: Path) -> List[str]:
 def test_it_is_named_after_the_path_as_given_and_found_by_the_real_one(folder: Path) -> None:
     real, link, other = folder / "app.json", folder / "link.json", folder / "other.json"
     link.symlink_to(real)
-    place = endpoint.take(str(link))
-    assert place.path == endpoint.places(str(link))[0] != endpoint.places(str(real))[0]
-    assert place.path in endpoint.addresses(str(real))
-    assert place.path not in endpoint.addresses(str(other))
+    place = control_socket.take(str(link))
+    assert place.path == control_socket.places(str(link))[0] != control_socket.places(str(real))[0]
+    assert place.path in control_socket.addresses(str(real))
+    assert place.path not in control_socket.addresses(str(other))
     place.release()
 
 
 def test_a_long_name_is_cut_and_an_odd_one_made_plain(folder: Path) -> None:
-    name = os.path.basename(endpoint.places(str(folder / ("a b\n\u00e9" + "x" * 200 + ".toml")))[0])
+    path = str(folder / ("a b\n\u00e9" + "x" * 200 + ".toml"))
+    name = os.path.basename(control_socket.places(path)[0])
     assert name.startswith("a-b--xxx")
     assert len(name) == 32 + 1 + 12 + len(".sock")
 
@@ -176,17 +177,17 @@ def test_where_the_lock_was_removed_the_socket_still_tells_of_its_owner(running:
 
 def test_at_its_end_only_what_is_still_its_own_is_removed(folder: Path) -> None:
     config = str(folder / "app.toml")
-    first = endpoint.take(config)
+    first = control_socket.take(config)
     os.unlink(lock_of(config))
     assert first.path
     os.unlink(first.path)
-    second = endpoint.take(config)
+    second = control_socket.take(config)
     first.release()
     found = finding.reach(config, None, 1)
     assert found is not None
     found.connection.close()
-    with pytest.raises(endpoint.Taken):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken):
+        control_socket.take(config)
     second.release()
     assert second.path == first.path
     assert not os.path.lexists(second.path)
@@ -196,15 +197,15 @@ def test_at_its_end_only_what_is_still_its_own_is_removed(folder: Path) -> None:
 def test_who_has_no_place_for_a_socket_is_still_the_only_one(
     folder: Path, monkeypatch: "pytest.MonkeyPatch"
 ) -> None:
-    monkeypatch.setattr(endpoint, "LONGEST_PATH", 1)
+    monkeypatch.setattr(control_socket, "LONGEST_PATH", 1)
     config = str(folder / "app.toml")
-    first = endpoint.take(config)
+    first = control_socket.take(config)
     assert (first.sockets, first.path) == ([], None)
     assert "is longer than 1 bytes" in first.trouble
-    with pytest.raises(endpoint.Taken, match="pid %d" % os.getpid()):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken, match="pid %d" % os.getpid()):
+        control_socket.take(config)
     first.release()
-    endpoint.take(config).release()
+    control_socket.take(config).release()
 
 
 def test_two_files_that_name_one_socket_are_told_apart(running: Make, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
-import commands
+import client as commands
 from conftest import eventually
 from peers import Aside
 from running import Running, cluster, lives, server, sleeper

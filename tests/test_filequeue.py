@@ -9,9 +9,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
-import pidfile
+import pid_files
 from errors import ShortageError
-from filequeue import FileOrder, FileQueue
+from pid_files import FileOrder, FileQueue
 from supervision import wait_until
 
 
@@ -47,10 +47,10 @@ class Stage:
         return self.queue.add(str(self.path), FileOrder(do, self.told.append))
 
     def write(self, pid: int) -> FileOrder:
-        return self.add(lambda order: pidfile.write(str(self.path), pid, lambda: order.outdated))
+        return self.add(lambda order: pid_files.write(str(self.path), pid, lambda: order.outdated))
 
     def remove(self, pid: int) -> FileOrder:
-        return self.add(lambda order: pidfile.remove(str(self.path), pid))
+        return self.add(lambda order: pid_files.remove(str(self.path), pid))
 
     def finishes(self, *orders: FileOrder) -> None:
         wait = [gevent.spawn(order.wait, 30.0) for order in orders]
@@ -98,9 +98,9 @@ def test_a_file_whose_draft_is_there_already_leaves_nothing_when_it_is_out_of_da
 ) -> None:
     """The disk has answered to the opening, and hung at the writing."""
     answers = iter([True])
-    pidfile.write(str(tmp_path / "app.pid"), 4711, lambda: next(answers))
+    pid_files.write(str(tmp_path / "app.pid"), 4711, lambda: next(answers))
     assert os.listdir(str(tmp_path)) == []
-    pidfile.write(str(tmp_path / "app.pid"), 4711)
+    pid_files.write(str(tmp_path / "app.pid"), 4711)
     assert os.listdir(str(tmp_path)) == ["app.pid"]
 
 

@@ -15,12 +15,12 @@ import configuration
 import status
 from conftest import eventually
 from errors import PupgeventError
-from health import Health, health_of, is_healthy, state_of
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
+from log_history import Recent
 from logs import Log
-from recent import Recent
 from running import PUPGEVENT, SERVER, Running, server, sleeper
 from runtime import Runtime, process_of
+from status import Health, health_of, is_healthy, state_of
 from supervision import (
     Clock,
     Page,

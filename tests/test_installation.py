@@ -1,4 +1,4 @@
-"""What pip installs: one folder of our own, that no other package is in the way of, nor it of them."""
+"""What pip installs: one folder of our own, beside whatever else is there."""
 
 import os
 import shutil
@@ -57,6 +57,7 @@ def wheel(tmp_path_factory: Any) -> Path:
     for path in SOURCES:
         shutil.copy(str(path), str(folder / path.name))
     pip("wheel", "--no-deps", "--wheel-dir", "made", ".", folder=folder)
+    made: Path
     made, = (folder / "made").glob("*.whl")
     return made
 
@@ -64,7 +65,7 @@ def wheel(tmp_path_factory: Any) -> Path:
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: Any) -> Path:
     """The wheel installed beside strangers."""
-    site = tmp_path_factory.mktemp("site")
+    site: Path = tmp_path_factory.mktemp("site")
     pip("install", "--no-deps", "--target", str(site), str(wheel), folder=site)
     for name in STRANGERS:
         (site / (name + ".py")).write_text(STRANGER)

@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Optional
 
 import pytest
 
-import endpoint
+import control_socket
 import paths
 from conftest import eventually
 from errors import PupgeventError
@@ -179,7 +179,7 @@ def test_a_reload_that_is_refused_changes_nothing_about_whose_the_files_are(runn
     releases.real("2").write_text("nonsense")
     assert app.run("reload").returncode == 2
     assert second_start(releases.real("1")).returncode == 1
-    assert endpoint.addresses(str(releases.real("2"))) == endpoint.places(
+    assert control_socket.addresses(str(releases.real("2"))) == control_socket.places(
         str(releases.real("2")))
 
 
@@ -250,4 +250,4 @@ def test_a_working_folder_that_has_been_removed_is_told(
     monkeypatch.chdir(str(gone))
     gone.rmdir()
     with pytest.raises(PupgeventError, match=r"app\.toml: no such file or directory"):
-        endpoint.take("app.toml")
+        control_socket.take("app.toml")

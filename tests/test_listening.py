@@ -7,8 +7,8 @@ from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
-import listening
-from listening import Listening, listeners, overlap, takers
+import listening_sockets
+from listening_sockets import Listening, listeners, overlap, takers
 
 FreePort = Callable[[], int]
 
@@ -20,7 +20,7 @@ SOURCES = ["kernel", "files"]
 def source(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "files":
         # A family of netlink that there is not: the kernel refuses it.
-        monkeypatch.setattr(listening, "_NETLINK_SOCK_DIAG", 31)
+        monkeypatch.setattr(listening_sockets, "_NETLINK_SOCK_DIAG", 31)
     return str(request.param)
 
 

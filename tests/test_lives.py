@@ -8,8 +8,8 @@ from typing import Any, Callable, List
 import gevent
 import pytest
 
-import lives
-from lives import Life, rest
+import concurrency
+from concurrency import Life, rest
 
 PATIENCE = 30.0
 
@@ -34,7 +34,7 @@ def test_it_begins_whatever_comes_between_and_once(
     failures: List[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gevent, "spawn", Stillborn(list(failures)))
-    monkeypatch.setattr(lives, "_RETRY", 0.001)
+    monkeypatch.setattr(concurrency, "_RETRY", 0.001)
     seen: List[Any] = []
     life = Life(lambda *words: seen.append(words), "a", 1)
     life.rawlink(seen.append)
@@ -48,7 +48,7 @@ def test_one_that_is_killed_before_it_has_begun_never_begins(
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gevent, "spawn", Stillborn(["raises"]))
-    monkeypatch.setattr(lives, "_RETRY", 0.001)
+    monkeypatch.setattr(concurrency, "_RETRY", 0.001)
     seen: List[Any] = []
     life = Life(seen.append, "function")
     life.rawlink(lambda _: seen.append("over"))
@@ -89,7 +89,7 @@ STARVING = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import gevent
-from lives import Life
+from concurrency import Life
 
 gevent.sleep(0)
 ran, made = [], [None] * 50
@@ -115,6 +115,6 @@ print(all(made[number].wait(30) for number in numbers),
     "the interpreter itself may crash without memory for the first frame of a greenlet"))
 def test_in_a_process_without_memory_each_begins_when_there_is_some() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", STARVING, str(Path(lives.__file__).parent)],
+        [sys.executable, "-c", STARVING, str(Path(concurrency.__file__).parent)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=100, check=False)
     assert done.stdout == b"True True True\n", done.stderr

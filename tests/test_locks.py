@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-import endpoint
+import control_socket
 import finding
 import folders
 import locks
@@ -75,16 +75,16 @@ def spoil_by_letting_others_in(name: Path) -> None:
 def test_where_the_name_is_taken_another_is_made_and_found(base: Path, spoil: Any) -> None:
     spoil(name_in(base))
     config = str(base / "app.toml")
-    first = endpoint.take(config)
+    first = control_socket.take(config)
     assert first.path and first.path.startswith(str(name_in(base)) + "-")
     assert not first.trouble
-    with pytest.raises(endpoint.Taken, match="pid %d" % os.getpid()):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken, match="pid %d" % os.getpid()):
+        control_socket.take(config)
     found = finding.reach(config, None, 1)
     assert found is not None
     found.connection.close()
     first.release()
-    endpoint.take(config).release()
+    control_socket.take(config).release()
     assert len(folders.own()) == 1
 
 
@@ -92,14 +92,14 @@ def test_two_that_have_made_different_folders_meet_in_one(base: Path) -> None:
     """The other has looked before this one's was made."""
     config = str(base / "app.toml")
     name_in(base).write_text("")
-    first = endpoint.take(config)
+    first = control_socket.take(config)
     name_in(base).unlink()
     name_in(base).mkdir(mode=0o700)
     assert len(folders.own()) == 2
-    with pytest.raises(endpoint.Taken):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken):
+        control_socket.take(config)
     first.release()
-    both = endpoint.take(config)
+    both = control_socket.take(config)
     held = sorted(each.name for folder in folders.own() for each in Path(folder).glob("*.lock"))
     assert len(held) == 2 and held[0] == held[1]
     both.release()
@@ -108,7 +108,7 @@ def test_two_that_have_made_different_folders_meet_in_one(base: Path) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
 def test_a_base_where_others_may_rename_what_is_ours_is_not_used(base: Path, mode: int) -> None:
     base.chmod(mode)
-    place = endpoint.take(str(base / "app.toml"))
+    place = control_socket.take(str(base / "app.toml"))
     assert place.path is None
     place.release()
     assert list(base.iterdir()) == []
@@ -121,15 +121,15 @@ def test_the_folder_of_a_session_has_to_do_where_there_is_no_other(
     session.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
     config = str(base / "app.toml")
-    usual = endpoint.take(config)
+    usual = control_socket.take(config)
     assert usual.path and usual.path.startswith(str(base))
     assert list(session.iterdir()) == []
     usual.release()
     monkeypatch.setattr(folders, "_BASES", (str(tmp_path / "none"),))
-    place = endpoint.take(config)
+    place = control_socket.take(config)
     assert place.path and place.path.startswith(str(session / "pupgevent"))
-    with pytest.raises(endpoint.Taken):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken):
+        control_socket.take(config)
     place.release()
 
 
@@ -143,11 +143,11 @@ def test_a_folder_that_takes_nothing_any_more_is_no_obstacle(
     other.chmod(0o1777)
     monkeypatch.setattr(folders, "_BASES", (str(base), str(other)))
     name_in(base).mkdir(mode=0o700)
-    (name_in(base) / (endpoint.name_of(config) + ".lock")).mkdir()
-    place = endpoint.take(config)
+    (name_in(base) / (control_socket.name_of(config) + ".lock")).mkdir()
+    place = control_socket.take(config)
     assert place.path and place.path.startswith(str(other))
-    with pytest.raises(endpoint.Taken, match="pid %d" % os.getpid()):
-        endpoint.take(config)
+    with pytest.raises(control_socket.Taken, match="pid %d" % os.getpid()):
+        control_socket.take(config)
     place.release()
 
 
@@ -236,21 +236,21 @@ def test_of_two_paths_to_one_file_both_are_held_until_it_is_settled(
     files: List[Path] = [tmp_path / name for name in ("one.toml", "two.toml")]
     link = tmp_path / "link.toml"
     link.symlink_to("one.toml")
-    place = endpoint.take(str(link))
+    place = control_socket.take(str(link))
     assert place.names == [str(link), str(files[0])]
     link.unlink()
     link.symlink_to("two.toml")
     assert place.follow() is None
     assert place.names == [str(link), str(files[0]), str(files[1])]
     for path in files:
-        with pytest.raises(endpoint.Taken, match=r", as .*link\.toml, pid"):
-            endpoint.take(str(path))
+        with pytest.raises(control_socket.Taken, match=r", as .*link\.toml, pid"):
+            control_socket.take(str(path))
     place.settle_on(str(files[1]))
     assert place.names == [str(link), str(files[1])]
-    other = endpoint.take(str(files[0]))
+    other = control_socket.take(str(files[0]))
     link.unlink()
     link.symlink_to("one.toml")
-    assert isinstance(place.follow(), endpoint.Taken)
+    assert isinstance(place.follow(), control_socket.Taken)
     assert place.names == [str(link), str(files[1])]
     other.release()
     place.release()

@@ -18,12 +18,11 @@ import gevent.event
 import gevent.socket
 import pytest
 
-from backends import DOWN
+from backends import DOWN, Pool
 from balancer import Balancer, Engine, Settings
 from control import _Door
 from peers import PATIENCE, SETTINGS, Peer, Stage, eventually, setting, started
 from poller import EVENTS_A_TURN, Poller
-from pool import Pool
 
 #: Memory left to a process that is to run out of it, and clients whose answers would take more.
 LEFT = 6 << 20

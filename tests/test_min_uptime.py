@@ -8,10 +8,10 @@ import gevent
 import pytest
 
 from conftest import eventually
-from health import health_of
+from model import instance_specs
 from running import Running, server, sleeper
+from status import health_of
 from supervision import cluster, process, supervise, wait_until
-from world import seats
 
 pytest_plugins = ["runs"]
 
@@ -67,7 +67,7 @@ def test_one_that_is_dead_has_not_come_up_though_nobody_knows_it_yet() -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         stage.clock.ahead += LONG
-        stage.instance().replace(stage.instance().process, seats(stage.instance().process)[0])
+        stage.instance().replace(stage.instance().process, stage.instance().spec)
         assert [each.reason for each in starting.get(timeout=30)] == [
             "SIGKILL, and it is not to be restarted"]
         assert stage.states() == ["starting", "errored"]
@@ -83,7 +83,7 @@ def test_another_time_holds_for_what_is_starting() -> None:
         wait_until(lambda: stage.instance().pid)
         assert stage.instance().state == "starting"
         changed = process(min_uptime=0.0)
-        stage.instance().replace(changed, seats(changed)[0])
+        stage.instance().replace(changed, instance_specs(changed)[0])
         stage.reaches("running")
 
 

@@ -14,8 +14,8 @@ import gevent
 import pytest
 
 from conftest import eventually
-from notify import Herald, Notifier, watchdog_of
 from running import Running, server, sleeper
+from systemd import Herald, Notifier, watchdog_of
 
 pytest_plugins = ["runs"]
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-import endpoint
+import control_socket
 import folders
 from conftest import eventually
 from onefile import launcher
@@ -370,7 +370,7 @@ def test_root_is_not_sent_to_services_of_roots_by_what_a_user_writes(
         with user.acting():
             place = Path("/tmp/pupgevent-%d" % user.uid)
             place.mkdir(mode=0o700)
-            name = endpoint.name_of(str(config)) + ".lock"
+            name = control_socket.name_of(str(config)) + ".lock"
             (place / name).write_bytes(b"1\0%s\0%s\0" % (
                 os.fsencode(str(folder / "service.sock")), os.fsencode(str(config))))
         done = subprocess.run([*PUPGEVENT, "status", str(config)], stderr=subprocess.PIPE,
@@ -395,7 +395,7 @@ def test_whatever_a_user_writes_into_a_lock_root_is_answered_in_one_line(
     with user.acting():
         place = Path("/tmp/pupgevent-%d" % user.uid)
         place.mkdir(mode=0o700)
-        (place / (endpoint.name_of(str(config)) + ".lock")).write_bytes(told)
+        (place / (control_socket.name_of(str(config)) + ".lock")).write_bytes(told)
     done = subprocess.run([*PUPGEVENT, "status", str(config)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (4, b"")

@@ -10,9 +10,9 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-import dialing
+import backends
 import ports
-import reaching
+import sockets
 from backends import Backend
 
 
@@ -198,7 +198,7 @@ def test_probe_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]
     port = free_port()
     with socket.socket() as probe:
         meet_itself(port, probe)
-        assert reaching.met_itself(probe)
+        assert sockets.met_itself(probe)
     assert ports.sockets_at(port) == []
 
 
@@ -207,11 +207,11 @@ def test_connect_that_met_itself_leaves_the_port_free(free_port: Callable[[], in
     backend = Backend("web-1", time.monotonic)
     backend.move_to("127.0.0.1", port)
     backend.meets_itself = True
-    end = dialing.new_end(backend, 1 << 20)
+    end = backends.new_end(backend, 1 << 20)
     assert end is not None
     end.setblocking(True)
     meet_itself(port, end)
-    assert dialing.ask(end, backend) == errno.ECONNREFUSED
+    assert backends.ask(end, backend) == errno.ECONNREFUSED
     end.close()
     assert ports.sockets_at(port) == []
 

@@ -10,16 +10,16 @@ from typing import Any, Callable, Iterator, List, Tuple
 import gevent
 import pytest
 
-import belongings
-from logs import LONGEST_LINE, Heads, LineWriter, Log
-from pumps import CHUNK, SHARE, Pace, Pump
-from sinks import DescriptorSink, Sink
+import child_io
+from child_io import CHUNK, PipeReader
+from concurrency import SHARE, TokenBucket
+from logs import LONGEST_LINE, DescriptorSink, Heads, LineWriter, Log, Sink
 from supervision import Page, process, runs, script, supervise, wait_until
 
 #: fcntl(2); Python has a name for it from 3.10 on.
 F_GETPIPE_SZ = 1032
 
-MakePump = Callable[[Sink], Pump]
+MakePump = Callable[[Sink], PipeReader]
 
 
 class Valve(Page):
@@ -56,12 +56,12 @@ def pipe() -> Iterator[Tuple[int, int]]:
 
 
 @pytest.fixture
-def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], Pump]]:
+def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
     """`pump(sink)` carries what is written to the pipe."""
-    made: List[Pump] = []
+    made: List[PipeReader] = []
 
-    def make(sink: Sink) -> Pump:
-        made.append(Pump(pipe[0], LineWriter(sink, Heads(), "app", "stdout"), Pace()))
+    def make(sink: Sink) -> PipeReader:
+        made.append(PipeReader(pipe[0], LineWriter(sink, Heads(), "app", "stdout"), TokenBucket()))
         return made[-1]
 
     yield make
@@ -161,7 +161,7 @@ def test_closing_twice_closes_once(
 
 
 def test_pace_lets_a_little_pass_and_leaves_most_of_the_time_to_others() -> None:
-    pace, now, busy = Pace(), 1000.0, 0.0
+    pace, now, busy = TokenBucket(), 1000.0, 0.0
     assert pace.rest(now, now + 0.001) == 0.0
     while now < 1010.0:
         rest = pace.rest(now, now + 0.001)
@@ -171,7 +171,7 @@ def test_pace_lets_a_little_pass_and_leaves_most_of_the_time_to_others() -> None
 
 
 def test_pace_is_common_to_all_that_flood() -> None:
-    pace, busy = Pace(), 0.0
+    pace, busy = TokenBucket(), 0.0
     due = [1000.0, 1000.0, 1000.0]
     now = 1000.0
     while now < 1010.0:
@@ -307,12 +307,12 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     good: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For lack of memory: before the first, at the first, at the second."""
-    made: List[Pump] = []
+    made: List[PipeReader] = []
 
-    def pump(*words: Any) -> Pump:
+    def pump(*words: Any) -> PipeReader:
         if len(made) == good:
             raise MemoryError
-        made.append(Pump(*words))
+        made.append(PipeReader(*words))
         return made[-1]
 
     def outputs(*_: Any) -> Any:
@@ -320,13 +320,13 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
             raise MemoryError
         return tuple(LineWriter(Page(), Heads(), "app", name) for name in ("stdout", "stderr"))
 
-    monkeypatch.setattr(belongings, "Pump", pump)
+    monkeypatch.setattr(child_io, "PipeReader", pump)
     pipes = [os.pipe(), os.pipe()]
     child: Any = SimpleNamespace(pid=1, stdout=pipes[0][0], stderr=pipes[1][0])
-    world: Any = SimpleNamespace(outputs=outputs, pace=Pace())
-    seat: Any = SimpleNamespace(number=0, name="app")
+    context: Any = SimpleNamespace(outputs=outputs, bucket=TokenBucket())
+    spec: Any = SimpleNamespace(number=0, name="app")
     with pytest.raises(MemoryError):
-        belongings.Belongings(process(), seat, child, world)
+        child_io.ChildIO(process(), spec, child, context)
     for _, writer in pipes:
         with pytest.raises(BrokenPipeError):
             os.write(writer, b"x")

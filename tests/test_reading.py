@@ -14,18 +14,17 @@ import gevent
 import gevent.socket
 import pytest
 
+import concurrency
 import configuration
 import reading
-import slices
-from answering import Answer
-from configuration import Configuration
+from concurrency import SLICE, Threads, Turnstile, in_slices
+from control import Answer
+from control_requests import Service
 from errors import ConfigurationError
 from inside import inside, listening, sleeper
+from model import Configuration
 from running import SCALE
-from service import Service
-from slices import SLICE, Turnstile, in_slices
 from supervision import gevent_waits_for_children
-from threads import Threads
 
 pytest_plugins = ["runs"]
 
@@ -170,7 +169,7 @@ def test_the_hub_has_its_turn_while_thousands_are_told_of(
         service = Service(stage.runtime, stage.operations, list, {})
         ours, theirs = map(stack.enter_context, gevent.socket.socketpair())
         heard = gevent.spawn(stack.enter_context(theirs.makefile()).readline)
-        monkeypatch.setattr(slices, "SLICE", 0)
+        monkeypatch.setattr(concurrency, "SLICE", 0)
         with turns(every=1e-6) as found:
             told = service._status({"usage": False}, Answer(ours))
             looked_at = len(found)
@@ -203,8 +202,8 @@ def test_a_start_that_waits_for_its_fork_can_be_stopped(
 ) -> None:
     sleepers = dict(sleeper("job", autostart=False), cluster={"instances": 30})
     with inside(tmp_path, [sleepers]) as stage:
-        monkeypatch.setattr(slices, "_LONGEST_STEP", 600)
-        with stage.runtime.supervisor._world.turnstile.turn():
+        monkeypatch.setattr(concurrency, "_LONGEST_STEP", 600)
+        with stage.runtime.supervisor._context.turnstile.turn():
             start = gevent.spawn(stage.runtime.supervisor.start, ["job-%d" % n for n in (1, 30)])
             stage.reaches("starting", "job-30")
             stop = gevent.spawn(stage.runtime.supervisor.stop, ["job-30"])
@@ -216,7 +215,7 @@ def test_a_start_that_waits_for_its_fork_can_be_stopped(
 
 @pytest.mark.skipif(not hasattr(gc, "freeze"), reason="Python has it from 3.7")
 def test_the_collector_does_not_look_through_what_was_there_at_the_start(folder: Path) -> None:
-    from foreground import Foreground
+    from daemon import Foreground
 
     path = written(folder, json.dumps({"processes": many(1)}))
     with open(os.devnull, "w") as console:
@@ -302,7 +301,7 @@ def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
 
 def test_a_step_that_hangs_holds_up_nobody_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program on a disk that does not answer; and who comes late has no turn to give back."""
-    monkeypatch.setattr(slices, "_LONGEST_STEP", 0.01)
+    monkeypatch.setattr(concurrency, "_LONGEST_STEP", 0.01)
     turnstile = Turnstile()
     through: List[int] = []
 

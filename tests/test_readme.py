@@ -20,8 +20,8 @@ def test_commands_and_keys_stand_in_the_readme_as_they_stand_in_the_code() -> No
     assert readme.filled(current) == current, "make readme brings it up to date"
 
 
-def test_modules_stand_in_the_house_with_their_own_words() -> None:
-    current = text_of("docs", "house.md")
+def test_modules_stand_in_the_architecture_with_their_own_words() -> None:
+    current = text_of("docs", "architecture.md")
     assert readme.furnished(current) == current, "make readme brings it up to date"
 
 

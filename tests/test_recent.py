@@ -8,10 +8,11 @@ import gevent
 import gevent.socket
 import pytest
 
-import recent
-from answering import Answer
-from logs import LONGEST_LINE, Heads, LineWriter, Log
-from recent import (
+import log_history
+from concurrency import Threads
+from control import Answer
+from control_requests import Service
+from log_history import (
     FOLLOWER_BYTES,
     MOST_BYTES,
     MOST_LINES,
@@ -21,9 +22,7 @@ from recent import (
     Wanted,
     uncolored,
 )
-from service import Service
-from sinks import Sink
-from threads import Threads
+from logs import LONGEST_LINE, Heads, LineWriter, Log, Sink
 
 STAMP = b"[2026-11-23 15:04:05]"
 
@@ -118,8 +117,8 @@ def test_what_is_gone_is_forgotten() -> None:
 
 
 def test_last_lines() -> None:
-    assert recent._last_lines(b"a\nb\nc\n", 2) == b"b\nc\n"
-    assert recent._last_lines(b"a\nb\n", 2) == b"a\nb\n"
+    assert log_history._last_lines(b"a\nb\nc\n", 2) == b"b\nc\n"
+    assert log_history._last_lines(b"a\nb\n", 2) == b"a\nb\n"
 
 
 # However much is remembered, it is given out in pieces

@@ -12,7 +12,7 @@ import pytest
 import keys
 import status
 from inside import Inside, inside, listening, sleeper
-from records import Table
+from schema import Table
 from supervision import script, wait_until
 
 Ports = Callable[[int], List[int]]
@@ -237,7 +237,7 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "strategy"): Case("ip-hash", balancer_has(strategy="ip-hash")),
     ("processes.cluster", "readyTimeoutMs"): Case(
         5000, lambda stage, before: stage.instance(
-            "web-1").process.cluster.ready_timeout == 5.0),
+            "web-1").process.cluster.ready_timeout == 5.0),  # type: ignore[union-attr]
     ("processes.cluster", "connectTimeoutMs"): Case(5, balancer_has(connect_timeout=0.005)),
     ("processes.cluster", "queueTimeoutMs"): Case(5, balancer_has(queue_timeout=0.005)),
     ("processes.cluster", "queueLimit"): Case(5, balancer_has(queue_limit=5)),

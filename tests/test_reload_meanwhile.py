@@ -142,10 +142,10 @@ def test_progress_is_of_what_the_reload_touches(running: Make) -> None:
 
 
 def progress(app: Running, request: Any) -> List[str]:
-    import commands
+    import client
 
     lines: List[str] = []
-    commands.call(str(app.config), request, lambda line: lines.append(line["progress"]), 50)
+    client.call(str(app.config), request, lambda line: lines.append(line["progress"]), 50)
     return lines
 
 

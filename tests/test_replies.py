@@ -6,9 +6,9 @@ from typing import Any, Dict
 import pytest
 from hypothesis import given, strategies as st
 
-import tables
+import status_table
+from control_protocol import Odd, checked
 from errors import PupgeventError
-from replies import Odd, checked
 
 #: Clear the screen, set the title, ring, an end of line that hides the rest, C1 of the same.
 ORDERS = "\x1b[2J\x1b]0;owned\x07\r\x08\x9b2J\x7f\u2028"
@@ -58,7 +58,7 @@ def test_a_field_that_is_missing_is_odd_however_deep() -> None:
     with pytest.raises(Odd):
         reply["text"]
     with pytest.raises(Odd):
-        tables.table(reply["status"])
+        status_table.table(reply["status"])
 
 
 def test_a_reply_that_is_too_deep_is_odd() -> None:

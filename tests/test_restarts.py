@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import keys
-from restarts import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNHINDERED, Streak
+from restart_policy import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNHINDERED, Streak
 from supervision import process
 
 ALWAYS = process(restart="always", restart_delay=0.5, restart_max_delay=30.0)

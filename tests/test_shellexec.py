@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from shellexec import BUILTINS, RESERVED, with_exec
+from programs import BUILTINS, RESERVED, with_exec
 
 #: Shells, as a /bin/sh.
 SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox")) if path]

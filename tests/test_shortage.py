@@ -180,7 +180,7 @@ def test_a_call_for_which_there_is_no_thread_is_not_done_later_as_well() -> None
     program = (
         "import resource, sys; sys.path.insert(0, %r)\n"
         "from errors import ShortageError\n"
-        "from threads import Threads\n"
+        "from concurrency import Threads\n"
         "threads, done = Threads(2), []\n"
         "for number in range(5):\n"
         "    try:\n"

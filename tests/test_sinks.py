@@ -11,9 +11,8 @@ from typing import Iterator, List, Tuple
 import gevent
 import pytest
 
-import sinks
-from logs import Log
-from sinks import HIGH_WATER, LIMIT, DescriptorSink, Sink
+import logs
+from logs import HIGH_WATER, LIMIT, DescriptorSink, Log, Sink
 from supervision import PATIENCE, wait_until
 
 LINE = b"x" * 99 + b"\n"
@@ -157,11 +156,11 @@ def test_non_blocking_descriptor_is_waited_for(pipe: Tuple[int, int]) -> None:
 def test_program_ends_though_a_write_hangs() -> None:
     program = (
         "import sys, os; sys.path.insert(0, %r)\n"
-        "from sinks import DescriptorSink\n"
+        "from logs import DescriptorSink\n"
         "sink = DescriptorSink(1)\n"
         "sink.write(b'x' * 200000)\n"
         "sys.exit(0 if not sink.flush(0.2) else 1)\n"
-    ) % os.path.dirname(os.path.abspath(sinks.__file__))
+    ) % os.path.dirname(os.path.abspath(logs.__file__))
     reader, writer = os.pipe()
     try:
         assert subprocess.call([sys.executable, "-c", program], stdout=writer, timeout=60) == 0

@@ -12,9 +12,9 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from child import describe_exit, environment
 from guardian import registration
 from logs import Log
-from spawning import describe_exit, environment
 from supervision import (
     CHILDREN,
     Page,

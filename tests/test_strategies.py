@@ -7,7 +7,7 @@ from typing import Any, Counter, Dict, List, Optional, Sequence, Set, Tuple
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from pool import Pool
+from backends import Pool
 from strategies import STRATEGIES, Strategy
 
 CLIENT = "192.0.2.1"

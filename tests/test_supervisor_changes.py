@@ -2,8 +2,8 @@
 
 from typing import Callable, List
 
+from model import instance_specs
 from supervision import cluster, process, script, supervise
-from world import seats
 
 
 def test_added_process_is_there_and_not_started() -> None:
@@ -18,7 +18,7 @@ def test_instance_is_added_to_a_process_that_is_there() -> None:
     two = process(cluster=cluster(None, 2))
     with supervise(process(cluster=cluster(None, 1))) as stage:
         pid = stage.pid("app-1")
-        added = stage.supervisor.add(two, seats(two)[1])
+        added = stage.supervisor.add(two, instance_specs(two)[1])
         assert (added.name, added.index, added.state) == ("app-2", 1, "created")
         assert stage.supervisor.start(["app-2"]) == []
         assert stage.pid("app-1") == pid
@@ -53,7 +53,7 @@ def test_what_no_child_depends_on_applies_at_once() -> None:
     with supervise(process(script("stubborn.py"), terminate_timeout=60.0)) as stage:
         stage.prints("ignoring")
         changed = process(script("stubborn.py"), terminate_timeout=0.2)
-        stage.instance().replace(changed, seats(changed)[0])
+        stage.instance().replace(changed, instance_specs(changed)[0])
         stage.supervisor.stop(["app"])
         assert stage.instance().last_exit == "SIGKILL"
 
@@ -66,7 +66,7 @@ def test_a_limit_of_time_holds_from_when_it_is_changed() -> None:
         stage.clock.ahead = 3000.0
         for name, limit in (("none", None), ("longer", 5000.0), ("shorter", 2000.0)):
             changed = process(id=name, timeout=limit)
-            stage.instance(name).replace(changed, seats(changed)[0])
+            stage.instance(name).replace(changed, instance_specs(changed)[0])
         stage.prints("warning: runs longer than 2000 s, stopping it", "[shorter][core]")
         stage.reaches("errored", "shorter")
         for name in ("none", "longer"):
@@ -78,7 +78,7 @@ def test_another_command_waits_for_the_next_start() -> None:
     with supervise(process()) as stage:
         pid = stage.reaches("running").pid
         changed = process("echo new; exec sleep 60")
-        stage.instance().replace(changed, seats(changed)[0])
+        stage.instance().replace(changed, instance_specs(changed)[0])
         assert stage.instance().pid == pid
         stage.supervisor.stop(["app"])
         stage.supervisor.start(["app"])
@@ -89,21 +89,21 @@ def test_values_are_followed_when_the_next_start_has_them_too() -> None:
     old, new = process(), process("echo new; exec sleep 60")
     with supervise(old) as stage:
         stage.pid()
-        instance, (seat,) = stage.instance(), seats(old)
-        assert instance.follows(old, seat) and not instance.follows(new, seat)
-        instance.replace(new, seat)
-        assert not instance.follows(old, seat) and not instance.follows(new, seat)
+        instance, (spec,) = stage.instance(), instance_specs(old)
+        assert instance.follows(old, spec) and not instance.follows(new, spec)
+        instance.replace(new, spec)
+        assert not instance.follows(old, spec) and not instance.follows(new, spec)
         stage.supervisor.stop(["app"])
         stage.supervisor.start(["app"])
-        assert instance.follows(new, seat)
-        assert not instance.follows(new, seat._replace(host="127.0.0.2"))
+        assert instance.follows(new, spec)
+        assert not instance.follows(new, spec._replace(host="127.0.0.2"))
 
 
 def test_another_command_for_what_fails_is_tried_next() -> None:
     with supervise(process(("no-such-program",), restart="always", restart_delay=0.2)) as stage:
         stage.reaches("backoff")
         changed = process(restart="always")
-        stage.instance().replace(changed, seats(changed)[0])
+        stage.instance().replace(changed, instance_specs(changed)[0])
         stage.reaches("running")
 
 
@@ -112,7 +112,7 @@ def test_another_port_is_used_from_the_next_start(free_ports: Callable[[int], Li
     with supervise(process(script("listener.py"), cluster=cluster(old))) as stage:
         stage.reaches("running", "app-1")
         changed = process(script("listener.py"), cluster=cluster(new))
-        stage.instance("app-1").replace(changed, seats(changed)[0])
+        stage.instance("app-1").replace(changed, instance_specs(changed)[0])
         assert stage.instance("app-1").port == old
         stage.supervisor.stop(["app-1"])
         stage.supervisor.start(["app-1"])

@@ -41,9 +41,9 @@ def test_process_without_autostart_stays_created() -> None:
 def test_instances_are_named_and_numbered_and_know_their_ports() -> None:
     with supervise(process(cluster=cluster(8000, 3)), process(id="plain"), begin=False) as stage:
         assert list(stage.supervisor.instances) == ["app-1", "app-2", "app-3", "plain"]
-        seats = [(each.process_id, each.index, each.port)
+        places = [(each.process_id, each.index, each.port)
                  for each in stage.supervisor.instances.values()]
-        assert seats == [("app", 0, 8000), ("app", 1, 8001), ("app", 2, 8002), ("plain", 0, None)]
+        assert places == [("app", 0, 8000), ("app", 1, 8001), ("app", 2, 8002), ("plain", 0, None)]
 
 
 def test_child_is_told_which_instance_it_is_and_where_to_listen() -> None:

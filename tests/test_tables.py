@@ -4,8 +4,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-import tables
-import top
+import client
+import status_table
 from procfs import _Process, _Sample, usage
 
 
@@ -15,7 +15,7 @@ from procfs import _Process, _Sample, usage
      (999500, "1.0M"), (10**9, "1.0G"), (10**15, "1000T")],
 )  # fmt: skip
 def test_counts(value: int, text: str) -> None:
-    assert tables.count(value) == text
+    assert status_table.count(value) == text
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_counts(value: int, text: str) -> None:
      (2**20 - 1, "1.0M"), (5 * 2**30, "5.0G")],
 )  # fmt: skip
 def test_sizes(value: int, text: str) -> None:
-    assert tables.size(value) == text
+    assert status_table.size(value) == text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_sizes(value: int, text: str) -> None:
      (90000, "1d01h"), (86400 * 400, "400d00h")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
-    assert tables.duration(seconds) == text
+    assert status_table.duration(seconds) == text
 
 
 def member(name: str, **more: Any) -> Dict[str, Any]:
@@ -55,7 +55,7 @@ def status(members: List[Dict[str, Any]], process_id: str = "my-app") -> Dict[st
 
 def test_busy_instances_fit_80_columns() -> None:
     found = status([member("my-app-%d" % number) for number in range(1, 5)])
-    lines = tables.table(found)
+    lines = status_table.table(found)
     assert max(map(len, lines)) <= 80
     assert lines[1] == "my-app   running, 4/4 up, 48 open, 2 queued; :3000 least-connections"
     assert lines[2] == "my-app-1 running 4711 8000  3h25m   3   12  123k 977K 954M 12% 18M"
@@ -65,7 +65,7 @@ def test_busy_instances_fit_80_columns() -> None:
 def test_long_ids_are_shortened_in_the_middle_where_there_is_a_width(width: Optional[int]) -> None:
     name = "a-very-long-name-of-an-application-that-does-not-fit"
     found = status([member("%s-%d" % (name, number)) for number in (1, 2)], name)
-    lines = tables.table(found, width)
+    lines = status_table.table(found, width)
     if width is None:
         assert name + "-1" in lines[2]
     else:
@@ -77,20 +77,20 @@ def test_long_ids_are_shortened_in_the_middle_where_there_is_a_width(width: Opti
 def test_one_that_lives_and_is_not_reached_is_down() -> None:
     backend = dict(member("x")["backend"], state="down")
     found = status([member("my-app-1", serves=False, backend=backend)])
-    assert "down" in tables.table(found)[2].split()
+    assert "down" in status_table.table(found)[2].split()
 
 
 def test_what_there_is_none_of_is_a_dash() -> None:
     empty = member("job", state="stopped", pid=None, port=None, uptime=None, cpu=None,
                    memory=None, backend=None)
-    assert tables.table(status([empty], "job"))[1].split() == [
+    assert status_table.table(status([empty], "job"))[1].split() == [
         "job", "stopped", "-", "-", "-", "3", "-", "-", "-", "-", "-", "-"]  # fmt: skip
 
 
 @pytest.mark.parametrize("lines", [3, 5, 10, 24])
 def test_a_frame_fits_its_screen(lines: int) -> None:
     found = status([member("my-app-%d" % number) for number in range(50)])
-    frame = top.frame(found, 60, lines)
+    frame = client.frame(found, 60, lines)
     assert len(frame) <= lines and max(map(len, frame)) <= 60
     assert any("lines more)" in line for line in frame)
 

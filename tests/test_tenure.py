@@ -12,18 +12,20 @@ from typing import Any, Callable, Iterator, List
 import gevent
 import pytest
 
+import port_ownership
 import ports
-import tenure
+from child import Child, Order, Spawner
+from concurrency import Condition, Threads, TokenBucket, Turnstile
+from context import Context
 from errors import ShortageError
-from filequeue import FileQueue
 from guardian import Guardian
 from logs import Log
+from model import instance_specs
 from nobody import as_nobody
-from pumps import Pace
-from run import Run
+from pid_files import FileQueue
+from port_ownership import Watch
+from process_run import Run
 from running import Running, now
-from slices import Turnstile
-from spawning import Child, Order, Spawner
 from supervision import (
     Ledger,
     Page,
@@ -39,9 +41,6 @@ from supervision import (
     wait_until,
 )
 from supervisor import console_outputs
-from tenure import Watch
-from threads import Threads
-from world import Bell, World, seats
 
 pytest_plugins = ["runs"]
 
@@ -146,10 +145,10 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
     with gevent_waits_for_children():
         log, threads = Log(page), Threads(1)
         guardian = Guardian(log)
-        world = World(
-            log, UndeadSpawner(guardian), console_outputs(log), threads, Pace(),
+        context = Context(
+            log, UndeadSpawner(guardian), console_outputs(log), threads, TokenBucket(),
             Watch(threads, page.texts), Turnstile(), clock, FileQueue(threads))
-        run = Run(listening, seats(listening)[0], world, ledger, Bell(clock))
+        run = Run(listening, instance_specs(listening)[0], context, ledger, Condition(clock))
         life = gevent.spawn(run.live, lambda event: None, lambda: None)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
@@ -293,7 +292,7 @@ def test_stranger_in_the_place_of_an_instance_that_serves_is_noticed(free_port: 
 def test_instance_that_has_stopped_is_watched_no_longer(free_port: FreePort) -> None:
     with supervise(process(script("tenant.py", "open"), cluster=cluster(free_port()))) as stage:
         stage.reaches("running", "app-1")
-        watch = stage.supervisor._world.watch
+        watch = stage.supervisor._context.watch
         assert len(watch._lost) == 1
         stage.supervisor.stop(["app-1"])
         assert len(watch._lost) == 0
@@ -341,11 +340,11 @@ class Shaky(Threads):
 def test_watch_outlives_every_shortage(
     free_port: FreePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenure, "WATCH_EVERY", 0.01)
+    monkeypatch.setattr(port_ownership, "WATCH_EVERY", 0.01)
     port, told, logged = free_port(), [], []  # type: ignore[var-annotated]
     with supervise(process(script("stubborn.py"))) as stage, stranger(port):
-        place = tenure.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
-        one = tenure.Tenure(place, Threads(1), told.append)
+        place = port_ownership.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
+        one = port_ownership.Tenure(place, Threads(1), told.append)
         watch = Watch(Shaky(), logged.append)
         watch.begin(one, lambda: told.append("lost"))
         wait_until(lambda: "lost" in told)
@@ -420,8 +419,8 @@ def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
 ) -> None:
     expected, one, other = free_ports(3)
     told: List[str] = []
-    place = tenure.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
-    search = tenure.Tenure(place, Threads(1), told.append).search
+    place = port_ownership.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
+    search = port_ownership.Tenure(place, Threads(1), told.append).search
     with stranger(one):
         search(0.9)
         search(1.0)

@@ -6,8 +6,8 @@ from typing import List
 import gevent
 import pytest
 
+from concurrency import Threads, _Call
 from supervision import wait_until
-from threads import Threads, _Call
 
 
 def test_a_call_brings_what_the_function_returns_or_raises() -> None:

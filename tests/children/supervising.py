@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gevent.os
 
-from logs import Log
-from sinks import DescriptorSink
+from logs import DescriptorSink, Log
 from supervision import process
 from supervisor import Supervisor
 

@@ -6,14 +6,15 @@ not have opened it yet, and somebody else may have the port: no client is to be 
 of all that serve, whether those who listen are still the same.
 """
 
+import os
 import time
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
 import ports
+from concurrency import Life, Threads, rest
 from errors import ShortageError
-from listening import Listening, listeners, spelled, takers
-from lives import Life, rest
-from threads import Threads
+from listening_sockets import Listening, listeners, spelled, takers
+from model import InstanceSpec, Process, variables_of
 
 #: Seconds between two looks at all that serve: in a thread, some 10 ms for a thousand instances.
 WATCH_EVERY = 1.0
@@ -41,6 +42,16 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return spelled(self.host, self.port)
+
+
+def place_of(process: Process, spec: InstanceSpec, pid: int) -> Optional[Place]:
+    """Where a child is expected to listen; None: nowhere."""
+    if spec.port is None:
+        return None
+    variables = variables_of(process, spec)
+    marks = ("PUP_PROCESS_ID", "PUP_CLUSTER_PORT")
+    return Place(spec.host, spec.port, pid, frozenset(
+        os.fsencode("%s=%s" % (name, variables[name])) for name in marks))
 
 
 class Tenure:

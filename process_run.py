@@ -2,7 +2,7 @@
 
 A run takes place in the greenlet of its instance and reads from top to bottom: start, become
 ready, serve, stop, bury. Whatever may cut a step short (the child's death, an order to end, an
-order to kill) rings one bell, and each wait of a run is a wait for that bell.
+order to kill) rings one condition, and each wait of a run is a wait for that condition.
 """
 
 import functools
@@ -12,31 +12,25 @@ from typing import Any, Callable, Optional
 import gevent
 
 import ports
-from belongings import Belongings
-from errors import PupgeventError, ShortageError
-from identity import NOBODY_ELSE, find_account
-from lifecycle import READY, STOP
-from spawning import (
+from child import (
+    NOBODY_ELSE,
     Child,
     Order,
     StartError,
     command,
     describe_exit,
     environment,
+    find_account,
     signal_name,
 )
-from tenure import Tenure
-from world import (
-    Bell,
-    Draining,
-    Membership,
-    Process,
-    Rotation,
-    Seat,
-    World,
-    place_of,
-    variables_of,
-)
+from child_io import ChildIO
+from concurrency import Condition
+from context import Context
+from errors import PupgeventError, ShortageError
+from lifecycle import READY, STOP
+from model import InstanceSpec, Process, variables_of
+from port_ownership import Tenure, place_of
+from rotation import Draining, Registration, Rotation
 
 #: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
 #: the first, and the longest.
@@ -53,15 +47,16 @@ class Run:
     """One child, or the failure to start one. `live` it once."""
 
     def __init__(
-        self, process: Process, seat: Seat, world: World, rotation: Rotation, bell: Bell
+        self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
+        condition: Condition,
     ) -> None:
         #: May be exchanged while it lives, for one that starts the same child.
         self.process = process
-        self._seat = seat
-        self._world = world
-        self._bell = bell
-        self._membership = Membership(rotation, seat, bell)
-        self._belongings: Optional[Belongings] = None
+        self._spec = spec
+        self._context = context
+        self._condition = condition
+        self._registration = Registration(rotation, spec, condition)
+        self._child_io: Optional[ChildIO] = None
         self._child: Optional[Child] = None
         self._tenure: Optional[Tenure] = None
         self._killing = False
@@ -97,14 +92,14 @@ class Run:
     def end(self) -> None:
         """Order it to stop: out of rotation, drain, stop signal, SIGKILL."""
         self.ending = True
-        self._bell.ring()
+        self._condition.notify()
 
     def kill(self) -> None:
         """SIGKILL to its group, now, whatever step it is at."""
         self.ending = self._killing = True
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
-        self._bell.ring()
+        self._condition.notify()
 
     def intruder(self) -> str:
         """Who accepts in the place of its child, where that is known; blocks for a look."""
@@ -131,15 +126,15 @@ class Run:
     def _serve(self, child: Child, move: Callable[[str], None]) -> None:
         if self._becomes_ready(child):
             self.ready_at = self._now()
-            self._membership.enter()
+            self._registration.enter()
             move(READY)
-            if self._seat.port is not None:
-                self._say("info", "accepts on port %d" % self._seat.port)
+            if self._spec.port is not None:
+                self._say("info", "accepts on port %d" % self._spec.port)
             self._last()
         if child.exited and not self.ending:
             return
         if not self.ending:
-            self._say("warning", "runs longer than %g s, stopping it" % self.process.timeout)
+            self._say("warning", "runs longer than %g s, stopping it" % (self.process.timeout or 0))
         move(STOP)
         self._stop(child)
 
@@ -148,16 +143,16 @@ class Run:
         if self._tenure is None:
             self._outlast()
             return
-        self._world.watch.begin(self._tenure, self._on_intruder)
+        self._context.watch.begin(self._tenure, self._on_intruder)
         try:
             self._outlast()
         finally:
-            self._world.watch.end(self._tenure)
+            self._context.watch.end(self._tenure)
 
     def _outlast(self) -> None:
         while not self._is_cut_short():
             has_news = functools.partial(self._has_news, self.process)
-            if not self._bell.wait(has_news, self._overdue()):
+            if not self._condition.wait_for(has_news, self._overdue()):
                 return
 
     def _has_news(self, process: Process) -> bool:
@@ -172,34 +167,34 @@ class Run:
         if process.user is not None or process.group is not None:
             account = self._look_up(find_account, process.user, process.group)
         variables = environment(
-            dict(account.variables, **variables_of(process, self._seat)), process.path)
+            dict(account.variables, **variables_of(process, self._spec)), process.path)
         order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
-        with self._world.turnstile.turn():
+        with self._context.turnstile.turn():
             if self.ending:
                 raise StartError("stopped before it was started")
-            child = self._child = self._world.spawner.spawn(order)
+            child = self._child = self._context.spawner.spawn(order)
         self.started_at = self._now()
         child.on_exit(self._on_exit)
-        self._belongings = Belongings(process, self._seat, child, self._world)
-        place = place_of(process, self._seat, child.pid)
+        self._child_io = ChildIO(process, self._spec, child, self._context)
+        place = place_of(process, self._spec, child.pid)
         if place is not None:
             say = functools.partial(self._say, "warning")
-            self._tenure = Tenure(place, self._world.threads, say)
+            self._tenure = Tenure(place, self._context.threads, say)
         self._say("info", "started, pid %d" % child.pid)
-        self._belongings.write_pid_file()
+        self._child_io.write_pid_file()
         return child
 
     def _check_port(self) -> None:
-        seat = self._seat
-        if seat.port is not None and ports.is_taken(seat.host, seat.port):
-            owner = self._look_up(ports.owner, seat.host, seat.port)
+        spec = self._spec
+        if spec.port is not None and ports.is_taken(spec.host, spec.port):
+            owner = self._look_up(ports.owner, spec.host, spec.port)
             if owner is not None:
-                raise StartError("port %d is taken by %s" % (seat.port, owner))
+                raise StartError("port %d is taken by %s" % (spec.port, owner))
 
     def _look_up(self, find: Callable[..., Any], *words: Any) -> Any:
         """In a thread: the system's tables and databases may be slow."""
         with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
-            return self._world.threads.call(find, *words)
+            return self._context.threads.call(find, *words)
 
     # Readiness
 
@@ -213,11 +208,11 @@ class Run:
             if self._accepts(tenure, child):
                 return not self.ending
             waited = self._now() - began
-            if waited >= self.process.cluster.ready_timeout:
+            if waited >= self._ready_timeout:
                 self._fail_to_start(tenure, child)
                 return False
             tenure.search(waited)
-            self._bell.wait(self._is_cut_short, self._now() + pause)
+            self._condition.wait_for(self._is_cut_short, self._now() + pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
         return False
 
@@ -229,21 +224,27 @@ class Run:
                 return True
             if child.is_dead():
                 # It has ended, and that is about to be told.
-                self._bell.wait(self._is_cut_short)
+                self._condition.wait_for(self._is_cut_short)
             elif self._is_overdue():
                 break
             has_news = functools.partial(self._has_news, self.process)
-            self._bell.wait(has_news, due if overdue is None else min(due, overdue))
+            self._condition.wait_for(has_news, due if overdue is None else min(due, overdue))
         return False
 
+    @property
+    def _ready_timeout(self) -> float:
+        """Seconds; an instance without a cluster has no port that it could be late for."""
+        cluster = self.process.cluster
+        return 0.0 if cluster is None else cluster.ready_timeout
+
     def _accepts(self, tenure: Tenure, child: Child) -> bool:
-        accepts = ports.accepts(self._seat.host, tenure.port)
+        accepts = ports.accepts(self._spec.host, tenure.port)
         # Whoever accepts while the child is dead is not the child: asked last, since a look takes
         # its time.
         return accepts and tenure.is_kept() and not child.is_dead()
 
     def _fail_to_start(self, tenure: Tenure, child: Child) -> None:
-        self.failure = tenure.failure(self.process.cluster.ready_timeout)
+        self.failure = tenure.failure(self._ready_timeout)
         child.signal(signal.SIGKILL)
         self._await_exit(child)
 
@@ -262,7 +263,7 @@ class Run:
 
     def _on_intruder(self) -> None:
         if self._tenure is not None:
-            self._membership.suspect("port %d is taken by %s" % (
+            self._registration.suspect("port %d is taken by %s" % (
                 self._tenure.port, self._tenure.last_intruder))
 
     def _is_cut_short(self) -> bool:
@@ -280,15 +281,15 @@ class Run:
     def _on_exit(self) -> None:
         """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
         try:
-            self._membership.leave()
+            self._registration.leave()
         finally:
-            self._bell.ring()
+            self._condition.notify()
 
     # Stop
 
     def _stop(self, child: Child) -> None:
         grace = self.process.terminate_grace_period
-        self._membership.drain(
+        self._registration.drain(
             grace, lambda: child.exited or self._killing, self._tell_drain)
         self.draining = None
         if not child.exited and not self._killing:
@@ -314,35 +315,35 @@ class Run:
 
     def _group_ends_before(self, deadline: float, child: Child) -> bool:
         """A shell dies of the signal at once; the server behind it may still finish its work."""
-        if not self._bell.wait(lambda: child.exited or self._killing, deadline):
+        if not self._condition.wait_for(lambda: child.exited or self._killing, deadline):
             return False
         pause = _FIRST_LOOK
         while not self._killing and child.group_lives():
             if self._now() >= deadline:
                 return False
-            self._bell.wait(lambda: self._killing, min(deadline, self._now() + pause))
+            self._condition.wait_for(lambda: self._killing, min(deadline, self._now() + pause))
             pause = min(pause * 1.5, _LONGEST_LOOK)
         return True
 
     def _await_exit(self, child: Child) -> None:
         """After SIGKILL."""
-        if not self._bell.wait(lambda: child.exited, self._now() + _UNKILLABLE):
+        if not self._condition.wait_for(lambda: child.exited, self._now() + _UNKILLABLE):
             self._say("error", "pid %d survives SIGKILL: the kernel holds it" % child.pid)
-            self._bell.wait(lambda: child.exited)
+            self._condition.wait_for(lambda: child.exited)
 
     # Burial
 
     def _bury(self, child: Child) -> None:
         self.ended_at = self._now()
         try:
-            self._membership.leave()
+            self._registration.leave()
         finally:
-            self._world.spawner.bury(child)
-        if self._belongings is not None:
-            self._belongings.clear()
+            self._context.spawner.bury(child)
+        if self._child_io is not None:
+            self._child_io.clear()
 
     def _now(self) -> float:
-        return self._world.clock()
+        return self._context.clock()
 
     def _say(self, level: str, text: str) -> None:
-        getattr(self._world.log, level)("core", text, who=self._seat.name)
+        getattr(self._context.log, level)("core", text, who=self._spec.name)

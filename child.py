@@ -2,7 +2,9 @@
 
 import ctypes
 import errno
+import grp
 import os
+import pwd
 import resource
 import signal
 import time
@@ -11,12 +13,11 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 import gevent
 from gevent.subprocess import Popen, SubprocessError
 
-import descriptors
 import programs
+import sockets
 from errors import PupgeventError, ShortageError
 from guardian import Guardian, registration
-from identity import Identity
-from shellexec import with_exec
+from programs import with_exec
 
 #: prctl(2): the signal that a process gets when its parent dies; and: who is orphaned below this
 #: process becomes its child, not init's.
@@ -33,7 +34,7 @@ _SIGNALS = tuple(
 )
 
 #: errno values of a fork, a setuid or an exec that pass: EAGAIN is the limit of processes.
-_SHORTAGES = (errno.EAGAIN,) + descriptors.SHORTAGES
+_SHORTAGES = (errno.EAGAIN,) + sockets.SHORTAGES
 
 #: So many descriptors are taken for open where nothing tells which are.
 _MOST_GUESSED = 4096
@@ -43,6 +44,79 @@ _BURIAL_TIMEOUT = 2.0
 
 #: Seconds between two looks at a group: the first, and the longest.
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.5
+
+
+# Whom a child runs as: looked up before the fork, since the child may not look anything up
+
+
+class IdentityError(PupgeventError):
+    """There is no such user, or no such group, or no right to become it."""
+
+
+class Identity(NamedTuple):
+    """What the kernel knows of a user."""
+
+    uid: int
+    gid: int
+    #: All of its groups.
+    groups: List[int]
+
+
+class Account(NamedTuple):
+    """Whom a child runs as, and what its environment says of that."""
+
+    #: None: pupgevent's own.
+    identity: Optional[Identity]
+    variables: Dict[str, str]
+
+
+#: A child of pupgevent's own user.
+NOBODY_ELSE = Account(None, {})
+
+
+def find_account(user: Optional[str], group: Optional[str]) -> Account:
+    """By their names. The user database may block. IdentityError."""
+    entry = None if user is None else _entry(user)
+    gid = None if group is None else _gid(group)
+    if entry is None and gid is None:
+        return NOBODY_ELSE
+    return Account(_checked(entry, gid), {} if entry is None else _variables(entry))
+
+
+def _variables(entry: pwd.struct_passwd) -> Dict[str, str]:
+    """As login(1) and systemd's User= set them."""
+    return {
+        "HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name,
+        "SHELL": entry.pw_shell or "/bin/sh",
+    }  # fmt: skip
+
+
+def _entry(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise IdentityError('cannot start: there is no user "%s"' % user) from None
+
+
+def _gid(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise IdentityError('cannot start: there is no group "%s"' % group) from None
+
+
+def _checked(entry: Optional[pwd.struct_passwd], gid: Optional[int]) -> Optional[Identity]:
+    uid = os.geteuid() if entry is None else entry.pw_uid
+    if gid is None:
+        gid = os.getegid() if entry is None else entry.pw_gid
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return None
+    if os.geteuid() != 0:
+        raise IdentityError("cannot start: only root can run it as another user or group")
+    return Identity(uid, gid, [gid] if entry is None else os.getgrouplist(entry.pw_name, gid))
+
+
+# The child
 
 
 class StartError(PupgeventError):
@@ -119,7 +193,7 @@ class Spawner:
     `limits` are those of a child's descriptors; None: pupgevent's own.
     """
 
-    def __init__(self, guardian: Guardian, limits: Optional[descriptors.Limits] = None) -> None:
+    def __init__(self, guardian: Guardian, limits: Optional[sockets.Limits] = None) -> None:
         self._guardian = guardian
         self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -200,7 +274,7 @@ class _Threshold:
     """
 
     def __init__(
-        self, guardian: int, identity: Optional[Identity], limits: Optional[descriptors.Limits]
+        self, guardian: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
     ) -> None:
         self._parent = os.getpid()
         self._limits = limits
@@ -224,7 +298,7 @@ class _Threshold:
         if os.getppid() != self._parent:
             os._exit(1)
 
-    def _restore_limits(self, limits: descriptors.Limits) -> None:
+    def _restore_limits(self, limits: sockets.Limits) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         except (OSError, ValueError):

@@ -27,8 +27,8 @@ from typing import (
 
 from gevent.event import Event
 
-from phrases import counted
-from sinks import Sink
+from errors import counted
+from logs import Sink
 
 #: Of each process. Lines, and bytes.
 MOST_LINES, MOST_BYTES = 1000, 256 * 1024

@@ -1,4 +1,4 @@
-"""The house holds: who may import whom, what is installed, how long things are."""
+"""The architecture holds: who may import whom, what is installed, how long things are."""
 
 import ast
 import configparser
@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Headings of docs/house.md, and the modules below each.
+#: Headings of docs/architecture.md, and the modules below each.
 FLOORS = {
     text.partition("\n")[0]: re.findall(r"^\| `(\w+)\.py` ", text, re.MULTILINE)
-    for text in (ROOT / "docs" / "house.md").read_text(encoding="utf-8").split("\n## ")
+    for text in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## ")
 }
 
 #: A module imports only from further down.
@@ -108,7 +108,7 @@ def signals_and_exits(module: str) -> Iterator[str]:
             yield name
         if name in ("sys.exit", "exit", "quit", "SystemExit"):
             yield name
-        if name == "os._exit" and module != "spawning":
+        if name == "os._exit" and module != "child":
             yield name
 
 

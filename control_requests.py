@@ -7,12 +7,11 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 import status
-from answering import FOLLOWER_TIMEOUT, Answer
-from control import LOOK_EVERY, Request
+from control import FOLLOWER_TIMEOUT, LOOK_EVERY, Answer, Request
 from errors import PupgeventError
+from log_history import Wanted, pieces, uncolored
 from operations import ALL, Operations, choose, news
 from procfs import Meter
-from recent import Wanted, pieces, uncolored
 from runtime import Runtime
 
 Plain = Dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import toml
 
-from checks import Check
+from validators import Check
 
 #: The values of a table's fields, as they come out of its checks.
 Fields = Dict[str, Any]

@@ -1,31 +1,28 @@
 """Reads what children print: a watcher of the loop for each pipe, and no greenlet."""
 
 import fcntl
+import functools
 import os
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Callable, List, Optional
 
 import gevent
 from gevent.event import Event
 
+import pid_files
+from child import Child
+from concurrency import TokenBucket
+from context import Context
 from logs import LineWriter
+from model import InstanceSpec, Process, pid_file_of
+from pid_files import FileOrder
 
 #: One read, and what a pipe of the kernel holds. Bytes.
 CHUNK = 65536
 
-#: The part of the hub's time that the lines of all children together may have for long, and the
-#: seconds of it that they may have at once.
-SHARE, BURST = 0.2, 0.02
-
-#: What a read costs besides itself: the loop's round, and the thread that writes out. Seconds.
-_OVERHEAD = 0.00005
-
 #: The rest when memory is short. Seconds.
 _SHORTAGE_REST = 0.1
-
-#: The shortest rest. Meanwhile more comes together, and one read for it is cheaper. Seconds.
-_SHORTEST_REST = 0.002
 
 _READABLE = 1
 
@@ -33,32 +30,17 @@ _READABLE = 1
 _F_GETPIPE_SZ = 1032
 
 
-class Pace:
-    """An account of the hub's time, common to all pipes: it fills slowly, and each read draws."""
-
-    def __init__(self) -> None:
-        self._credit = BURST
-        self._counted_until = 0.0
-
-    def rest(self, began: float, ended: float) -> float:
-        """Seconds to wait after a read that took from `began` to `ended`; 0 for most."""
-        earned = (ended - self._counted_until) * SHARE
-        self._counted_until = ended
-        self._credit = min(BURST, self._credit + earned) - (ended - began + _OVERHEAD)
-        return 0.0 if self._credit >= 0 else max(-self._credit / SHARE, _SHORTEST_REST)
-
-
-class Pump:
+class PipeReader:
     """Carries one pipe of one child to its lines, and closes its descriptor.
 
     It reads while the sink of the lines has room. While that has none, the pipe fills, and then
     the child waits.
     """
 
-    def __init__(self, fd: int, lines: LineWriter, pace: Pace) -> None:
+    def __init__(self, fd: int, lines: LineWriter, bucket: TokenBucket) -> None:
         self._fd = fd
         self._lines = lines
-        self._pace = pace
+        self._bucket = bucket
         self._closed = Event()
         #: What was read and could not be taken, for want of memory.
         self._unfed = b""
@@ -128,7 +110,7 @@ class Pump:
             if self._left <= 0:
                 self.close()
             return
-        rest = self._pace.rest(began, time.monotonic())
+        rest = self._bucket.rest(began, time.monotonic())
         if rest:
             self._rest(rest)
 
@@ -171,3 +153,62 @@ class Pump:
             self._watcher.start(self._on_readable)
         if self._left is not None or self._unfed:
             self._on_readable()
+
+
+# What a child has besides its life: two streams that are read, and a file with its pid.
+
+
+#: Seconds that the last output of a child may wait for a log that takes nothing.
+_LAST_WORDS = 2.0
+
+#: Seconds that a disk may take for a pid file before the instance goes on without.
+_DISK_TIMEOUT = 2.0
+
+
+class ChildIO:
+    """Of one living child; `clear` them away when it is dead."""
+
+    def __init__(
+        self, process: Process, spec: InstanceSpec, child: Child, context: Context
+    ) -> None:
+        self._context = context
+        self._name = spec.name
+        self._pid = child.pid
+        self._pid_file: Optional[str] = pid_file_of(process, spec.number)
+        self._readers: List[PipeReader] = []
+        streams = (child.stdout, child.stderr)
+        try:
+            for fd, lines in zip(streams, context.outputs(process, spec)):
+                self._readers.append(PipeReader(fd, lines, context.bucket))
+        except BaseException:
+            for reader in self._readers:
+                reader.close()
+            for fd in streams[len(self._readers):]:
+                os.close(fd)
+            raise
+
+    def write_pid_file(self) -> None:
+        """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""
+        self._on_disk(lambda path, order: pid_files.write(
+            path, self._pid, lambda: order.outdated))
+
+    def clear(self) -> None:
+        """Carry the last output, close the pipes, remove the file; blocks for seconds at most."""
+        for reader in self._readers:
+            if not reader.finish(_LAST_WORDS):
+                self._warn("its last output is lost, the log takes nothing")
+        self._on_disk(lambda path, order: pid_files.remove(path, self._pid))
+
+    def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
+        path = self._pid_file
+        if path is None:
+            return
+        order = FileOrder(functools.partial(action, path), self._warn_of_file)
+        if not self._context.files.add(path, order).wait(_DISK_TIMEOUT):
+            self._warn_of_file("the disk does not answer, or no thread can be started")
+
+    def _warn_of_file(self, text: str) -> None:
+        self._warn("pidFile %s: %s" % (self._pid_file, text))
+
+    def _warn(self, text: str) -> None:
+        self._context.log.warning("core", text, who=self._name)

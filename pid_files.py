@@ -1,17 +1,57 @@
-"""Files that are written and removed in threads, in the order in which that was asked for.
+"""The file that tells other programs the pid of a child. Blocks on disks: for a thread."""
 
-A disk may answer late, or never, and nobody waits for it longer than for a moment. So that a write
-which comes through at last does not put back what was removed meanwhile, what is to be done with
-one path is done one after the other, and an earlier order knows that it is out of date.
-"""
-
+import os
 from collections import deque
 from typing import Any, Callable, Deque, Dict
 
 from gevent.event import Event
 
+from concurrency import Life, rest
 from errors import ShortageError
-from lives import Life, rest
+
+
+def write(path: str, pid: int, is_outdated: Callable[[], bool] = lambda: False) -> None:
+    """Whoever reads it sees the old content or the new one, never a half. OSError.
+
+    Nothing is written when that is out of date once the disk has answered.
+    """
+    draft = "%s.%d" % (path, pid)
+    try:
+        # Not through a link that somebody has put there.
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with open(fd, "w") as file:
+            file.write("%d\n" % pid)
+        if is_outdated():
+            os.unlink(draft)
+        else:
+            os.replace(draft, path)
+    except OSError:
+        _forget(draft)
+        raise
+
+
+def remove(path: str, pid: int) -> None:
+    """Remove it, if it is still about that pid. OSError."""
+    try:
+        # Whatever has taken its place: a read does not wait for it.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            content = file.read(32)
+    except FileNotFoundError:
+        return
+    if content.strip() == b"%d" % pid:
+        os.unlink(path)
+
+
+def _forget(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+# Files that are written and removed in threads, in the order in which that was asked for.
+
 
 #: Seconds until something is tried again for which there was no thread, or no memory.
 _RETRY_DELAY = 1.0

@@ -11,9 +11,9 @@ fails is the last one.
 import random
 from typing import Optional
 
+from errors import counted
 from lifecycle import EXHAUST, FAIL, FINISH, RETRY
-from phrases import counted
-from world import Process
+from model import Process
 
 #: Seconds of running that make earlier failures forgotten.
 LONG_ENOUGH = 10.0

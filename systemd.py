@@ -16,9 +16,9 @@ from typing import Any, Callable, Deque, Iterable, Iterator, MutableMapping, Opt
 import gevent
 
 import lifecycle
-from health import Health, health_of
-from lives import Life
-from phrases import counted
+from concurrency import Life
+from errors import counted
+from status import Health, health_of
 
 #: Seconds until a full socket is tried again.
 _RETRY_DELAY = 0.05

@@ -12,20 +12,20 @@ from typing import Any, Dict, Iterator
 
 from gevent.queue import Queue
 
-import endpoint
+import control_socket
 import logs
-from configuration import Configuration
+from concurrency import Life, rest
 from control import Control
-from descriptors import Limits
+from control_requests import Service
 from errors import PupgeventError, ShortageError
-from lives import Life, rest
-from notify import Herald, Notifier
+from log_history import Recent
+from logs import DescriptorSink, Sink
+from model import Configuration
 from operations import Operations
-from recent import Recent
 from rollout import Busy
 from runtime import Runtime, process_of
-from service import Service
-from sinks import DescriptorSink, Sink
+from sockets import Limits
+from systemd import Herald, Notifier
 
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
@@ -81,8 +81,8 @@ class Foreground:
         self._reloading: Any = None
         self._reload_again = False
 
-    def _take_place(self) -> endpoint.Endpoint:
-        place = endpoint.take(self._configuration.path, self._configuration.control.socket)
+    def _take_place(self) -> control_socket.Endpoint:
+        place = control_socket.take(self._configuration.path, self._configuration.control.socket)
         if place.path is None:
             self.log.warning("control", "no control socket, so no commands: " + place.trouble)
         elif place.trouble:

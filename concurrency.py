@@ -1,0 +1,287 @@
+"""Greenlets that begin, also where there is no memory for their first step when they are made.
+
+gevent.spawn may succeed, and the greenlet then die of a MemoryError before its function is entered:
+nothing that stands in the function, no `try` and no `finally`, is reached, and whoever keeps the
+greenlet takes it for one that runs. So a `Life` is begun again until it has begun.
+"""
+
+import contextlib
+import time
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar
+
+import gevent
+from gevent.event import Event
+from gevent.lock import Semaphore
+from gevent.threadpool import ThreadPool
+
+from errors import ShortageError
+
+#: Seconds until it is looked again whether it has begun.
+_RETRY = 0.5
+
+
+class Life:
+    """`function(*arguments)` in a greenlet of its own, for once."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._begun = False
+        self._links: List[Callable[[Any], Any]] = []
+        self._over = Event()
+        self._greenlet: Any = None
+        # Made now: when it is needed, there may be no memory for it.
+        self._timer = gevent.get_hub().loop.timer(_RETRY, _RETRY)
+        self._timer.start(self._begin)
+        self._begin()
+
+    def ready(self) -> bool:
+        """It is over, be it done, ended by an error or killed."""
+        return bool(self._over.is_set())
+
+    def rawlink(self, callback: "Callable[[Any], Any]") -> None:
+        """Call back with it when it is over; must not block."""
+        self._links.append(callback)
+
+    def wait(self, timeout: float) -> bool:
+        """Until it is over, or so many seconds: False. Blocks the calling greenlet."""
+        return bool(self._over.wait(timeout))
+
+    def kill(self, block: bool = False) -> None:
+        """End it where it stands; it is not waited for."""
+        if not self._begun:
+            self._begun = True
+            self._conclude()
+        if self._greenlet is not None:
+            self._greenlet.kill(block=block)
+
+    def _begin(self) -> None:
+        """In the hub, or in whoever makes it."""
+        if self._begun or (self._greenlet is not None and not self._greenlet.dead):
+            return
+        try:
+            self._greenlet = gevent.spawn(self._run)
+        except MemoryError:
+            pass  # the timer comes again
+
+    def _run(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._timer.stop()
+        try:
+            self._function(*self._arguments)
+        finally:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        self._timer.stop()
+        self._timer.close()
+        self._over.set()
+        for callback in self._links:
+            callback(self)
+
+
+def rest(seconds: float) -> None:
+    """Let the others go on for so long, where memory is short: shorter rather than raise that."""
+    try:
+        gevent.sleep(seconds)
+    except MemoryError:
+        pass
+
+
+# Calls that may block, in threads, so that the hub goes on.
+
+
+#: Seconds between two looks for a thread that has come back late from a call that was given up.
+_LOOK_AGAIN = 0.05
+
+
+class Threads:
+    """So many at a time; a call waits for its turn, and only its greenlet does."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._turns = Semaphore(count)
+        # A pool for each thread, and its thread is there before it gets a call: a gevent pool that
+        # fails to start one raises, but keeps the call in its queue and does it later as well.
+        self._idle: List[Any] = [ThreadPool(1) for _ in range(count)]
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns or raises; ShortageError: there is no thread to do it."""
+        with self._turns:
+            call = _Call(function, arguments, self._idle)
+            call.pool = self._take()
+            try:
+                result, error = call.pool.spawn(call).get()
+            except BaseException:
+                # Also where a time-out has ended the wait before the thread had it.
+                call.drop()
+                raise
+        if error is not None:
+            raise error
+        return result
+
+    def ask(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What it returns; None where there is no thread for it, no answer within so many seconds,
+        or an OSError: then nothing is known."""
+        try:
+            with gevent.Timeout(timeout, False):
+                return self.call(function, *arguments)
+        except (OSError, ShortageError, MemoryError):
+            pass
+        return None
+
+    def _take(self) -> Any:
+        while True:
+            for pool in sorted(self._idle, key=lambda each: -int(each.size)):
+                if _has_thread(pool):
+                    self._idle.remove(pool)
+                    return pool
+            if len(self._idle) == self._count:
+                raise ShortageError("no thread can be started, the limit of processes is reached")
+            gevent.sleep(_LOOK_AGAIN)
+
+
+class _Call:
+    """One call, and the pool that is idle again when it is over, whoever waits for it or not."""
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: Tuple[Any, ...], idle: List[Any]
+    ) -> None:
+        self.pool: Any = None
+        self._function = function
+        self._arguments = arguments
+        self._idle = idle
+        self._begun = False
+
+    def drop(self) -> None:
+        """It could not be handed over; should it stand in the queue, it is not done later."""
+        if not self._begun:
+            self._begun = True
+            self._idle.append(self.pool)
+
+    def __call__(self) -> Tuple[Any, Optional[Exception]]:
+        """gevent prints what a thread raises, also when somebody waits for it and handles it."""
+        if self._begun:
+            return None, None
+        self._begun = True
+        try:
+            return self._function(*self._arguments), None
+        except Exception as error:
+            return None, error
+        finally:
+            self._idle.append(self.pool)
+
+
+def _has_thread(pool: Any) -> bool:
+    try:
+        if pool.size == 0:
+            pool.size = 1
+    except (RuntimeError, MemoryError):
+        return False
+    return True
+
+
+# Long work of the hub in slices, so that clients and children get their turn in between.
+
+
+#: Seconds that a step is waited for by the next.
+_LONGEST_STEP = 1.0
+
+T = TypeVar("T")
+
+#: Seconds of work after which everybody else gets a turn.
+SLICE = 0.002
+
+#: Seconds. With 0 the loop would only go on with the greenlets that are due, and not look at
+#: sockets and timers before fifty of these have had their turn.
+_PAUSE = 1e-6
+
+
+def in_slices(items: "Iterable[T]") -> "Iterator[T]":
+    """The items, one after the other; blocks the calling greenlet now and then.
+
+    `items` is not to change meanwhile: where others may change it, hand over a copy.
+    """
+    until = time.monotonic() + SLICE
+    for item in items:
+        yield item
+        if time.monotonic() >= until:
+            gevent.sleep(_PAUSE)
+            until = time.monotonic() + SLICE
+
+
+class Turnstile:
+    """For steps that each hold the hub up, as a fork does: `with` a turn of it they come one after
+    the other, and between two of them everybody else gets a turn. Blocks the calling greenlet."""
+
+    def __init__(self) -> None:
+        self._lock = Semaphore(1)
+        # Made now: when it is needed, there may be no memory for it.
+        self._timer: Any = gevent.get_hub().loop.timer(_PAUSE)
+
+    @contextlib.contextmanager
+    def turn(self) -> "Iterator[None]":
+        """It is a matter of pace only: a step that hangs holds nobody up for long."""
+        has_it = self._lock.acquire(timeout=_LONGEST_STEP)
+        try:
+            yield
+        finally:
+            if has_it:
+                self._timer.start(self._lock.release)
+
+
+# Waiting for what another greenlet, or the hub, brings about
+
+
+class Condition:
+    """Wakes the one greenlet that waits for it to look at its condition again."""
+
+    def __init__(self, clock: "Callable[[], float]") -> None:
+        self.clock = clock
+        self._notified = Event()
+
+    def notify(self) -> None:
+        self._notified.set()
+
+    def wait_for(
+        self, predicate: "Callable[[], bool]", deadline: "Optional[float]" = None
+    ) -> bool:
+        """Until the predicate holds (True), or until the clock shows `deadline` (False)."""
+        while not predicate():
+            remaining = None if deadline is None else deadline - self.clock()
+            if remaining is not None and remaining <= 0:
+                return False
+            self._notified.clear()
+            self._notified.wait(remaining)
+        return True
+
+
+# A share of the hub's time
+
+
+#: The part of the hub's time that the lines of all children together may have for long, and the
+#: seconds of it that they may have at once.
+SHARE, BURST = 0.2, 0.02
+
+#: What a read costs besides itself: the loop's round, and the thread that writes out. Seconds.
+_OVERHEAD = 0.00005
+
+#: The shortest rest. Meanwhile more comes together, and one read for it is cheaper. Seconds.
+_SHORTEST_REST = 0.002
+
+
+class TokenBucket:
+    """An account of the hub's time, common to all pipes: it fills slowly, and each read draws."""
+
+    def __init__(self) -> None:
+        self._credit = BURST
+        self._counted_until = 0.0
+
+    def rest(self, began: float, ended: float) -> float:
+        """Seconds to wait after a read that took from `began` to `ended`; 0 for most."""
+        earned = (ended - self._counted_until) * SHARE
+        self._counted_until = ended
+        self._credit = min(BURST, self._credit + earned) - (ended - began + _OVERHEAD)
+        return 0.0 if self._credit >= 0 else max(-self._credit / SHARE, _SHORTEST_REST)

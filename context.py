@@ -1,0 +1,31 @@
+"""What all instances share, and are handed when they are made."""
+
+from typing import Callable, NamedTuple, Tuple
+
+from child import Spawner
+from concurrency import Threads, TokenBucket, Turnstile
+from logs import LineWriter, Log
+from model import InstanceSpec, Process
+from pid_files import FileQueue
+from port_ownership import Watch
+
+#: Where the two streams of an instance go: (stdout, stderr).
+Outputs = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
+
+
+class Context(NamedTuple):
+    """The collaborators of every instance, each of which there is one of."""
+
+    log: Log
+    spawner: Spawner
+    outputs: Outputs
+    #: For what may block: the user database, /proc.
+    threads: Threads
+    #: For what children print.
+    bucket: TokenBucket
+    watch: Watch
+    #: For forks.
+    turnstile: Turnstile
+    #: Monotonic seconds.
+    clock: Callable[[], float]
+    files: FileQueue

@@ -1,0 +1,139 @@
+"""What is said at the control socket: requests and replies, each looked at by who gets it.
+
+Both sides speak JSON, one object a line, UTF-8, `\n` at the end. A connection carries one request:
+
+    client   {"command": "restart", "words": ["my-app"]}
+    server   {"progress": "my-app-1: stopping"}              none, one, or many
+    server   {"progress": "my-app-1: stopped"}
+    server   {"ok": true, "text": "restarted: my-app-1"}     exactly one, the last line
+
+A request may say whom it means, since two files may name one socket: "config" has the paths of a
+configuration file, of which one has to be this pupgevent's. An answer that is not `ok` has
+`error`, one line for people, and `status`, the exit code of the command; where several things are
+wrong (a reload of a bad file), `errors` has a line for each.
+
+The requests, and what they answer with besides `text`:
+
+    status                        "usage": with CPU and memory, true where it is left out;
+                                  answers with "status": see status.py
+    start, stop, restart          "words": ids, names of instances, "all"; none is all
+    scale                         "id", "instances"
+    reload
+    shutdown                      "pid"; the answer comes when all is stopped
+    logs                          "words", "follow": true or false, "colors": the same;
+                                  before the answer: {"lines": "..."}, bytes that are no UTF-8
+                                  as lone surrogates (PEP 383)
+
+A text in a reply can come from anywhere: an id from a file, a reason from an application, all of
+it from another user, when root asks. On a terminal some characters are orders (ECMA-48), so none
+of them is left but where an application's own lines are printed to the user whose application it
+is.
+"""
+
+
+import json
+import re
+from typing import Any, Dict, List, Mapping
+
+from errors import PupgeventError, one_line
+
+Plain = Dict[str, Any]
+
+#: Letters of a request that are logged.
+_MOST_ECHO = 200
+
+#: What a field is, where it is there.
+_FIELDS: Dict[str, Any] = {
+    "ok": bool, "busy": bool, "error": str, "status": (int, dict), "text": str, "pid": int,
+    "progress": str, "lines": str, "errors": list,
+}
+
+#: Control characters, but for the tabulator, the line's end, and the colours that Pup's lines have.
+_ORDERS = re.compile("(?!\\x1b\\[[0-9;]{0,16}m)[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+
+
+class Odd(PupgeventError):
+    """A reply that cannot be understood."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer is not one of this version of pupgevent")
+
+
+class Reply(Dict[str, Any]):
+    """A table of which each key that is asked for has to be there; raises Odd."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Odd()
+
+
+def checked(value: Any, ours: bool) -> Reply:
+    """The reply in a line of JSON; `ours`: its lines are our own applications'. Raises Odd."""
+    if not isinstance(value, dict):
+        raise Odd()
+    for name, kind in _FIELDS.items():
+        if name in value and not isinstance(value[name], kind):
+            raise Odd()
+    lines = value.pop("lines", None)
+    try:
+        reply = Reply((one_line(name), _harmless(each)) for name, each in value.items())
+    except RecursionError:
+        raise Odd() from None
+    if lines is not None:
+        reply["lines"] = lines if ours else _ORDERS.sub("?", lines)
+    return reply
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, dict):
+        return Reply((one_line(name), _harmless(each)) for name, each in value.items())
+    return list(map(_harmless, value)) if isinstance(value, list) else value
+
+
+# Requests
+
+
+class Refused(PupgeventError):
+    """The request is not one that can be understood."""
+
+    exit_status = 2
+
+
+def read_request(line: bytes) -> Plain:
+    """The object in a line; raises Refused."""
+    try:
+        fields = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        raise Refused("the request is not JSON") from None
+    if not isinstance(fields, dict):
+        raise Refused("the request is not an object")
+    return fields
+
+
+def check_fields(fields: Plain, known: "Mapping[str, Any]") -> Plain:
+    """With what is left out filled in; raises Refused. A field that is a type is required."""
+    for name in fields:
+        if name not in known:
+            raise Refused('unknown field "%s"' % name[:64])
+    checked: Plain = {}
+    for name, default in known.items():
+        kind: Any = default if isinstance(default, type) else type(default)
+        value: Any = fields.get(name, default)
+        if type(value) is not kind or (kind is list and not all(type(w) is str for w in value)):
+            raise Refused('"%s" is not %s' % (name, _KINDS[kind]))
+        checked[name] = value
+    return checked
+
+
+_KINDS: Dict[Any, str] = {
+    list: "an array of strings", bool: "true or false", str: "a string", int: "a whole number",
+}
+
+
+def spelled(fields: Plain) -> str:
+    """A request as one would type it."""
+    words: List[Any] = []
+    for value in fields.values():
+        words.extend(value if isinstance(value, list) else [value])
+    return " ".join(map(str, words))[:_MOST_ECHO]

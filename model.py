@@ -1,0 +1,186 @@
+"""The plain data that all of pupgevent works with: what a file says, and what follows from it.
+
+Every path is absolute, every time is float seconds, every default is filled in, and two of these
+are equal exactly when nothing differs, which is what a reload looks at. Whatever each instance of
+a process has of its own (name, port, pid file, environment) is told here and nowhere else.
+"""
+
+import ipaddress
+import os
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+class Logger(NamedTuple):
+    console: bool
+    stdout: Optional[str]
+    stderr: Optional[str]
+    #: None: if the console is a terminal.
+    colors: Optional[bool]
+    max_bytes: int
+    backups: int
+
+
+class Control(NamedTuple):
+    #: None: a path that follows from the configuration file's.
+    socket: Optional[str]
+
+
+class Dashboard(NamedTuple):
+    port: int
+    host: str
+    token: Optional[str]
+
+
+class Health(NamedTuple):
+    #: None: a TCP connect is enough.
+    path: Optional[str]
+    interval: float
+    timeout: float
+    rise: int
+    fall: int
+    restart: bool
+
+
+class Tls(NamedTuple):
+    cert: str
+    key: str
+    min_version: str
+
+
+class Cluster(NamedTuple):
+    """Several instances; with a common port also a balancer in front of them."""
+
+    instances: int
+    start_port: Optional[int]
+    common_port: Optional[int]
+    common_host: str
+    instance_host: str
+    strategy: str
+    ready_timeout: float
+    connect_timeout: float
+    queue_timeout: float
+    queue_limit: int
+    #: 0: no limit.
+    max_connections: int
+    #: 0: never.
+    idle_timeout: float
+    #: 0: never.
+    half_close_timeout: float
+    health: Optional[Health]
+    proxy_protocol: Optional[str]
+    accept_proxy_from: Optional[Tuple[Network, ...]]
+    tls: Optional[Tls]
+
+
+class Process(NamedTuple):
+    """One application; `user` and `group` are names, None means pupgevent's own."""
+
+    id: str
+    cmd: Union[str, Tuple[str, ...]]
+    autostart: bool
+    cwd: str
+    #: Where that led when the file was read: a release is often a link that is switched.
+    real_cwd: str
+    env: Mapping[str, str]
+    #: Folders between colons, to be appended to PATH.
+    path: Optional[str]
+    pid_file: Optional[str]
+    user: Optional[str]
+    group: Optional[str]
+    restart: str
+    restart_delay: float
+    restart_max_delay: float
+    restart_limit: Optional[int]
+    min_uptime: float
+    timeout: Optional[float]
+    terminate_grace_period: float
+    terminate_timeout: float
+    #: The number of a signal.
+    stop_signal: int
+    essential: bool
+    logger: Logger
+    cluster: Optional[Cluster]
+
+
+class Configuration(NamedTuple):
+    """Everything that one file says."""
+
+    #: As the user named it.
+    path: str
+    real_path: str
+    folder: str
+    name: str
+    processes: Tuple[Process, ...]
+    logger: Logger
+    control: Control
+    dashboard: Optional[Dashboard]
+
+    @property
+    def absolute_path(self) -> str:
+        """The same from any folder; links are kept, and may lead elsewhere by now."""
+        return os.path.join(self.folder, os.path.basename(self.path))
+
+
+class InstanceSpec(NamedTuple):
+    """Which of a process's instances it is: its name, its number from 0, where it listens."""
+
+    name: str
+    number: int
+    host: str
+    #: None: it has no port.
+    port: Optional[int]
+
+
+def instance_specs(process: Process) -> List[InstanceSpec]:
+    """ID-1 to ID-N with the ports from `startPort` on; just the id where there is no cluster."""
+    cluster = process.cluster
+    if cluster is None:
+        return [InstanceSpec(process.id, 0, "", None)]
+    return [
+        InstanceSpec(
+            "%s-%d" % (process.id, number + 1), number, cluster.instance_host,
+            None if cluster.start_port is None else cluster.start_port + number,
+        )
+        for number in range(cluster.instances)
+    ]
+
+
+def with_instances(process: Process, count: int) -> Process:
+    """Another number of instances; a process without a cluster has no number."""
+    cluster = process.cluster
+    return process if cluster is None else process._replace(
+        cluster=cluster._replace(instances=count))
+
+
+def pid_file_of(process: Process, number: int) -> Optional[str]:
+    """Of several instances each has its own: `run/app.pid` is `run/app-1.pid` for the first."""
+    path = process.pid_file
+    if path is None or process.cluster is None or process.cluster.instances == 1:
+        return path
+    stem, suffix = os.path.splitext(path)
+    return "%s-%d%s" % (stem, number + 1, suffix)
+
+
+def variables_of(process: Process, spec: InstanceSpec) -> Dict[str, str]:
+    """What a child finds in its environment besides what pupgevent found in its own."""
+    variables = dict(process.env, PUP_PROCESS_ID=process.id)
+    if process.cluster is not None:
+        variables["PUP_CLUSTER_INSTANCE"] = str(spec.number)
+    if spec.port is not None:
+        variables["PUP_CLUSTER_PORT"] = str(spec.port)
+    return variables
+
+
+def same_child(process: Process, other: Process) -> bool:
+    """Would an instance of either start the same child? What else a process has applies to the
+    child that is there."""
+    return keeping_child(process, other) == process
+
+
+def keeping_child(process: Process, own: Process) -> Process:
+    """The values of a process, but with those of which a child of `own` is made."""
+    return process._replace(
+        cmd=own.cmd, cwd=own.cwd, real_cwd=own.real_cwd, env=own.env, path=own.path,
+        pid_file=own.pid_file, user=own.user, group=own.group)

@@ -1,0 +1,106 @@
+"""In and out of the rotation: how an instance comes to get clients, and how it is taken out.
+
+The supervising half tells a `Rotation`, by name; a balancer may stand behind it (runtime.py).
+"""
+
+import math
+from typing import Any, Callable, NamedTuple
+
+from concurrency import Condition, Life
+from model import InstanceSpec
+
+#: Seconds between two looks at how many connections a drain still waits for.
+_DRAIN_LOOK = 1.0
+
+
+class Draining(NamedTuple):
+    """What a stop waits for: so many connections, so many seconds at most."""
+
+    connections: int
+    seconds: float
+
+    def __str__(self) -> str:
+        plural = "" if self.connections == 1 else "s"
+        return "draining, %d connection%s, at most %.0f s" % (
+            self.connections, plural, math.ceil(self.seconds))
+
+
+class Rotation:
+    """What an instance tells of itself to whoever sends it clients, in plain data. This one has no
+    balancer behind it."""
+
+    def up(self, name: str, host: str, port: int) -> None:
+        """It accepts: send it clients."""
+
+    def down(self, name: str) -> None:
+        """It is gone, or about to go: no further client."""
+
+    def suspect(self, name: str, reason: str) -> None:
+        """Somebody else accepts in its place: no client until a probe finds itself there."""
+
+    def drain(self, name: str, seconds: float) -> None:
+        """No further client; block until its last connection has ended, or so many seconds."""
+
+    def connections_of(self, name: str) -> int:
+        """How many it has."""
+        return 0
+
+    def remove(self, name: str) -> None:
+        """It will never come back."""
+
+
+class Registration:
+    """One instance's place in the rotation; tells the rotation each thing once."""
+
+    def __init__(self, rotation: Rotation, spec: InstanceSpec, condition: Condition) -> None:
+        self._rotation = rotation
+        self._spec = spec
+        self._condition = condition
+        self._is_in = False
+
+    def enter(self) -> None:
+        """It accepts; without a port there is nothing to send clients to."""
+        if self._spec.port is not None:
+            self._is_in = True
+            self._rotation.up(self._spec.name, self._spec.host, self._spec.port)
+
+    def leave(self) -> None:
+        """No further client. Idempotent, and does not block."""
+        if self._is_in:
+            self._is_in = False
+            self._rotation.down(self._spec.name)
+
+    def suspect(self, reason: str) -> None:
+        """No client, until the rotation finds that it accepts itself."""
+        if self._is_in:
+            self._rotation.suspect(self._spec.name, reason)
+
+    def drain(
+        self, seconds: float, is_pointless: Callable[[], bool], tell: Callable[[Draining], None]
+    ) -> None:
+        """Leave, and give the last connection so long to end; blocks unless it is pointless.
+
+        `tell` is told how it stands: at the beginning if there is a connection, and whenever their
+        number is another, about once a second.
+        """
+        if self._is_in and seconds > 0:
+            drain = Life(self._rotation.drain, self._spec.name, seconds)
+            drain.rawlink(lambda _: self._condition.notify())
+            self._watch(drain, seconds, is_pointless, tell)
+            drain.kill()
+        self.leave()
+
+    def _watch(
+        self, drain: Any, seconds: float, is_pointless: Callable[[], bool],
+        tell: Callable[[Draining], None],
+    ) -> None:
+        clock, before = self._condition.clock, 0
+        end = clock() + seconds
+        while True:
+            connections = self._rotation.connections_of(self._spec.name)
+            if connections != before:
+                before = connections
+                tell(Draining(connections, max(0.0, end - clock())))
+            look = clock() + _DRAIN_LOOK
+            if self._condition.wait_for(lambda: drain.ready() or is_pointless(), look):
+                return
