@@ -1,0 +1,182 @@
+"""What `pupgevent status` tells: typed records, from the counters to the table and to JSON.
+
+Times are seconds, sizes are bytes, and what there is none of is null. In JSON the keys are spelt as
+in the configuration file:
+
+    version, pid  of pupgevent
+    name, config  the configuration's; config is the file's real path
+    uptime        of pupgevent
+    state         running; stopping once it is asked to
+    healthy       false: something that should run does not serve
+    processes     in the order of the file, each:
+      id, autostart
+      healthy     false: an instance fails, or none of a cluster that should run serves
+      state       running; starting, while an instance is; degraded: some that should run fail,
+                  others serve; down: some fail and none serves; stopping; stopped; finished
+      up, wanted, instances     how many serve, how many should, how many there are
+      balancer    null without a common port, else:
+        host, port, strategy
+        accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
+      members     its instances in the order of their index, each:
+        id, index, port, state, since (seconds in that state), wanted
+        serves      it runs, and the balancer, where there is one, reaches it
+        pid, uptime      of the living child
+        restarts, lastExit, retryIn (seconds to the next start, in backoff)
+        cpu (1.0 is one core), memory      with all that it has started
+        backend   null without a balancer, else:
+          state (up, down, draining, absent), reason, since
+          open, total, bytesIn (from clients), bytesOut, connectErrors, retries
+          connectTime, firstByteTime       smoothed
+"""
+
+import functools
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
+
+R = TypeVar("R")
+
+
+class BackendStatus(NamedTuple):
+    """An instance as its balancer sees it."""
+
+    state: str
+    reason: str
+    since: float
+    open: int
+    total: int
+    bytes_in: int
+    bytes_out: int
+    connect_errors: int
+    retries: int
+    connect_time: Optional[float]
+    first_byte_time: Optional[float]
+
+
+class BalancerStatus(NamedTuple):
+    """One cluster's."""
+
+    host: str
+    port: int
+    strategy: str
+    accepted: int
+    open: int
+    queue: int
+    queue_most: int
+    turned_away: int
+
+
+class InstanceStatus(NamedTuple):
+    id: str
+    number: int
+    port: Optional[int]
+    state: str
+    since: float
+    wanted: bool
+    serves: bool
+    pid: Optional[int]
+    uptime: Optional[float]
+    restarts: int
+    last_exit: Optional[str]
+    retry_in: Optional[float]
+    cpu: Optional[float]
+    memory: Optional[int]
+    backend: Optional[BackendStatus]
+
+
+class ProcessStatus(NamedTuple):
+    id: str
+    autostart: bool
+    healthy: bool
+    state: str
+    up: int
+    wanted: int
+    instances: int
+    balancer: Optional[BalancerStatus]
+    members: Tuple[InstanceStatus, ...]
+
+
+class Status(NamedTuple):
+    """The whole of one running pupgevent."""
+
+    version: str
+    pid: int
+    name: str
+    config: str
+    uptime: float
+    state: str
+    healthy: bool
+    processes: Tuple[ProcessStatus, ...]
+
+
+#: How JSON spells a field, where that is another spelling.
+JSON_NAMES = {
+    "number": "index", "bytes_in": "bytesIn", "bytes_out": "bytesOut",
+    "connect_errors": "connectErrors", "connect_time": "connectTime",
+    "first_byte_time": "firstByteTime", "queue_most": "queueMost", "turned_away": "turnedAway",
+    "last_exit": "lastExit", "retry_in": "retryIn",
+}  # fmt: skip
+
+
+def to_json(value: Any, slices: "Callable[[Any], Iterable[Any]]" = iter) -> Any:
+    """A record as what `json` writes.
+
+    Arrays may be of thousands: `slices(array)` gives their elements one by one, and may let others
+    have a turn in between.
+    """
+    if hasattr(value, "_fields"):
+        return {JSON_NAMES.get(name, name): to_json(each, slices)
+                for name, each in zip(value._fields, value)}
+    return [to_json(each, slices) for each in slices(value)] if isinstance(value, tuple) else value
+
+
+def from_json(kind: "Type[R]", value: Any) -> R:
+    """The record that `to_json` has spelt; ValueError where it is not one. More keys do no harm."""
+    record: R = _read(kind, value)
+    return record
+
+
+def _read(kind: Any, value: Any) -> Any:
+    if hasattr(kind, "_fields"):
+        return _read_record(kind, value)
+    parts: Any = getattr(kind, "__args__", None) or ()
+    if getattr(kind, "__origin__", None) is Union:
+        return None if value is None else _read(parts[0], value)
+    if parts:
+        if not isinstance(value, list):
+            raise ValueError("not an array")
+        return tuple(_read(parts[0], each) for each in value)
+    # A whole number is a float as well, and true is no number.
+    kinds = (int, float) if kind is float else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError("not %s" % kind.__name__)
+    return value
+
+
+def _read_record(kind: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    fields: List[Any] = []
+    for spelt, of in _kinds_of(kind).items():
+        if spelt not in value:
+            raise ValueError("%s is missing" % spelt)
+        fields.append(_read(of, value[spelt]))
+    return kind(*fields)
+
+
+@functools.lru_cache(maxsize=None)
+def _kinds_of(kind: Any) -> "Dict[str, Any]":
+    """By a field's spelling in JSON."""
+    hints = get_type_hints(kind)
+    return {JSON_NAMES.get(name, name): hints[name] for name in kind._fields}
