@@ -9,7 +9,8 @@
 # make lock       pin the newest wheels that fit in onefile/wheels.lock
 # make bench      beside NGINX, HAProxy (Debian: nginx libnginx-mod-stream haproxy wrk), direct
 #
-# BENCH="--rounds 1 --cases close" chooses what the bench does, see python -m bench --help.
+# BENCH="--rounds 1 --cases close" chooses what the bench does, see python -m bench --help; with
+# BENCH="--against '.../bin/pupgevent'" another version is measured in the same rounds.
 # PYTHON=python3.9 chooses the interpreter, TESTS="-k relay" what pytest runs.
 
 PYTHON ?= python3

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence
 from bench import picture, report
 from bench.cases import CASES
 from bench.processes import Ports, interrupts, raise_descriptor_limit
-from bench.servers import WAYS, Site, Stage, default_pupgevent
+from bench.servers import WAYS, Earlier, Site, Stage, default_pupgevent
 from bench.tools import BenchError, Tools, find_tools, versions
 
 
@@ -47,13 +47,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                         help="of " + ", ".join(CASES))
     parser.add_argument("--only", type=some_of(WAYS), default=list(WAYS), metavar="WAY,...",
                         help="of " + ", ".join(WAYS))
+    parser.add_argument("--against", type=shlex.split, default=[], metavar="COMMAND",
+                        help="another pupgevent to measure beside it: the way `earlier`")
     parser.add_argument("--json", type=Path, default=Path("bench/results/bench.json"),
                         metavar="FILE", help="where to write all figures (%(default)s)")
     parser.add_argument("--picture", type=Path, metavar="FILE",
                         help="draw them: an .svg or .png; needs matplotlib")
     parser.add_argument("--pupgevent", type=shlex.split, default=default_pupgevent(),
                         metavar="COMMAND", help="the command to measure (the one beside python)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if not options.against:
+        options.only = [name for name in options.only if name != Earlier.name]
+    return options
 
 
 def number(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -80,7 +85,7 @@ def some_of(known: Iterable[str]) -> Callable[[str], List[str]]:
 def bench(options: argparse.Namespace) -> Dict[str, Any]:
     if not any(set(CASES[name].ways) & set(options.only) for name in options.cases):
         raise BenchError("nothing is left of --cases with --only")
-    tools = find_tools(options.pupgevent, options.only)
+    tools = find_tools(options.pupgevent, options.only, options.against)
     raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="pupgevent-bench-") as folder:
         site = Site(Path(folder), tools, Ports())

@@ -62,7 +62,8 @@ def measure_start(stage: Stage, name: str, seconds: float) -> Sample:
     NGINX and HAProxy find the web servers running; of pupgevent's time that of a web server alone
     is taken off.
     """
-    own = start_of_application(stage.site) if name == Pupgevent.name else 0.0
+    brings_its_own = issubclass(WAYS[name], Pupgevent)
+    own = start_of_application(stage.site) if brings_its_own else 0.0
     way = stage.fresh(name)
     try:
         begin = time.monotonic()

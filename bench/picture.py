@@ -18,7 +18,8 @@ from bench.tools import BenchError
 
 #: Mid-tones on a transparent ground: contrast above 4 on white and on near-black.
 INK = "#768390"
-COLOURS = {"direct": "#9aa4ae", "pupgevent": "#1f9e6e", "nginx": "#4a7fd0", "haproxy": "#d08a2e"}
+COLOURS = {"direct": "#9aa4ae", "pupgevent": "#1f9e6e",
+           "earlier": "#8fcfb6", "nginx": "#4a7fd0", "haproxy": "#d08a2e"}
 STYLE = {
     "svg.fonttype": "none",     # text stays text: a tenth of the size, and selectable
     "svg.hashsalt": "pupgevent",  # the same figures make the same file

@@ -226,7 +226,11 @@ class Pupgevent(Balancer):
         name = self.site.write("pupgevent-%d.toml" % self.port, PUPGEVENT % {
             "cmd": json.dumps(self.site.web_server(self.backends)), "instances": INSTANCES,
             "port": self.port, "start": self.backends[0]})
-        return self.site.tools.pupgevent + [name]
+        return self.program + [name]
+
+    @property
+    def program(self) -> List[str]:
+        return self.site.tools.pupgevent
 
     def ready(self) -> None:
         """Each of the web servers answers as well."""
@@ -241,6 +245,17 @@ class Pupgevent(Balancer):
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                 universal_newlines=True).stdout
         return dict(zip(("python", "gevent"), output.split()))
+
+
+class Earlier(Pupgevent):
+    """Another version of it, with web servers of its own: what has a change brought, or cost?"""
+
+    name = "earlier"
+    title = "pupgevent before"
+
+    @property
+    def program(self) -> List[str]:
+        return self.site.tools.earlier
 
 
 class Nginx(Balancer):
@@ -275,7 +290,8 @@ class HAProxy(Balancer):
 
 
 #: The registry: everything that can be measured, in the order of the table.
-WAYS: Dict[str, Type[Way]] = {way.name: way for way in (Direct, Pupgevent, Nginx, HAProxy)}
+WAYS: Dict[str, Type[Way]] = {way.name: way for way in (
+    Direct, Pupgevent, Earlier, Nginx, HAProxy)}
 
 
 class Stage:

@@ -28,9 +28,13 @@ class Tools(NamedTuple):
     haproxy: str
     wrk: str
     pupgevent: List[str]
+    #: Another pupgevent, beside which it is measured; empty where there is none.
+    earlier: List[str]
 
 
-def find_tools(pupgevent: Sequence[str], balancers: Sequence[str]) -> Tools:
+def find_tools(
+    pupgevent: Sequence[str], balancers: Sequence[str], earlier: Sequence[str] = ()
+) -> Tools:
     """Raises BenchError, with what to install, for one that is missing and needed."""
     nginx, wrk = find("nginx"), find("wrk")
     return Tools(
@@ -38,7 +42,8 @@ def find_tools(pupgevent: Sequence[str], balancers: Sequence[str]) -> Tools:
         stream_module=find_stream_module(nginx) if "nginx" in balancers else None,
         haproxy=find("haproxy") if "haproxy" in balancers else "",
         wrk=wrk,
-        pupgevent=list(pupgevent))
+        pupgevent=list(pupgevent),
+        earlier=list(earlier))
 
 
 def find(name: str) -> str:

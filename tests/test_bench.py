@@ -53,9 +53,10 @@ def test_every_case_measures_every_way(tmp_path: Path) -> None:
     result = json.loads(results.read_text(encoding="utf-8"))
     assert [case["name"] for case in result["cases"]] == list(CASES)
     for case in result["cases"]:
-        assert list(case["medians"]) == list(CASES[case["name"]].ways)
+        ways = [way for way in CASES[case["name"]].ways if way != "earlier"]
+        assert list(case["medians"]) == ways
         assert all(map(plausible, case["medians"].values())), case
-        assert set(BALANCERS) <= set(case["medians"])
+        assert set(BALANCERS) <= {*case["medians"], "earlier"}
     assert sum(len(case["bars"]) for case in result["cases"]) == len(BARS)
     assert as_text(result) in done.stdout
 
@@ -78,6 +79,18 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
     assert all(list(case["rounds"]) == ["pupgevent", "nginx"] for case in cases)
     assert all(len(rounds) == 2 for case in cases for rounds in case["rounds"].values())
     assert "HAProxy" not in done.stdout
+
+
+@needs_tools
+def test_another_pupgevent_is_measured_beside_it(tmp_path: Path) -> None:
+    results = tmp_path / "bench.json"
+    again = "%s %s" % (sys.executable, ROOT / "pupgevent.py")
+    done = bench("--rounds", "1", "--seconds", "0.1", "--cases", "close", "--against", again,
+                 "--only", "pupgevent,earlier", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    case, = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    assert case["ratios"]["earlier"]["rate"] > 0
+    assert "pupgevent before" in done.stdout
 
 
 @needs_tools
