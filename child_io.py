@@ -14,7 +14,7 @@ import pid_files
 from child import Child
 from concurrency import TokenBucket
 from context import Context
-from logs import LineWriter
+from logs import InstanceLog, LineWriter
 from model import InstanceSpec, Process, pid_file_of
 from pid_files import FileOrder
 
@@ -169,10 +169,11 @@ class ChildIO:
     """Of one living child; `clear` them away when it is dead."""
 
     def __init__(
-        self, process: Process, spec: InstanceSpec, child: Child, context: Context
+        self, process: Process, spec: InstanceSpec, child: Child, context: Context,
+        log: InstanceLog,
     ) -> None:
         self._context = context
-        self._name = spec.name
+        self._log = log
         self._pid = child.pid
         self._pid_file: Optional[str] = pid_file_of(process, spec.number)
         self._readers: List[PipeReader] = []
@@ -196,7 +197,7 @@ class ChildIO:
         """Carry the last output, close the pipes, remove the file; blocks for seconds at most."""
         for reader in self._readers:
             if not reader.finish(_LAST_WORDS):
-                self._warn("its last output is lost, the log takes nothing")
+                self._log.warning("its last output is lost, the log takes nothing")
         self._on_disk(lambda path, order: pid_files.remove(path, self._pid))
 
     def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
@@ -208,7 +209,4 @@ class ChildIO:
             self._warn_of_file("the disk does not answer, or no thread can be started")
 
     def _warn_of_file(self, text: str) -> None:
-        self._warn("pidFile %s: %s" % (self._pid_file, text))
-
-    def _warn(self, text: str) -> None:
-        self._context.log.warning("core", text, who=self._name)
+        self._log.warning("pidFile %s: %s" % (self._pid_file, text))

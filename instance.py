@@ -11,6 +11,7 @@ from child import describe_exit
 from concurrency import Condition, Life
 from context import Context
 from lifecycle import Lifecycle
+from logs import InstanceLog
 from model import InstanceSpec, Process, same_child
 from process_run import Run
 from restart_policy import Streak
@@ -38,6 +39,7 @@ class Instance:
         self._spec = spec
         self._next = (process, spec)
         self._context = context
+        self._log = InstanceLog(context.log, spec.name)
         self._rotation = rotation
         self._on_change = on_change
         self._life = Lifecycle()
@@ -249,7 +251,7 @@ class Instance:
         if run.ending:
             if self.state != lifecycle.STOPPING:
                 self._move(lifecycle.STOP)
-            self._say("info", "stopped, %s" % self.last_exit)
+            self._log.info("stopped, %s" % self.last_exit)
             self._move(lifecycle.OVER)
             return
         if run.shortage:
@@ -267,9 +269,9 @@ class Instance:
         reason = self._streak.reason(self._process, verdict)
         self._outcome = "%s, %s" % (self.last_exit, reason)
         if verdict == lifecycle.FINISH:
-            self._say("info", reason)
+            self._log.info(reason)
         else:
-            self._say("error", self._outcome)
+            self._log.error(self._outcome)
         self._wanted = False
         self._move(verdict)
 
@@ -286,7 +288,7 @@ class Instance:
             self._life.move(lifecycle.RETRY)
         try:
             self.last_exit = "out of memory"
-            self._say("warning", "out of memory, %s" % self.state)
+            self._log.warning("out of memory, %s" % self.state)
             self._arrive()
             due = self._context.clock() + _SHORTAGE_DELAY
             self._condition.wait_for(lambda: not self._wanted, due)
@@ -298,7 +300,7 @@ class Instance:
         self.due_at = self._context.clock() + delay
         when = "at once" if delay < 0.05 else "in %.1f s" % delay
         self._outcome = "%s, restart %s" % (self.last_exit, when)
-        self._say("warning", self._outcome)
+        self._log.warning(self._outcome)
         self.recovering = True
         self._move(lifecycle.RETRY)
         self._condition.wait_for(lambda: self._hurried or not self._wanted, self.due_at)
@@ -311,7 +313,7 @@ class Instance:
     def _break_down(self) -> None:
         """A bug of pupgevent has ended its greenlet: told in full, and it counts as given up."""
         for line in traceback.format_exc().splitlines():
-            self._say("error", line)
+            self._log.error(line)
         self._outcome = "a bug of pupgevent has ended it"
         self._wanted = False
         self._greenlet = None
@@ -334,7 +336,4 @@ class Instance:
         changed, self._changed = self._changed, Event()
         changed.set()
         self._condition.notify()
-
-    def _say(self, level: str, text: str) -> None:
-        getattr(self._context.log, level)("core", text, who=self.name)
 

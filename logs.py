@@ -303,6 +303,26 @@ class Log:
             pass  # what it tells of shall not fail because it cannot be told
 
 
+class InstanceLog:
+    """What pupgevent has to say about one instance."""
+
+    def __init__(self, log: Log, name: str) -> None:
+        self._log = log
+        self._name = name
+
+    def debug(self, text: str) -> None:
+        self._log.debug("core", text, self._name)
+
+    def info(self, text: str) -> None:
+        self._log.info("core", text, self._name)
+
+    def warning(self, text: str) -> None:
+        self._log.warning("core", text, self._name)
+
+    def error(self, text: str) -> None:
+        self._log.error("core", text, self._name)
+
+
 class LineWriter:
     """Makes whole lines of what one stream of one child brings, and writes them to a sink."""
 

@@ -14,6 +14,7 @@ import ports
 from concurrency import Life, Threads, rest
 from errors import ShortageError
 from listening_sockets import Listening, listeners, spelled, takers
+from logs import InstanceLog, Log
 from model import InstanceSpec, Process, variables_of
 
 #: Seconds between two looks at all that serve: in a thread, some 10 ms for a thousand instances.
@@ -55,12 +56,12 @@ def place_of(process: Process, spec: InstanceSpec, pid: int) -> Optional[Place]:
 
 
 class Tenure:
-    """Of one child. `say(text)` takes a warning."""
+    """Of one child; what is wrong with it is told in the log of its instance."""
 
-    def __init__(self, place: Place, threads: Threads, say: Callable[[str], Any]) -> None:
+    def __init__(self, place: Place, threads: Threads, log: InstanceLog) -> None:
         self._place = place
         self._threads = threads
-        self._say = say
+        self._log = log
         #: Which sockets were looked at, who else has them, and when that was.
         self._finding: Tuple[FrozenSet[int], str, float] = (frozenset(), "", 0.0)
         self._told = ""
@@ -80,7 +81,8 @@ class Tenure:
         """Does nobody else accept there? If not, that is told, once of each."""
         who = self.intruder()
         if who and who != self._told:
-            self._say("port %d is taken by %s: no client is sent there" % (self._place.port, who))
+            self._log.warning("port %d is taken by %s: no client is sent there" % (
+                self._place.port, who))
         self._told = who
         return not who
 
@@ -93,8 +95,9 @@ class Tenure:
         before, self._places = self._places, self._find_places() or []
         if self._places and self._places == before:
             self._told_places = True
-            self._say("listens on %s, and not on %s, where it is expected "
-                      "(instanceHost, PUP_CLUSTER_PORT)" % (_joined(before), self._place))
+            self._log.warning(
+                "listens on %s, and not on %s, where it is expected "
+                "(instanceHost, PUP_CLUSTER_PORT)" % (_joined(before), self._place))
 
     def failure(self, waited: float) -> str:
         """What to say of one that has not become ready in so many seconds."""
@@ -133,7 +136,7 @@ class Tenure:
 class Watch:
     """Looks once a second who listens on the ports of all that serve."""
 
-    def __init__(self, threads: Threads, log: Callable[[str], Any]) -> None:
+    def __init__(self, threads: Threads, log: Log) -> None:
         self._threads = threads
         self._log = log
         self._lost: Dict[Tenure, Callable[[], Any]] = {}
@@ -157,7 +160,7 @@ class Watch:
             except (OSError, ShortageError, MemoryError):
                 continue  # a shortage, which passes
             except Exception as error:
-                self._log("the watch over the ports met a bug: %r" % error)
+                self._log.error("core", "the watch over the ports met a bug: %r" % error)
         self._greenlet = None
 
     def _look(self) -> None:

@@ -28,6 +28,7 @@ from concurrency import Condition
 from context import Context
 from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
+from logs import InstanceLog
 from model import InstanceSpec, Process, variables_of
 from port_ownership import Tenure, place_of
 from rotation import Draining, Registration, Rotation
@@ -54,6 +55,7 @@ class Run:
         self.process = process
         self._spec = spec
         self._context = context
+        self._log = InstanceLog(context.log, spec.name)
         self._condition = condition
         self._registration = Registration(rotation, spec, condition)
         self._child_io: Optional[ChildIO] = None
@@ -129,12 +131,12 @@ class Run:
             self._registration.enter()
             move(READY)
             if self._spec.port is not None:
-                self._say("info", "accepts on port %d" % self._spec.port)
+                self._log.info("accepts on port %d" % self._spec.port)
             self._last()
         if child.exited and not self.ending:
             return
         if not self.ending:
-            self._say("warning", "runs longer than %g s, stopping it" % (self.process.timeout or 0))
+            self._log.warning("runs longer than %g s, stopping it" % (self.process.timeout or 0))
         move(STOP)
         self._stop(child)
 
@@ -175,12 +177,11 @@ class Run:
             child = self._child = self._context.spawner.spawn(order)
         self.started_at = self._now()
         child.on_exit(self._on_exit)
-        self._child_io = ChildIO(process, self._spec, child, self._context)
+        self._child_io = ChildIO(process, self._spec, child, self._context, self._log)
         place = place_of(process, self._spec, child.pid)
         if place is not None:
-            say = functools.partial(self._say, "warning")
-            self._tenure = Tenure(place, self._context.threads, say)
-        self._say("info", "started, pid %d" % child.pid)
+            self._tenure = Tenure(place, self._context.threads, self._log)
+        self._log.info("started, pid %d" % child.pid)
         self._child_io.write_pid_file()
         return child
 
@@ -300,7 +301,7 @@ class Run:
 
     def _tell_drain(self, draining: Draining) -> None:
         if self.draining is None:
-            self._say("info", str(draining))
+            self._log.info(str(draining))
         self.draining = draining
         self._on_drain()
 
@@ -310,7 +311,7 @@ class Run:
         # A suspended program could not act on it; systemd.kill(5) does the same.
         child.signal(signal.SIGCONT)
         if not self._group_ends_before(self._now() + timeout, child):
-            self._say("warning", "still there %g s after %s, killing it" % (
+            self._log.warning("still there %g s after %s, killing it" % (
                 timeout, signal_name(number)))
 
     def _group_ends_before(self, deadline: float, child: Child) -> bool:
@@ -328,7 +329,7 @@ class Run:
     def _await_exit(self, child: Child) -> None:
         """After SIGKILL."""
         if not self._condition.wait_for(lambda: child.exited, self._now() + _UNKILLABLE):
-            self._say("error", "pid %d survives SIGKILL: the kernel holds it" % child.pid)
+            self._log.error("pid %d survives SIGKILL: the kernel holds it" % child.pid)
             self._condition.wait_for(lambda: child.exited)
 
     # Burial
@@ -344,6 +345,3 @@ class Run:
 
     def _now(self) -> float:
         return self._context.clock()
-
-    def _say(self, level: str, text: str) -> None:
-        getattr(self._context.log, level)("core", text, who=self._spec.name)

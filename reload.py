@@ -39,9 +39,6 @@ Say = Callable[[str], Any]
 #: Ids and names that a hint repeats.
 _MOST_WORDS = 5
 
-#: What a change of it needs a restart of pupgevent for: tables of the top level.
-_STAYING = ("control", "dashboard")
-
 
 class Done(NamedTuple):
     """What a reload has changed, for the sentence at its end."""
@@ -133,8 +130,12 @@ class Reload:
         return "reloaded: " + "; ".join(changes + self._given_up())
 
     def _tell_what_stays(self) -> List[str]:
-        texts = ["%s: a change of it needs a restart of pupgevent" % key
-                 for key in _STAYING if getattr(self._old, key) != getattr(self._new, key)]
+        """Warn of the tables whose change needs a restart of pupgevent."""
+        old, new = self._old, self._new
+        differs = {
+            "control": old.control != new.control, "dashboard": old.dashboard != new.dashboard}
+        texts = ["%s: a change of it needs a restart of pupgevent" % table
+                 for table, changed in differs.items() if changed]
         for text in texts:
             self._runtime.log.warning("core", text)
             self._say(text)
@@ -160,8 +161,7 @@ class Reload:
         return."""
         while True:
             present = self._runtime.configuration
-            new = self._new._replace(
-                **{key: getattr(present, key) for key in _STAYING})
+            new = self._new._replace(control=present.control, dashboard=present.dashboard)
             if present is self._old:
                 return new
             held = {each.id for each in self._touched}

@@ -1,6 +1,5 @@
 """The set of all instances: found by name, started and stopped side by side."""
 
-import functools
 import time
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -59,7 +58,7 @@ class Supervisor:
         self._context = Context(
             log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads,
             TokenBucket(),
-            Watch(threads, functools.partial(log.error, "core")), Turnstile(), clock,
+            Watch(threads, log), Turnstile(), clock,
             FileQueue(threads),
         )
         self._closing = False

@@ -13,7 +13,7 @@ import pytest
 import child_io
 from child_io import CHUNK, PipeReader
 from concurrency import SHARE, TokenBucket
-from logs import LONGEST_LINE, DescriptorSink, Heads, LineWriter, Log, Sink
+from logs import LONGEST_LINE, DescriptorSink, Heads, InstanceLog, LineWriter, Log, Sink
 from supervision import Page, process, runs, script, supervise, wait_until
 
 #: fcntl(2); Python has a name for it from 3.10 on.
@@ -326,7 +326,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     context: Any = SimpleNamespace(outputs=outputs, bucket=TokenBucket())
     spec: Any = SimpleNamespace(number=0, name="app")
     with pytest.raises(MemoryError):
-        child_io.ChildIO(process(), spec, child, context)
+        child_io.ChildIO(process(), spec, child, context, InstanceLog(Log(Page()), "app"))
     for _, writer in pipes:
         with pytest.raises(BrokenPipeError):
             os.write(writer, b"x")

@@ -19,7 +19,7 @@ from concurrency import Condition, Threads, TokenBucket, Turnstile
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
-from logs import Log
+from logs import InstanceLog, Log
 from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
@@ -147,7 +147,7 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         guardian = Guardian(log)
         context = Context(
             log, UndeadSpawner(guardian), console_outputs(log), threads, TokenBucket(),
-            Watch(threads, page.texts), Turnstile(), clock, FileQueue(threads))
+            Watch(threads, log), Turnstile(), clock, FileQueue(threads))
         run = Run(listening, instance_specs(listening)[0], context, ledger, Condition(clock))
         life = gevent.spawn(run.live, lambda event: None, lambda: None)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
@@ -341,19 +341,19 @@ def test_watch_outlives_every_shortage(
     free_port: FreePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port_ownership, "WATCH_EVERY", 0.01)
-    port, told, logged = free_port(), [], []  # type: ignore[var-annotated]
+    port, page, lost = free_port(), Page(), []
     with supervise(process(script("stubborn.py"))) as stage, stranger(port):
         place = port_ownership.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
-        one = port_ownership.Tenure(place, Threads(1), told.append)
-        watch = Watch(Shaky(), logged.append)
-        watch.begin(one, lambda: told.append("lost"))
-        wait_until(lambda: "lost" in told)
+        one = port_ownership.Tenure(place, Threads(1), InstanceLog(Log(page), "app"))
+        watch = Watch(Shaky(), Log(page))
+        watch.begin(one, lambda: lost.append("lost"))
+        wait_until(lambda: "lost" in lost)
         watch.end(one)
-        watch.begin(one, lambda: told.append("lost again"))
-        wait_until(lambda: "lost again" in told)
+        watch.begin(one, lambda: lost.append("lost again"))
+        wait_until(lambda: "lost again" in lost)
         watch.end(one)
         wait_until(lambda: watch._greenlet is None)
-    assert logged == []
+    assert all("[app][core] warning: port" in line for line in page.lines)
 
 
 # Clients
@@ -418,22 +418,23 @@ def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
     free_ports: Callable[[int], List[int]]
 ) -> None:
     expected, one, other = free_ports(3)
-    told: List[str] = []
+    page = Page()
     place = port_ownership.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
-    search = port_ownership.Tenure(place, Threads(1), told.append).search
+    search = port_ownership.Tenure(
+        place, Threads(1), InstanceLog(Log(page), "app")).search
     with stranger(one):
         search(0.9)
         search(1.0)
         search(1.9)
     with stranger(other):
         search(2.0)
-        assert told == []
+        assert page.lines == []
         search(4.0)
-        assert len(told) == 1 and "127.0.0.1:%d, and not on" % other in told[0]
+        assert len(page.lines) == 1 and "127.0.0.1:%d, and not on" % other in page.lines[0]
     with stranger(one):
         search(8.0)
         search(16.0)
-    assert len(told) == 1
+    assert len(page.lines) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
