@@ -23,7 +23,7 @@ from logs import DescriptorSink, Sink
 from model import Configuration
 from operations import Operations
 from rollout import Busy
-from runtime import Runtime, process_of
+from runtime import Runtime
 from sockets import Limits
 from systemd import Herald, Notifier
 
@@ -59,7 +59,7 @@ class Foreground:
         #: Names of signals, SHUTDOWN, HANGUP, "essential NAME", "stopped", "reloaded".
         self.orders: Any = Queue()
         self._sink = DescriptorSink(fd)
-        recent = Recent(lambda name: process_of(self.runtime, name))
+        recent = Recent()
         colors = logs.wants_colors(fd, configuration.logger.colors)
         console = self._sink if configuration.logger.console else Sink()
         self.log = logs.Log(recent.sink(console), colors, verbose)

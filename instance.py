@@ -11,7 +11,7 @@ from child import describe_exit
 from concurrency import Condition, Life
 from context import Context
 from lifecycle import Lifecycle
-from logs import InstanceLog
+from logs import InstanceLog, Source
 from model import InstanceSpec, Process, same_child
 from process_run import Run
 from restart_policy import Streak
@@ -39,7 +39,7 @@ class Instance:
         self._spec = spec
         self._next = (process, spec)
         self._context = context
-        self._log = InstanceLog(context.log, spec.name)
+        self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._rotation = rotation
         self._on_change = on_change
         self._life = Lifecycle()

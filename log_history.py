@@ -28,7 +28,7 @@ from typing import (
 from gevent.event import Event
 
 from errors import counted
-from logs import Sink
+from logs import NO_INSTANCE, Sink, Source
 
 #: Of each process. Lines, and bytes.
 MOST_LINES, MOST_BYTES = 1000, 256 * 1024
@@ -40,18 +40,16 @@ FOLLOWER_BYTES = 256 * 1024
 #: at most one more process is.
 PIECE_BYTES, PIECE_BLOCKS = 32 * 1024, 1000
 
-#: A line's head, coloured or not: time, then who said it where that is told, then a category.
-_HEAD = re.compile(
-    rb"^(?:\x1b\[90m)?(\[[^]\n]*\])(?:\x1b\[[0-9]+m)?(\[([^]\n]*)\](\[[^]\n]*\])?)(?:\x1b\[0m)? ",
+#: What stands before the text of a line, coloured: time, the instance where it is about one, and
+#: a category.
+_COLORED_HEAD = re.compile(
+    rb"^\x1b\[90m(\[[^]\n]*\])\x1b\[[0-9]+m(\[[^]\n]*\](?:\[[^]\n]*\])?)\x1b\[0m ",
     re.MULTILINE,
 )
 
 #: A `Block` as it is kept. The garbage collector walks through each named tuple at every full
 #: collection, 60,000 take 14 ms on Python 3.6; plain ones of numbers and bytes it leaves alone.
 _Kept = Tuple[int, str, bytes, int]
-
-#: The ring of what is about no process in particular.
-_OURS = ""
 
 
 class Block(NamedTuple):
@@ -96,11 +94,13 @@ class _Ring:
 
 
 class Recent:
-    """Takes what passes its sinks. `process_of` tells the process of an instance, or None."""
+    """Remembers what passes its sinks: a ring for each process that it knows, and one for lines
+    that are about no process."""
 
-    def __init__(self, process_of: "Callable[[str], Optional[str]]") -> None:
-        self._process_of = process_of
-        self._rings: Dict[str, _Ring] = {}
+    def __init__(self) -> None:
+        self._no_process = _Ring()
+        #: By the id of the process.
+        self._rings: Dict[str, _Ring] = {NO_INSTANCE.process: self._no_process}
         self._number = 0
         self._followers: Set[Follower] = set()
 
@@ -108,20 +108,22 @@ class Recent:
         """A sink whose lines are remembered on their way to another."""
         return Tee(onward, self.add)
 
-    def add(self, data: bytes) -> None:
-        """Whole lines with their heads; they are all of the one whom the first head names."""
+    def add(self, data: bytes, source: Source) -> None:
+        """Whole lines, all about one source."""
         data = _last_part(data)
-        head = _HEAD.match(data)
-        name = head.group(3).decode() if head and head.group(4) else _OURS
-        process = (name and self._process_of(name)) or _OURS
         self._number += 1
-        block = Block(self._number, name, data, data.count(b"\n"))
-        self._rings.setdefault(process, _Ring()).add(block)
+        block = Block(self._number, source.instance, data, data.count(b"\n"))
+        self._rings.get(source.process, self._no_process).add(block)
         for follower in self._followers:
-            follower.offer(process, block)
+            follower.offer(source.process, block)
+
+    def know(self, process: str) -> None:
+        """Its lines get a ring of their own from now on. Idempotent."""
+        if process not in self._rings:
+            self._rings[process] = _Ring()
 
     def forget(self, process: str) -> None:
-        """The process is gone from the configuration."""
+        """The process is gone from the configuration; a late line about it counts as ours."""
         self._rings.pop(process, None)
 
     def last(self, wanted: "Optional[Wanted]", most: "Optional[int]" = None) -> "Iterator[bytes]":
@@ -179,7 +181,7 @@ class Follower:
 class Tee(Sink):
     """Shows lines to somebody on their way; it is as full as where they go."""
 
-    def __init__(self, onward: Sink, show: "Callable[[bytes], None]") -> None:
+    def __init__(self, onward: Sink, show: "Callable[[bytes, Source], None]") -> None:
         #: May be changed while in use.
         self.onward = onward
         self._show = show
@@ -188,12 +190,12 @@ class Tee(Sink):
     def full(self) -> bool:
         return self.onward.full
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         try:
-            self._show(data)
+            self._show(data, source)
         except MemoryError:
             pass  # not remembered
-        self.onward.write(data)
+        self.onward.write(data, source)
 
     def when_room(self, callback: "Callable[[], None]") -> None:
         self.onward.when_room(callback)
@@ -294,7 +296,7 @@ def pieces(data: bytes) -> "Iterator[bytes]":
 
 def uncolored(data: bytes) -> bytes:
     """Lines without the colours of their heads; what an application has coloured stays."""
-    return _HEAD.sub(rb"\1\2 ", data)
+    return _COLORED_HEAD.sub(rb"\1\2 ", data)
 
 
 def _last_part(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import time
-from typing import Any, Callable, Deque, Optional
+from typing import Any, Callable, Deque, NamedTuple, Optional
 
 from gevent.event import Event
 
@@ -41,6 +41,17 @@ _RETRY_DELAY = 0.1
 _SHORTAGES = (errno.ENOMEM, errno.ENOBUFS)
 
 
+class Source(NamedTuple):
+    """Whom lines are about: an instance, by its name, and the id of its process."""
+
+    process: str
+    instance: str
+
+
+#: Lines of pupgevent that are about no instance.
+NO_INSTANCE = Source("", "")
+
+
 class Sink:
     """Takes lines. This one takes them nowhere, and is the interface of the others."""
 
@@ -52,8 +63,8 @@ class Sink:
         """True: who can wait should, and be called by `when_room`."""
         return False
 
-    def write(self, data: bytes) -> None:
-        """Take whole lines; never blocks, never raises."""
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
+        """Take whole lines, all about one source; never blocks, never raises."""
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once, when it is no longer full."""
@@ -96,7 +107,7 @@ class DescriptorSink(Sink):
     def full(self) -> bool:
         return self._size >= HIGH_WATER
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         if self._gone:
             return
         if self._size >= LIMIT or time.monotonic() < self._closed_until:
@@ -266,10 +277,7 @@ class Heads:
 
 
 class Log:
-    """What pupgevent itself has to say: a line each, into one sink, never blocking.
-
-    `who` is the instance that a line is about, where it is about one.
-    """
+    """What pupgevent itself has to say: a line each, into one sink, never blocking."""
 
     def __init__(
         self, sink: Sink, colors: bool = False, verbose: bool = False,
@@ -281,24 +289,24 @@ class Log:
         self._verbose = verbose
         sink.on_loss = lambda text: self.warning("core", text)
 
-    def debug(self, category: str, text: str, who: str = "") -> None:
+    def debug(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
         """Only with --verbose."""
         if self._verbose:
-            self._write(who, category, text, _GRAY)
+            self._write(source, category, text, _GRAY)
 
-    def info(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, text, _CYAN)
+    def info(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, text, _CYAN)
 
-    def warning(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, "warning: " + text, _YELLOW)
+    def warning(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, "warning: " + text, _YELLOW)
 
-    def error(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, "error: " + text, _RED)
+    def error(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, "error: " + text, _RED)
 
-    def _write(self, who: str, category: str, text: str, color: bytes) -> None:
+    def _write(self, source: Source, category: str, text: str, color: bytes) -> None:
         try:
-            head = self.heads.head(who, category, color)
-            self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n")
+            head = self.heads.head(source.instance, category, color)
+            self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n", source)
         except MemoryError:
             pass  # what it tells of shall not fail because it cannot be told
 
@@ -306,30 +314,30 @@ class Log:
 class InstanceLog:
     """What pupgevent has to say about one instance."""
 
-    def __init__(self, log: Log, name: str) -> None:
+    def __init__(self, log: Log, source: Source) -> None:
         self._log = log
-        self._name = name
+        self._source = source
 
     def debug(self, text: str) -> None:
-        self._log.debug("core", text, self._name)
+        self._log.debug("core", text, self._source)
 
     def info(self, text: str) -> None:
-        self._log.info("core", text, self._name)
+        self._log.info("core", text, self._source)
 
     def warning(self, text: str) -> None:
-        self._log.warning("core", text, self._name)
+        self._log.warning("core", text, self._source)
 
     def error(self, text: str) -> None:
-        self._log.error("core", text, self._name)
+        self._log.error("core", text, self._source)
 
 
 class LineWriter:
     """Makes whole lines of what one stream of one child brings, and writes them to a sink."""
 
-    def __init__(self, sink: Sink, heads: Heads, who: str, stream: str) -> None:
+    def __init__(self, sink: Sink, heads: Heads, source: Source, stream: str) -> None:
         self.sink = sink
         self._heads = heads
-        self._who = who
+        self._source = source
         self._stream = stream
         self._color = _RED if stream == "stderr" else _CYAN
         self._rest = b""
@@ -355,8 +363,8 @@ class LineWriter:
             self._rest = b""
 
     def _write(self, lines: bytes) -> None:
-        head = self._heads.head(self._who, self._stream, self._color)
-        self.sink.write(head + lines.replace(b"\n", b"\n" + head) + b"\n")
+        head = self._heads.head(self._source.instance, self._stream, self._color)
+        self.sink.write(head + lines.replace(b"\n", b"\n" + head) + b"\n", self._source)
 
 
 def whole_characters(data: bytes, size: int) -> int:

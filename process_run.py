@@ -28,7 +28,7 @@ from concurrency import Condition
 from context import Context
 from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
-from logs import InstanceLog
+from logs import InstanceLog, Source
 from model import InstanceSpec, Process, variables_of
 from port_ownership import Tenure, place_of
 from rotation import Draining, Registration, Rotation
@@ -55,7 +55,7 @@ class Run:
         self.process = process
         self._spec = spec
         self._context = context
-        self._log = InstanceLog(context.log, spec.name)
+        self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._condition = condition
         self._registration = Registration(rotation, spec, condition)
         self._child_io: Optional[ChildIO] = None

@@ -14,8 +14,8 @@ from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
 from log_history import Recent, Tee
-from logs import Heads, LineWriter, Log, Sink, wants_colors
-from model import Configuration, Logger, Process
+from logs import Heads, LineWriter, Log, Sink, Source, wants_colors
+from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
 from supervisor import Supervisor
@@ -277,7 +277,6 @@ class Runtime:
             self._retired = [each for each in self._retired if not each.closed] + [balancer]
         del self.seams[process_id]
         self._outlets.forget(process_id)
-        self.recent.forget(process_id)
 
     def instances(self) -> "List[Instance]":
         return list(self.supervisor.instances.values())
@@ -317,6 +316,7 @@ class _Outlets:
     def set(self, process: Process) -> None:
         """As its logger says; what runs follows."""
         logger = self.in_effect(process.logger)
+        self._recent.know(process.id)
         if process.id not in self._tees:
             self._tees[process.id] = self._recent.sink(self._onward(logger))
             self._heads[process.id] = Heads()
@@ -343,11 +343,13 @@ class _Outlets:
     def forget(self, process_id: str) -> None:
         self._tees.pop(process_id, None)
         self._heads.pop(process_id, None)
+        self._recent.forget(process_id)
 
-    def writers(self, process: Process, spec: Any) -> Any:
+    def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         """One for stdout, one for stderr."""
         tee, heads = self._tees[process.id], self._heads[process.id]
-        return tuple(LineWriter(tee, heads, spec.name, name) for name in ("stdout", "stderr"))
+        source = Source(process.id, spec.name)
+        return LineWriter(tee, heads, source, "stdout"), LineWriter(tee, heads, source, "stderr")
 
 
 def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
@@ -372,10 +374,3 @@ def _owner_or_rest(host: str, port: int) -> str:
 def _turn_away(fileno: int, key: str) -> None:
     """Of a listener that has no balancer yet, and does not accept yet."""
 
-
-def process_of(runtime: Runtime, name: str) -> "Optional[str]":
-    """The id of the process that an instance, or an id, belongs to."""
-    instance = runtime.supervisor.instances.get(name)
-    if instance is not None:
-        return instance.process_id
-    return name if name in runtime.supervisor.processes else None

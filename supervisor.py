@@ -10,7 +10,7 @@ from errors import PupgeventError
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
-from logs import Heads, LineWriter, Log, Sink
+from logs import Heads, LineWriter, Log, Sink, Source
 from model import InstanceSpec, Process, instance_specs
 from pid_files import FileQueue
 from port_ownership import Watch
@@ -165,7 +165,7 @@ class Supervisor:
             del self._members[instance.process_id][instance.name]
 
     def _changed(self, instance: Instance) -> None:
-        self._log.debug("core", instance.state, who=instance.name)
+        self._log.debug("core", instance.state, Source(instance.process_id, instance.name))
         if self._on_change is not None:
             try:
                 self._on_change(instance)
@@ -186,9 +186,10 @@ def console_outputs(log: Log) -> Outputs:
         sink = log.sink if logger is None or logger.console else Sink()
         colors = log.heads.colors if logger is None or logger.colors is None else logger.colors
         heads = Heads(colors)
+        source = Source(process.id, spec.name)
         return (
-            LineWriter(sink, heads, spec.name, "stdout"),
-            LineWriter(sink, heads, spec.name, "stderr"),
+            LineWriter(sink, heads, source, "stdout"),
+            LineWriter(sink, heads, source, "stderr"),
         )
     return outputs
 

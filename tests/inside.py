@@ -12,7 +12,7 @@ from instance import Instance
 from log_history import Recent
 from logs import Log, Sink
 from operations import Operations
-from runtime import Runtime, process_of
+from runtime import Runtime
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
 
@@ -66,7 +66,7 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[Inside]:
     config.write_text(json.dumps(dict(top, processes=processes)))
     loaded = configuration.load(str(config))
     page, essential = Page(), []  # type: ignore[var-annotated]
-    recent = Recent(lambda name: process_of(runtime, name))
+    recent = Recent()
     log = Log(recent.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
         runtime = Runtime(loaded, log, recent, page, essential.append, no_terminal.fileno())

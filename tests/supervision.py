@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import gevent
 
 from instance import Instance
-from logs import Log, Sink
+from logs import NO_INSTANCE, Log, Sink, Source
 from model import Cluster, Logger, Process
 from rotation import Rotation
 from supervisor import Supervisor
@@ -59,7 +59,7 @@ class Page(Sink):
     def __init__(self) -> None:
         self.written = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         self.written += data
 
     @property

@@ -13,11 +13,23 @@ import pytest
 import child_io
 from child_io import CHUNK, PipeReader
 from concurrency import SHARE, TokenBucket
-from logs import LONGEST_LINE, DescriptorSink, Heads, InstanceLog, LineWriter, Log, Sink
+from logs import (
+    LONGEST_LINE,
+    NO_INSTANCE,
+    DescriptorSink,
+    Heads,
+    InstanceLog,
+    LineWriter,
+    Log,
+    Sink,
+    Source,
+)
 from supervision import Page, process, runs, script, supervise, wait_until
 
 #: fcntl(2); Python has a name for it from 3.10 on.
 F_GETPIPE_SZ = 1032
+
+APP = Source("app", "app")
 
 MakePump = Callable[[Sink], PipeReader]
 
@@ -61,7 +73,7 @@ def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
     made: List[PipeReader] = []
 
     def make(sink: Sink) -> PipeReader:
-        made.append(PipeReader(pipe[0], LineWriter(sink, Heads(), "app", "stdout"), TokenBucket()))
+        made.append(PipeReader(pipe[0], LineWriter(sink, Heads(), APP, "stdout"), TokenBucket()))
         return made[-1]
 
     yield make
@@ -264,7 +276,7 @@ def test_writer_that_outlives_the_child_is_not_read_for_ever(
                 os.write(pipe[1], b"more\n" * 1000)
 
     class Endless(Sink):
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
             taken.append(data.count(b"more"))
             # A pump without an end shall fail this test, and not hang it.
             if sum(taken) * 5 < 20 * capacity:
@@ -283,7 +295,7 @@ def test_lack_of_memory_loses_no_line_and_ends_no_pump(
     class Poor(Page):
         failures = 3
 
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
             if self.failures:
                 self.failures -= 1
                 raise MemoryError
@@ -318,7 +330,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     def outputs(*_: Any) -> Any:
         if good is None:
             raise MemoryError
-        return tuple(LineWriter(Page(), Heads(), "app", name) for name in ("stdout", "stderr"))
+        return tuple(LineWriter(Page(), Heads(), APP, name) for name in ("stdout", "stderr"))
 
     monkeypatch.setattr(child_io, "PipeReader", pump)
     pipes = [os.pipe(), os.pipe()]
@@ -326,7 +338,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     context: Any = SimpleNamespace(outputs=outputs, bucket=TokenBucket())
     spec: Any = SimpleNamespace(number=0, name="app")
     with pytest.raises(MemoryError):
-        child_io.ChildIO(process(), spec, child, context, InstanceLog(Log(Page()), "app"))
+        child_io.ChildIO(process(), spec, child, context, InstanceLog(Log(Page()), APP))
     for _, writer in pipes:
         with pytest.raises(BrokenPipeError):
             os.write(writer, b"x")

@@ -22,7 +22,7 @@ from log_history import (
     Wanted,
     uncolored,
 )
-from logs import LONGEST_LINE, Heads, LineWriter, Log, Sink
+from logs import LONGEST_LINE, Heads, LineWriter, Log, Sink, Source
 
 STAMP = b"[2026-11-23 15:04:05]"
 
@@ -31,8 +31,17 @@ def line(name: str, text: str) -> bytes:
     return STAMP + ("[%s][stdout] %s\n" % (name, text)).encode()
 
 
-def process_of(name: str) -> Optional[str]:
-    return name.rpartition("-")[0] or None
+def source(name: str) -> Source:
+    return Source(name.rpartition("-")[0], name)
+
+
+class History(Recent):
+    """Knows each process as soon as a line is about it."""
+
+    def put(self, name: str, text: str, times: int = 1) -> None:
+        """The line so many times, as one block."""
+        self.know(source(name).process)
+        self.add(line(name, text) * times, source(name))
 
 
 def only(*names: str) -> Wanted:
@@ -44,10 +53,10 @@ def last(memory: Recent, wanted: Optional[Wanted] = None, most: Optional[int] = 
 
 
 def test_lines_come_back_in_the_order_they_came() -> None:
-    memory = Recent(process_of)
+    memory = History()
     for number in range(5):
-        memory.add(line("a-1", str(number)))
-        memory.add(line("b-1", str(number)))
+        memory.put("a-1", str(number))
+        memory.put("b-1", str(number))
     assert last(memory).count(b"\n") == 10
     assert last(memory).splitlines()[:2] == [
         line("a-1", "0").strip(), line("b-1", "0").strip()]  # fmt: skip
@@ -56,19 +65,19 @@ def test_lines_come_back_in_the_order_they_came() -> None:
 
 
 def test_a_flood_forgets_its_own_lines_only() -> None:
-    memory = Recent(process_of)
-    memory.add(line("quiet-1", "kept"))
+    memory = History()
+    memory.put("quiet-1", "kept")
     for number in range(5 * MOST_LINES):
-        memory.add(line("loud-1", str(number)))
+        memory.put("loud-1", str(number))
     assert last(memory, only("quiet-1")) == line("quiet-1", "kept")
     assert last(memory, only("loud-1")).count(b"\n") == MOST_LINES
 
 
 @pytest.mark.parametrize("size", [10, 1000, 60000])
 def test_one_process_holds_no_more_than_it_may(size: int) -> None:
-    memory = Recent(process_of)
+    memory = History()
     for _ in range(100):
-        memory.add(line("loud-1", "x" * size) * 30)
+        memory.put("loud-1", "x" * size, 30)
     held = last(memory)
     assert len(held) <= MOST_BYTES and held.count(b"\n") <= MOST_LINES
     assert all(each.startswith(STAMP) for each in held.splitlines())
@@ -76,11 +85,11 @@ def test_one_process_holds_no_more_than_it_may(size: int) -> None:
 
 @pytest.mark.parametrize("colors", [True, False])
 def test_heads_of_real_writers_are_understood_and_their_colours_taken_off(colors: bool) -> None:
-    memory = Recent(process_of)
+    memory = History()
     sink = memory.sink(Sink())
     Log(sink, colors).info("core", "ours")
-    Log(sink, colors).warning("core", "about it", who="app-1")
-    writer = LineWriter(sink, Heads(colors), "app-1", "stderr")
+    Log(sink, colors).warning("core", "about it", source("app-1"))
+    writer = LineWriter(sink, Heads(colors), source("app-1"), "stderr")
     writer.feed(b"one\n\x1b[31mred\x1b[0m\n")
     assert last(memory, only("app-1")).count(b"\n") == 3
     assert uncolored(last(memory, only("app-1"))).endswith(
@@ -91,29 +100,49 @@ def test_heads_of_real_writers_are_understood_and_their_colours_taken_off(colors
 
 
 def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
-    memory = Recent(process_of)
-    memory.add(line("a-1", "before"))
+    memory = History()
+    memory.put("a-1", "before")
     follower = memory.follow(only("a-1"))
-    memory.add(line("b-1", "not asked for"))
-    memory.add(line("a-1", "now"))
+    memory.put("b-1", "not asked for")
+    memory.put("a-1", "now")
     assert follower.take(0) == line("a-1", "now")
     assert follower.take(0) == b""
     block = line("a-1", "x" * 1000) * 10
     for _ in range(FOLLOWER_BYTES // len(block) + 7):
-        memory.add(block)
+        memory.put("a-1", "x" * 1000, 10)
     taken = follower.take(0)
     assert len(taken) <= FOLLOWER_BYTES + 100
     assert b"(70 lines left out" in taken.splitlines()[-1]
     follower.close()
-    memory.add(line("a-1", "later"))
+    memory.put("a-1", "later")
     assert follower.take(0) == b""
 
 
 def test_what_is_gone_is_forgotten() -> None:
-    memory = Recent(process_of)
-    memory.add(line("a-1", "text"))
+    memory = History()
+    memory.put("a-1", "text")
     memory.forget("a")
     assert last(memory) == b""
+
+
+def test_late_line_about_a_process_that_is_gone_is_among_those_about_none() -> None:
+    """Of a look at a port that ends after its instance, say; no ring is kept for it."""
+    memory = History()
+    memory.know("a")
+    memory.forget("a")
+    memory.add(line("a-1", "late"), source("a-1"))
+    assert last(memory) == last(memory, only("a-1")) == line("a-1", "late")
+    assert list(memory._rings) == [""]
+
+
+def test_what_pupgevent_tells_of_an_instance_is_with_its_process() -> None:
+    memory = History()
+    memory.know("app")
+    log = Log(memory.sink(Sink()))
+    log.warning("core", "of the instance", source("app-1"))
+    log.info("core", "of nobody")
+    assert last(memory, Wanted({"app"}, set())).count(b"\n") == 1
+    assert last(memory).count(b"\n") == 2
 
 
 def test_last_lines() -> None:
@@ -124,12 +153,12 @@ def test_last_lines() -> None:
 # However much is remembered, it is given out in pieces
 
 
-def full(processes: int, width: int = 200) -> Recent:
+def full(processes: int, width: int = 200) -> History:
     """All that may be remembered of so many, who have taken turns."""
-    memory = Recent(process_of)
+    memory = History()
     for number in range(MOST_LINES):
         for process in range(processes):
-            memory.add(line("p%d-1" % process, "%d %s" % (number, "x" * width)))
+            memory.put("p%d-1" % process, "%d %s" % (number, "x" * width))
     return memory
 
 
@@ -159,11 +188,12 @@ def test_no_piece_is_more_work_than_a_turn_of_the_loop_has_time_for(most: Option
 
 @pytest.mark.parametrize("most", [None, 5000])
 def test_the_lines_of_many_come_in_the_order_they_came(most: Optional[int]) -> None:
-    memory = Recent(process_of)
+    memory = History()
     came = []
     for number in range(3000):
-        came.append(line("p%d-1" % (number * number % 59), str(number)))
-        memory.add(came[-1])
+        name = "p%d-1" % (number * number % 59)
+        came.append(line(name, str(number)))
+        memory.put(name, str(number))
     assert last(memory, None, most) == b"".join(came)
 
 
@@ -174,7 +204,7 @@ def test_what_is_written_while_lines_are_given_out_is_not_among_them() -> None:
     assert next(found) == b""
     for _ in range(2 * MOST_LINES):
         for process in range(60):
-            memory.add(line("p%d-1" % process, "later"))
+            memory.put("p%d-1" % process, "later")
     memory.forget("p59")
     rest = b"".join(found).splitlines()
     assert rest and not any(each.endswith(b"later") for each in rest)
@@ -184,10 +214,11 @@ def test_what_is_written_while_lines_are_given_out_is_not_among_them() -> None:
 
 @pytest.mark.parametrize("size", [LONGEST_LINE, 2 * LONGEST_LINE, 5 * PIECE_BYTES])
 def test_a_line_that_is_longer_than_a_piece_is_a_piece_of_its_own(size: int) -> None:
-    memory = Recent(process_of)
-    lines = [line("a-1", "short"), line("a-1", "x" * size), line("a-1", "short again")]
-    for each in lines:
-        memory.add(each)
+    memory = History()
+    texts = ["short", "x" * size, "short again"]
+    for text in texts:
+        memory.put("a-1", text)
+    lines = [line("a-1", text) for text in texts]
     assert [piece for piece in memory.last(None) if piece] == lines
     assert last(memory, None, 2) == b"".join(lines[1:])
 
@@ -261,8 +292,8 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
         if follow:
             gevent.sleep(0)
             for number in range(5000):
-                memory.add(line("p1-1", str(number)))
-            memory.add(line("p1-1", "the end"))
+                memory.put("p1-1", str(number))
+            memory.put("p1-1", "the end")
         gevent.joinall([*serving, *reading], raise_error=True)
     for _, theirs in ends:
         theirs.close()

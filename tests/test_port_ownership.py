@@ -19,7 +19,7 @@ from concurrency import Condition, Threads, TokenBucket, Turnstile
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
-from logs import InstanceLog, Log
+from logs import InstanceLog, Log, Source
 from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
@@ -344,7 +344,7 @@ def test_watch_outlives_every_shortage(
     port, page, lost = free_port(), Page(), []
     with supervise(process(script("stubborn.py"))) as stage, stranger(port):
         place = port_ownership.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
-        one = port_ownership.Tenure(place, Threads(1), InstanceLog(Log(page), "app"))
+        one = port_ownership.Tenure(place, Threads(1), InstanceLog(Log(page), Source("app", "app")))
         watch = Watch(Shaky(), Log(page))
         watch.begin(one, lambda: lost.append("lost"))
         wait_until(lambda: "lost" in lost)
@@ -421,7 +421,7 @@ def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
     page = Page()
     place = port_ownership.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
     search = port_ownership.Tenure(
-        place, Threads(1), InstanceLog(Log(page), "app")).search
+        place, Threads(1), InstanceLog(Log(page), Source("app", "app"))).search
     with stranger(one):
         search(0.9)
         search(1.0)
