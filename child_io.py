@@ -179,7 +179,7 @@ class ChildIO:
         self._readers: List[PipeReader] = []
         streams = (child.stdout, child.stderr)
         try:
-            for fd, lines in zip(streams, context.outputs(process, spec)):
+            for fd, lines in zip(streams, context.writers_for(process, spec)):
                 self._readers.append(PipeReader(fd, lines, context.bucket))
         except BaseException:
             for reader in self._readers:

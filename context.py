@@ -9,8 +9,8 @@ from model import InstanceSpec, Process
 from pid_files import FileQueue
 from port_ownership import Watch
 
-#: Where the two streams of an instance go: (stdout, stderr).
-Outputs = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
+#: Where the two streams of a child go: (stdout, stderr).
+WritersFor = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
 
 
 class Context(NamedTuple):
@@ -18,7 +18,7 @@ class Context(NamedTuple):
 
     log: Log
     spawner: Spawner
-    outputs: Outputs
+    writers_for: WritersFor
     #: For what may block: the user database, /proc.
     threads: Threads
     #: For what children print.

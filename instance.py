@@ -13,7 +13,7 @@ from context import Context
 from lifecycle import Lifecycle
 from logs import InstanceLog, Source
 from model import InstanceSpec, Process, same_child
-from process_run import Run
+from process_run import Run, RunOwner
 from restart_policy import Streak
 from rotation import Draining, Rotation
 
@@ -28,7 +28,7 @@ _SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
 _LOOK_AGAIN = 1.0
 
 
-class Instance:
+class Instance(RunOwner):
     """Lives in a greenlet of its own, from its first start on."""
 
     def __init__(
@@ -234,18 +234,27 @@ class Instance:
         self._process, self._spec = self._next
         self._hurried = False
         self.attempts += 1
-        run = Run(self._process, self._spec, self._context, self._rotation, self._condition)
+        run = Run(
+            self._process, self._spec, self._context, self._rotation, self._condition, owner=self)
         self._run = run
         self._move(lifecycle.START)
         return run
 
     def _play(self, run: Run) -> Run:
         try:
-            run.live(self._move, lambda: self._on_change(self))
+            run.live()
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)
         return run
+
+    def on_move(self, event: str) -> None:
+        """Its run has become ready, or is to end."""
+        self._move(event)
+
+    def on_drain(self) -> None:
+        """Its run waits for another number of connections."""
+        self._tell_owner()
 
     def _conclude(self, run: Run) -> None:
         if run.ending:
@@ -329,6 +338,10 @@ class Instance:
     def _arrive(self) -> None:
         self.since = self._context.clock()
         self._tell()
+        self._tell_owner()
+
+    def _tell_owner(self) -> None:
+        self._log.debug(self.state)
         self._on_change(self)
 
     def _tell(self) -> None:

@@ -139,10 +139,10 @@ class Watch:
     def __init__(self, threads: Threads, log: Log) -> None:
         self._threads = threads
         self._log = log
-        self._lost: Dict[Tenure, Callable[[], Any]] = {}
+        self._lost: Dict[Tenure, Callable[[], None]] = {}
         self._greenlet: Any = None
 
-    def begin(self, tenure: Tenure, lost: Callable[[], Any]) -> None:
+    def begin(self, tenure: Tenure, lost: Callable[[], None]) -> None:
         """Call `lost()` whenever somebody else is found to accept in the instance's place."""
         self._lost[tenure] = lost
         if self._greenlet is None:

@@ -44,12 +44,22 @@ _LOOK_UP = 10.0
 _UNKILLABLE = 10.0
 
 
+class RunOwner:
+    """Whom a run tells what happens to it; the run's greenlet calls, and goes on behind that."""
+
+    def on_move(self, event: str) -> None:
+        """READY or STOP has happened."""
+
+    def on_drain(self) -> None:
+        """The run's `draining` is another."""
+
+
 class Run:
     """One child, or the failure to start one. `live` it once."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
-        condition: Condition,
+        condition: Condition, owner: RunOwner,
     ) -> None:
         #: May be exchanged while it lives, for one that starts the same child.
         self.process = process
@@ -57,6 +67,7 @@ class Run:
         self._context = context
         self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._condition = condition
+        self._owner = owner
         self._registration = Registration(rotation, spec, condition)
         self._child_io: Optional[ChildIO] = None
         self._child: Optional[Child] = None
@@ -107,10 +118,8 @@ class Run:
         """Who accepts in the place of its child, where that is known; blocks for a look."""
         return "" if self._tenure is None else self._tenure.intruder()
 
-    def live(self, move: Callable[[str], None], on_drain: Callable[[], None]) -> None:
-        """Blocks until nothing of it is left; tells READY and STOP as they happen, and each time
-        that `draining` is another."""
-        self._on_drain = on_drain
+    def live(self) -> None:
+        """Blocks until nothing of it is left."""
         try:
             try:
                 child = self._start()
@@ -118,18 +127,18 @@ class Run:
                 self.failure = str(error)
                 self.shortage = isinstance(error, ShortageError)
                 return
-            self._serve(child, move)
+            self._serve(child)
             if self.ready_at is None and not self.ending:
                 self._explain_exit(child)
         finally:
             if self._child is not None:
                 self._bury(self._child)
 
-    def _serve(self, child: Child, move: Callable[[str], None]) -> None:
+    def _serve(self, child: Child) -> None:
         if self._becomes_ready(child):
             self.ready_at = self._now()
             self._registration.enter()
-            move(READY)
+            self._owner.on_move(READY)
             if self._spec.port is not None:
                 self._log.info("accepts on port %d" % self._spec.port)
             self._last()
@@ -137,7 +146,7 @@ class Run:
             return
         if not self.ending:
             self._log.warning("runs longer than %g s, stopping it" % (self.process.timeout or 0))
-        move(STOP)
+        self._owner.on_move(STOP)
         self._stop(child)
 
     def _last(self) -> None:
@@ -303,7 +312,7 @@ class Run:
         if self.draining is None:
             self._log.info(str(draining))
         self.draining = draining
-        self._on_drain()
+        self._owner.on_drain()
 
     def _ask_to_stop(self, child: Child) -> None:
         number, timeout = self.process.stop_signal, self.process.terminate_timeout

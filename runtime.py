@@ -18,7 +18,7 @@ from logs import Heads, LineWriter, Log, Sink, Source, wants_colors
 from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
-from supervisor import Supervisor
+from supervisor import Supervisor, SupervisorOwner
 
 #: Address and port.
 Place = Tuple[str, int]
@@ -68,7 +68,7 @@ class Seam(Rotation):
             self._balancer.remove(name)
 
 
-class Runtime:
+class Runtime(SupervisorOwner):
     """`on_essential(name)` is told of an essential instance that is given up.
 
     `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
@@ -109,16 +109,9 @@ class Runtime:
         self._outlets = _Outlets(log, configuration.logger, recent, console, fd)
         for process in configuration.processes:
             self.prepare(process)
+        self._on_essential = on_essential
         self.supervisor = Supervisor(
-            configuration.processes,
-            log,
-            rotation_for=lambda process: self.seams[process.id],
-            outputs=self._outlets.writers,
-            on_change=self._changed,
-            on_essential=lambda instance: on_essential(instance.name),
-            clock=clock,
-            limits=limits,
-        )
+            configuration.processes, log, owner=self, clock=clock, limits=limits)
 
     def listen(self) -> None:
         """Open every common port, before anything is started; raises PupgeventError."""
@@ -286,9 +279,22 @@ class Runtime:
         balancer = self.balancers.get(instance.process_id)
         return None if balancer is None else balancer.state_of(instance.name)
 
-    def _changed(self, instance: Instance) -> None:
+    # What the supervisor asks and tells
+
+    def rotation_for(self, process: Process) -> Rotation:
+        return self.seams[process.id]
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        return self._outlets.writers(process, spec)
+
+    def on_change(self, instance: Instance) -> None:
         for watcher in list(self.watchers):
             watcher(instance)
+
+    def on_essential(self, instance: Instance) -> None:
+        self._on_essential(instance.name)
+
+    # What the balancers tell
 
     def _reach_changed(self) -> None:
         self.on_reach()

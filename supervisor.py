@@ -1,24 +1,21 @@
 """The set of all instances: found by name, started and stopped side by side."""
 
 import time
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from child import Spawner, adopt_orphans, close_on_exec
 from concurrency import Threads, TokenBucket, Turnstile, in_slices
-from context import Context, Outputs
+from context import Context
 from errors import PupgeventError
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
-from logs import Heads, LineWriter, Log, Sink, Source
+from logs import LineWriter, Log
 from model import InstanceSpec, Process, instance_specs
 from pid_files import FileQueue
 from port_ownership import Watch
 from rotation import Rotation
 from sockets import Limits
-
-RotationFor = Callable[[Process], Rotation]
-OnInstance = Callable[[Instance], None]
 
 
 class Failure(NamedTuple):
@@ -33,30 +30,42 @@ class Failure(NamedTuple):
         return "%s did not come up: %s" % (self.name, self.reason)
 
 
+class SupervisorOwner:
+    """Whom a supervisor asks what its instances need, and tells what happens to them.
+
+    The last two are called in the greenlet of the instance, and must not block.
+    """
+
+    def rotation_for(self, process: Process) -> Rotation:
+        """What leads to the balancer of a process; asked once, before it has instances."""
+        return Rotation()
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        """Where a child of that instance prints to: (stdout, stderr)."""
+        raise NotImplementedError
+
+    def on_change(self, instance: Instance) -> None:
+        """Its state is another, or what its stop waits for."""
+
+    def on_essential(self, instance: Instance) -> None:
+        """It is of an essential process, and is given up for good."""
+
+
 class Supervisor:
     """Holds the instances of all processes, in the order of the configuration.
 
-    `rotation_for` gives the seam to the balancer of a process; it is asked once per process and
-    again when that is replaced. `outputs` says where children print, by default to where `log`
-    goes. `on_change` is told of each change of state, `on_essential` of an instance of an
-    essential process that is given up for good: both are called in the greenlet of the instance
-    and must not block. `limits` are those of the children's descriptors, None: pupgevent's own.
+    `limits` are those of the children's descriptors, None: pupgevent's own.
     """
 
     def __init__(
-        self, processes: Iterable[Process], log: Log, *,
-        rotation_for: Optional[RotationFor] = None, outputs: Optional[Outputs] = None,
-        on_change: Optional[OnInstance] = None, on_essential: Optional[OnInstance] = None,
+        self, processes: Iterable[Process], log: Log, owner: SupervisorOwner, *,
         clock: Callable[[], float] = time.monotonic, limits: Optional[Limits] = None,
     ) -> None:
         self.guardian = Guardian(log)
-        self._log = log
-        self._rotation_for = rotation_for or (lambda process: Rotation())
-        self._on_change = on_change
-        self._on_essential = on_essential
+        self._owner = owner
         threads = Threads(4)
         self._context = Context(
-            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads,
+            log, Spawner(self.guardian, limits), owner.writers_for, threads,
             TokenBucket(),
             Watch(threads, log), Turnstile(), clock,
             FileQueue(threads),
@@ -134,7 +143,7 @@ class Supervisor:
     def know(self, process: Process) -> None:
         """A process that has no instances yet."""
         self.processes[process.id] = process
-        self._rotations[process.id] = self._rotation_for(process)
+        self._rotations[process.id] = self._owner.rotation_for(process)
 
     def remove_process(self, process_id: str) -> None:
         """Stop its instances side by side, and forget them; blocks until that is done."""
@@ -165,33 +174,16 @@ class Supervisor:
             del self._members[instance.process_id][instance.name]
 
     def _changed(self, instance: Instance) -> None:
-        self._log.debug("core", instance.state, Source(instance.process_id, instance.name))
-        if self._on_change is not None:
-            try:
-                self._on_change(instance)
-            except MemoryError:
-                pass  # the next change is told again
-        if instance.state in GIVEN_UP and instance.process.essential and self._on_essential:
-            self._on_essential(instance)
+        try:
+            self._owner.on_change(instance)
+        except MemoryError:
+            pass  # the next change is told again
+        if instance.state in GIVEN_UP and instance.process.essential:
+            self._owner.on_essential(instance)
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise PupgeventError("pupgevent is stopping")
-
-
-def console_outputs(log: Log) -> Outputs:
-    """What children print goes where the log goes, unless their logger has `console` off."""
-    def outputs(process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
-        logger: Any = process.logger
-        sink = log.sink if logger is None or logger.console else Sink()
-        colors = log.heads.colors if logger is None or logger.colors is None else logger.colors
-        heads = Heads(colors)
-        source = Source(process.id, spec.name)
-        return (
-            LineWriter(sink, heads, source, "stdout"),
-            LineWriter(sink, heads, source, "stderr"),
-        )
-    return outputs
 
 
 def _failure(instance: Instance) -> Failure:

@@ -12,10 +12,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 import gevent
 
 from instance import Instance
-from logs import NO_INSTANCE, Log, Sink, Source
-from model import Cluster, Logger, Process
+from logs import NO_INSTANCE, LineWriter, Log, Sink, Source
+from model import Cluster, InstanceSpec, Logger, Process
 from rotation import Rotation
-from supervisor import Supervisor
+from supervisor import Supervisor, SupervisorOwner
 
 CHILDREN = Path(__file__).resolve().parent / "children"
 
@@ -112,6 +112,37 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+class Owner(SupervisorOwner):
+    """Writes down what its supervisor tells. Children print to where the log goes."""
+
+    def __init__(self, log: Log, rotation: Rotation, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._rotation = rotation
+        self._clock = clock
+        self.changes: List[Tuple[str, str]] = []
+        self.moments: List[float] = []
+        self.delays: List[float] = []
+        self.essential: List[str] = []
+
+    def rotation_for(self, process: Process) -> Rotation:
+        return self._rotation
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        sink = self._log.sink if process.logger.console else Sink()
+        source = Source(process.id, spec.name)
+        return (LineWriter(sink, self._log.heads, source, "stdout"),
+                LineWriter(sink, self._log.heads, source, "stderr"))
+
+    def on_change(self, instance: Instance) -> None:
+        self.changes.append((instance.name, instance.state))
+        self.moments.append(self._clock())
+        if instance.due_at is not None:
+            self.delays.append(instance.due_at - self._clock())
+
+    def on_essential(self, instance: Instance) -> None:
+        self.essential.append(instance.name)
+
+
 class Stage(NamedTuple):
     """A supervisor at work, and all that can be known about it."""
 
@@ -161,27 +192,15 @@ def supervise(
 ) -> Iterator[Stage]:
     """Supervise them until the block ends; then nothing of them is left."""
     page, clock = Page(), Clock()
-    seams = ledger or Ledger()
-    changes: List[Tuple[str, str]] = []
-    moments: List[float] = []
-    delays: List[float] = []
-    essential: List[str] = []
-
-    def note(instance: Instance) -> None:
-        changes.append((instance.name, instance.state))
-        moments.append(clock())
-        if instance.due_at is not None:
-            delays.append(instance.due_at - clock())
-
+    ledger, log = ledger or Ledger(), log or Log(page)
+    owner = Owner(log, ledger, clock)
     with gevent_waits_for_children():
-        supervisor = Supervisor(
-            processes, log or Log(page), rotation_for=lambda process: seams, on_change=note,
-            on_essential=lambda instance: essential.append(instance.name), clock=clock,
-        )
+        supervisor = Supervisor(processes, log, owner, clock=clock)
         try:
             if begin:
                 supervisor.begin()
-            yield Stage(supervisor, page, seams, changes, moments, delays, essential, clock)
+            yield Stage(supervisor, page, ledger, owner.changes, owner.moments, owner.delays,
+                        owner.essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()

@@ -327,7 +327,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
         made.append(PipeReader(*words))
         return made[-1]
 
-    def outputs(*_: Any) -> Any:
+    def writers_for(*_: Any) -> Any:
         if good is None:
             raise MemoryError
         return tuple(LineWriter(Page(), Heads(), APP, name) for name in ("stdout", "stderr"))
@@ -335,7 +335,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     monkeypatch.setattr(child_io, "PipeReader", pump)
     pipes = [os.pipe(), os.pipe()]
     child: Any = SimpleNamespace(pid=1, stdout=pipes[0][0], stderr=pipes[1][0])
-    context: Any = SimpleNamespace(outputs=outputs, bucket=TokenBucket())
+    context: Any = SimpleNamespace(writers_for=writers_for, bucket=TokenBucket())
     spec: Any = SimpleNamespace(number=0, name="app")
     with pytest.raises(MemoryError):
         child_io.ChildIO(process(), spec, child, context, InstanceLog(Log(Page()), APP))

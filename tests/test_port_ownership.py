@@ -24,10 +24,11 @@ from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
 from port_ownership import Watch
-from process_run import Run
+from process_run import Run, RunOwner
 from running import Running, now
 from supervision import (
     Ledger,
+    Owner,
     Page,
     Stage,
     accepts,
@@ -40,7 +41,6 @@ from supervision import (
     supervise,
     wait_until,
 )
-from supervisor import console_outputs
 
 pytest_plugins = ["runs"]
 
@@ -146,10 +146,12 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         log, threads = Log(page), Threads(1)
         guardian = Guardian(log)
         context = Context(
-            log, UndeadSpawner(guardian), console_outputs(log), threads, TokenBucket(),
+            log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
+            TokenBucket(),
             Watch(threads, log), Turnstile(), clock, FileQueue(threads))
-        run = Run(listening, instance_specs(listening)[0], context, ledger, Condition(clock))
-        life = gevent.spawn(run.live, lambda event: None, lambda: None)
+        run = Run(
+            listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
+        life = gevent.spawn(run.live)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
         gevent.sleep(0.5)
