@@ -18,7 +18,6 @@ Who is asked what:
 import contextlib
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
 
-import conflicts
 import keys
 import reload
 from concurrency import in_slices
@@ -146,18 +145,13 @@ class Operations:
         if count > keys.MOST_INSTANCES:
             raise PupgeventError(
                 "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
-        old = None
-        # Looked at in a thread, for there may be thousands; what others change meanwhile is looked
-        # at again.
-        while old is not self._runtime.configuration:
-            old = self._runtime.configuration
-            processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
-            new = old._replace(processes=processes)
-            clash = self._runtime.threads.call(conflicts.first, new)
+        new, conflict = self._runtime.changed_configuration(lambda present: present._replace(
+            processes=tuple(
+                scaled if each.id == scaled.id else each for each in present.processes)))
         self._runtime.refuse_when_closing()
-        if clash is not None:
+        if conflict is not None:
             raise PupgeventError("%s of %s: %s" % (
-                counted(count, "instance"), scaled.id, clash.reason))
+                counted(count, "instance"), scaled.id, conflict.reason))
         self._runtime.configuration = new
         self._runtime.supervisor.processes[scaled.id] = scaled
 

@@ -24,7 +24,6 @@ Whatever is done for each process is done in slices: a file may have thousands.
 import shlex
 from typing import Any, Callable, List, NamedTuple, Set, Union
 
-import conflicts
 import reading
 from concurrency import in_slices
 from errors import ConfigurationError, PupgeventError, spelled
@@ -159,22 +158,23 @@ class Reload:
 
         The configuration that runs does not change between the last look at it here and the
         return."""
-        while True:
-            present = self._runtime.configuration
-            new = self._new._replace(control=present.control, dashboard=present.dashboard)
-            if present is self._old:
-                return new
-            held = {each.id for each in self._touched}
-            others = {each.id: each for each in in_slices(present.processes)}
-            new = new._replace(processes=tuple(
-                each if each.id in held else others[each.id]
-                for each in in_slices(new.processes)))
-            clash = self._runtime.threads.call(conflicts.first, new)
-            if present is self._runtime.configuration:
-                if clash is not None:
-                    raise ConfigurationError(
-                        new.path, None, "%s: %s" % (spelled(clash.where), clash.reason))
-                return new
+        if self._runtime.configuration is self._old:
+            return self._with_what_stays(self._old)
+        merged, conflict = self._runtime.changed_configuration(self._merge)
+        if conflict is not None:
+            raise ConfigurationError(
+                merged.path, None, "%s: %s" % (spelled(conflict.where), conflict.reason))
+        return merged
+
+    def _merge(self, present: Configuration) -> Configuration:
+        held = {each.id for each in self._touched}
+        others = {each.id: each for each in in_slices(present.processes)}
+        return self._with_what_stays(present)._replace(processes=tuple(
+            each if each.id in held else others[each.id]
+            for each in in_slices(self._new.processes)))
+
+    def _with_what_stays(self, present: Configuration) -> Configuration:
+        return self._new._replace(control=present.control, dashboard=present.dashboard)
 
     def _set(self) -> None:
         """The record of each process, and what does not concern its instances."""

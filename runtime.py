@@ -7,9 +7,11 @@ instances report, and behind it stands the balancer, where the process has one.
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
+import conflicts
 import ports
 from balancer import Balancer, Engine, Settings
 from concurrency import Threads, in_slices
+from conflicts import Conflict
 from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
@@ -273,6 +275,21 @@ class Runtime(SupervisorOwner):
 
     def instances(self) -> "List[Instance]":
         return list(self.supervisor.instances.values())
+
+    def changed_configuration(
+        self, change: "Callable[[Configuration], Configuration]"
+    ) -> "Tuple[Configuration, Optional[Conflict]]":
+        """What `change` makes of the configuration that runs, and what in it cannot be had.
+
+        Looked at in a thread, for there may be thousands; blocks the calling greenlet, and does it
+        again where somebody else has changed the configuration meanwhile.
+        """
+        while True:
+            present = self.configuration
+            changed = change(present)
+            conflict: Optional[Conflict] = self.threads.call(conflicts.first, changed)
+            if present is self.configuration:
+                return changed, conflict
 
     def backend_state(self, instance: Instance) -> "Optional[str]":
         """What its balancer makes of it; None where it has none."""
