@@ -16,7 +16,7 @@ somebody to whom the kernel has given the same number.
 import os
 import signal
 import time
-from typing import Any, Optional, Set
+from typing import Any, Set
 
 from gevent.subprocess import DEVNULL, Popen
 
@@ -84,10 +84,6 @@ class Guardian:
         self._began = 0.0
         self._is_due = False
         self._closing = False
-
-    @property
-    def pid(self) -> Optional[int]:
-        return None if self._process is None else int(self._process.pid)
 
     @property
     def pipe(self) -> int:

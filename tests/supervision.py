@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import gevent
 
+from guardian import Guardian
 from instance import Instance
 from logs import NO_INSTANCE, LineWriter, Log, Sink, Source
 from model import Cluster, InstanceSpec, Logger, Process
@@ -217,6 +218,11 @@ def gevent_waits_for_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def pid_of(guardian: Guardian) -> int:
+    """Of its shell; 0 while there is none."""
+    return 0 if guardian._process is None else int(guardian._process.pid)
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE,

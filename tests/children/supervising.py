@@ -17,7 +17,7 @@ import gevent.os
 
 from logs import DescriptorSink, Log
 from rotation import Rotation
-from supervision import Owner, process
+from supervision import Owner, pid_of, process
 from supervisor import Supervisor
 
 sink = DescriptorSink(1)
@@ -26,7 +26,7 @@ supervisor = Supervisor(
     [process(cmd, id="p%d" % number) for number, cmd in enumerate(sys.argv[1:])], log,
     Owner(log, Rotation(), time.monotonic))
 supervisor.begin()
-sink.write(b"guardian %d\n" % (supervisor.guardian.pid or 0))
+sink.write(b"guardian %d\n" % pid_of(supervisor.guardian))
 while True:
     line = gevent.os.tp_read(0, 100)
     if not line:
