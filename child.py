@@ -15,7 +15,8 @@ from gevent.subprocess import Popen, SubprocessError
 
 import programs
 import sockets
-from errors import PupgeventError, ShortageError
+from concurrency import growing_pauses
+from errors import PupgeventError, ShortageError, encoded
 from guardian import Guardian, registration
 from programs import with_exec
 
@@ -217,13 +218,12 @@ class Spawner:
     def bury(self, child: Child) -> None:
         """Kill what is left of its group; blocks until it is empty, or for two seconds."""
         deadline = time.monotonic() + _BURIAL_TIMEOUT
-        pause = _FIRST_LOOK
+        pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 2)
         while child.signal(signal.SIGKILL):
             if time.monotonic() >= deadline:
                 gevent.spawn(self._outlive, child)
                 return
-            gevent.sleep(pause)
-            pause = min(pause * 2, _LONGEST_LOOK)
+            gevent.sleep(next(pauses))
         self._guardian.forget(child.pid)
 
     def _fork(self, popen: Any, order: Order) -> Tuple[int, int]:
@@ -236,7 +236,7 @@ class Spawner:
                 ours.append(reader)
                 theirs.append(writer)
             popen.__init__(
-                [_encode(word) for word in order.argv],
+                [encoded(word) for word in order.argv],
                 stdin=self._null, stdout=theirs[0], stderr=theirs[1],
                 cwd=_encode_path(order.cwd), env=dict(order.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
@@ -352,10 +352,10 @@ def command(cmd: Union[str, Tuple[str, ...]], env: Mapping[bytes, bytes]) -> Lis
 def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[bytes, bytes]:
     """pupgevent's own environment, byte for byte, then `extra`, then `path` behind PATH."""
     env = dict(os.environb)
-    env.update((_encode(name), _encode(value)) for name, value in extra.items())
+    env.update((encoded(name), encoded(value)) for name, value in extra.items())
     if path:
         before = env.get(b"PATH", os.defpath.encode())
-        env[b"PATH"] = b":".join(filter(None, (before, _encode(path))))
+        env[b"PATH"] = b":".join(filter(None, (before, encoded(path))))
     return env
 
 
@@ -387,15 +387,10 @@ def _reason(error: Exception, order: Order) -> str:
     if isinstance(error, FileNotFoundError):
         # The kernel says this of the file also where it is the interpreter that is missing.
         path = order.env.get(b"PATH", os.defpath.encode())
-        file = programs.find(_encode(order.argv[0]), path, _encode_path(order.cwd))
+        file = programs.find(encoded(order.argv[0]), path, _encode_path(order.cwd))
         flaw = file and programs.flaw(file)
         reason += " (the file %s)" % flaw if flaw else ""
     return "cannot start %s: %s" % (order.argv[0], reason)
-
-
-def _encode(text: str) -> bytes:
-    """As the file has it, in UTF-8, also where the locale would have it otherwise."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _encode_path(path: str) -> bytes:
@@ -404,7 +399,7 @@ def _encode_path(path: str) -> bytes:
     try:
         return os.fsencode(path)
     except UnicodeEncodeError:
-        return _encode(path)
+        return encoded(path)
 
 
 def _close(descriptors: List[int]) -> None:

@@ -258,6 +258,14 @@ class Condition:
         return True
 
 
+def growing_pauses(first: float, longest: float, factor: float) -> "Iterator[float]":
+    """Seconds between looks at what nobody tells of: each is so many times the one before."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(pause * factor, longest)
+
+
 # A share of the hub's time
 
 

@@ -8,7 +8,7 @@ from gevent.lock import BoundedSemaphore
 
 import status
 from control import FOLLOWER_TIMEOUT, LOOK_EVERY, Answer, Request
-from errors import PupgeventError
+from errors import PupgeventError, decoded
 from log_history import Wanted, pieces, uncolored
 from operations import ALL, Operations, choose, news
 from procfs import Meter
@@ -112,7 +112,7 @@ class Service:
                 return
             if piece:
                 text = piece if colors else uncolored(piece)
-                answer.send({"lines": text.decode("utf-8", "surrogateescape")})
+                answer.send({"lines": decoded(text)})
 
     def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
         """None is everything, also what is about no process."""

@@ -11,6 +11,16 @@ def counted(number: int, noun: str) -> str:
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8, whatever the locale is; what was no UTF-8 before `decoded` is the same bytes again."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(data: bytes) -> str:
+    """The text of bytes that are UTF-8, or should be."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 # How a message speaks of what stands in a file: short, printable, in one line.
 
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Deque, NamedTuple, Optional
 from gevent.event import Event
 
 from concurrency import Life, Threads, rest
-from errors import ShortageError
+from errors import ShortageError, encoded
 
 #: From here on sources are asked to wait; below the second they are called again. Bytes.
 HIGH_WATER, LOW_WATER = 256 * 1024, 64 * 1024
@@ -306,7 +306,7 @@ class Log:
     def _write(self, source: Source, category: str, text: str, color: bytes) -> None:
         try:
             head = self.heads.head(source.instance, category, color)
-            self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n", source)
+            self.sink.write(head + _any_text(" ".join(text.splitlines())) + b"\n", source)
         except MemoryError:
             pass  # what it tells of shall not fail because it cannot be told
 
@@ -375,9 +375,9 @@ def whole_characters(data: bytes, size: int) -> int:
     return size
 
 
-def encode(text: str) -> bytes:
-    """UTF-8; what was no UTF-8 before it became text is the same bytes again."""
+def _any_text(text: str) -> bytes:
+    """Also what cannot be UTF-8: "\\ud800"."""
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return encoded(text)
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace")

@@ -24,7 +24,7 @@ from child import (
     signal_name,
 )
 from child_io import ChildIO
-from concurrency import Condition
+from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
@@ -213,7 +213,7 @@ class Run:
         tenure = self._tenure
         if tenure is None:
             return self._lives_long_enough(child)
-        began, pause = self._now(), _FIRST_LOOK
+        began, pauses = self._now(), growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._is_cut_short() and not self._is_overdue():
             if self._accepts(tenure, child):
                 return not self.ending
@@ -222,8 +222,7 @@ class Run:
                 self._fail_to_start(tenure, child)
                 return False
             tenure.search(waited)
-            self._condition.wait_for(self._is_cut_short, self._now() + pause)
-            pause = min(pause * 1.5, _LONGEST_LOOK)
+            self._condition.wait_for(self._is_cut_short, self._now() + next(pauses))
         return False
 
     def _lives_long_enough(self, child: Child) -> bool:
@@ -327,12 +326,12 @@ class Run:
         """A shell dies of the signal at once; the server behind it may still finish its work."""
         if not self._condition.wait_for(lambda: child.exited or self._killing, deadline):
             return False
-        pause = _FIRST_LOOK
+        pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._killing and child.group_lives():
             if self._now() >= deadline:
                 return False
-            self._condition.wait_for(lambda: self._killing, min(deadline, self._now() + pause))
-            pause = min(pause * 1.5, _LONGEST_LOOK)
+            look = min(deadline, self._now() + next(pauses))
+            self._condition.wait_for(lambda: self._killing, look)
         return True
 
     def _await_exit(self, child: Child) -> None:

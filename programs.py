@@ -10,6 +10,8 @@ import os
 import re
 from typing import Mapping, Optional, Tuple, Union
 
+from errors import decoded
+
 #: Of dash, bash, ksh and busybox: the shell's own version is what runs without `exec`.
 BUILTINS = frozenset("""
     . : [ alias bg bind break builtin caller cd chdir command compgen complete compopt continue
@@ -132,10 +134,10 @@ def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
     if not words:
         return "has a #! line without an interpreter"
     if not os.path.exists(words[0]):
-        return "names an interpreter that is not there: %s" % _text(words[0])
+        return "names an interpreter that is not there: %s" % decoded(words[0])
     by_env = len(words) == 2 and os.path.basename(words[0]) == b"env"
     if by_env and path and find(words[1], path, b"/") is None:
-        return "names an interpreter that is not on the PATH: %s" % _text(words[1])
+        return "names an interpreter that is not on the PATH: %s" % decoded(words[1])
     return None
 
 
@@ -147,7 +149,3 @@ def _first_line(file: bytes) -> bytes:
             return opened.read(_HEAD).partition(b"\n")[0]
     except OSError:
         return b""
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
