@@ -200,7 +200,7 @@ class ChildIO:
                 self._log.warning("its last output is lost, the log takes nothing")
         self._on_disk(lambda path, order: pid_files.remove(path, self._pid))
 
-    def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
+    def _on_disk(self, action: Callable[[str, FileOrder], None]) -> None:
         path = self._pid_file
         if path is None:
             return

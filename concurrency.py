@@ -16,6 +16,8 @@ from gevent.threadpool import ThreadPool
 
 from errors import ShortageError
 
+T = TypeVar("T")
+
 #: Seconds until it is looked again whether it has begun.
 _RETRY = 0.5
 
@@ -23,11 +25,11 @@ _RETRY = 0.5
 class Life:
     """`function(*arguments)` in a greenlet of its own, for once."""
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, function: Callable[..., None], *arguments: object) -> None:
         self._function = function
         self._arguments = arguments
         self._begun = False
-        self._links: List[Callable[[Any], Any]] = []
+        self._links: List[Callable[[Life], None]] = []
         self._over = Event()
         self._greenlet: Any = None
         # Made now: when it is needed, there may be no memory for it.
@@ -39,7 +41,7 @@ class Life:
         """It is over, be it done, ended by an error or killed."""
         return bool(self._over.is_set())
 
-    def rawlink(self, callback: "Callable[[Any], Any]") -> None:
+    def rawlink(self, callback: "Callable[[Life], None]") -> None:
         """Call back with it when it is over; must not block."""
         self._links.append(callback)
 
@@ -107,22 +109,25 @@ class Threads:
         # fails to start one raises, but keeps the call in its queue and does it later as well.
         self._idle: List[Any] = [ThreadPool(1) for _ in range(count)]
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns or raises; ShortageError: there is no thread to do it."""
         with self._turns:
             call = _Call(function, arguments, self._idle)
             call.pool = self._take()
             try:
-                result, error = call.pool.spawn(call).get()
+                done: Tuple[T, Optional[Exception]] = call.pool.spawn(call).get()
             except BaseException:
                 # Also where a time-out has ended the wait before the thread had it.
                 call.drop()
                 raise
+        result, error = done
         if error is not None:
             raise error
         return result
 
-    def ask(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    def ask(
+        self, timeout: float, function: Callable[..., T], *arguments: object
+    ) -> Optional[T]:
         """What it returns; None where there is no thread for it, no answer within so many seconds,
         or an OSError: then nothing is known."""
         try:
@@ -147,7 +152,7 @@ class _Call:
     """One call, and the pool that is idle again when it is over, whoever waits for it or not."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Tuple[Any, ...], idle: List[Any]
+        self, function: Callable[..., object], arguments: Tuple[object, ...], idle: List[Any]
     ) -> None:
         self.pool: Any = None
         self._function = function
@@ -161,7 +166,7 @@ class _Call:
             self._begun = True
             self._idle.append(self.pool)
 
-    def __call__(self) -> Tuple[Any, Optional[Exception]]:
+    def __call__(self) -> Tuple[object, Optional[Exception]]:
         """gevent prints what a thread raises, also when somebody waits for it and handles it."""
         if self._begun:
             return None, None
@@ -188,8 +193,6 @@ def _has_thread(pool: Any) -> bool:
 
 #: Seconds that a step is waited for by the next.
 _LONGEST_STEP = 1.0
-
-T = TypeVar("T")
 
 #: Seconds of work after which everybody else gets a turn.
 SLICE = 0.002

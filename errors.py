@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 
 def counted(number: int, noun: str) -> str:
@@ -31,7 +31,7 @@ Path = Tuple[Union[str, int], ...]
 ECHO_LIMIT = 40
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value as a message may echo it."""
     if isinstance(value, list):
         return "an array"

@@ -2,7 +2,7 @@
 
 import random
 import traceback
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from gevent.event import Event
 
@@ -46,7 +46,7 @@ class Instance(RunOwner):
         self._condition = Condition(context.clock)
         self._changed = Event()
         self._run: Optional[Run] = None
-        self._greenlet: Any = None
+        self._greenlet: Optional[Life] = None
         self._wanted = False
         self._hurried = False
         self._killed = False

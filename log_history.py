@@ -12,7 +12,6 @@ import collections
 import heapq
 import re
 from typing import (
-    Any,
     Callable,
     Deque,
     Dict,
@@ -144,7 +143,7 @@ class Recent:
 class Follower:
     """A bounded queue of lines to come."""
 
-    def __init__(self, wanted: "Optional[Wanted]", leave: "Callable[[Any], None]") -> None:
+    def __init__(self, wanted: "Optional[Wanted]", leave: "Callable[[Follower], None]") -> None:
         self._wanted = wanted
         self._leave = leave
         self._waiting: List[bytes] = []

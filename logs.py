@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import time
-from typing import Any, Callable, Deque, NamedTuple, Optional
+from typing import Callable, Deque, NamedTuple, Optional
 
 from gevent.event import Event
 
@@ -93,7 +93,7 @@ class DescriptorSink(Sink):
         self._size = 0
         self._waiting: Deque[Callable[[], None]] = collections.deque()
         self._thread = Threads(1)
-        self._greenlet: Any = None
+        self._greenlet: Optional[Life] = None
         self._work = Event()
         self._idle = Event()
         self._idle.set()

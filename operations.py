@@ -16,7 +16,17 @@ Who is asked what:
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Set,
+)
 
 import keys
 import reload
@@ -28,7 +38,7 @@ from model import Process, instance_specs, with_instances
 from rollout import Claim, Claims, as_it_is, roll, should_run
 from runtime import Runtime
 
-Say = Callable[[str], Any]
+Say = Callable[[str], None]
 
 ALL = "all"
 
@@ -52,7 +62,9 @@ class Operations:
     """On one runtime; two at the same time on one process are refused, but for a stop. A reload is
     on those processes for which the file has something else than what runs."""
 
-    def __init__(self, runtime: Runtime, around_reload: "Callable[[], Any]") -> None:
+    def __init__(
+        self, runtime: Runtime, around_reload: Callable[[], ContextManager[object]]
+    ) -> None:
         """`around_reload()` is a context that each reload is done in."""
         self._runtime = runtime
         self._around_reload = around_reload
@@ -105,7 +117,10 @@ class Operations:
     # How
 
     @contextlib.contextmanager
-    def _alone(self, ids: "Any", what: str, say: Say, **kind: Any) -> "Iterator[Claim]":
+    def _alone(
+        self, ids: Iterable[str], what: str, say: Say, *, yields: bool = False,
+        stops: Iterable[str] = (),
+    ) -> Iterator[Claim]:
         """Hold the processes, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
@@ -113,7 +128,7 @@ class Operations:
                 say(news(instance))
 
         self._runtime.refuse_when_closing()
-        with self._claims.hold(ids, what, **kind) as claim:
+        with self._claims.hold(ids, what, yields=yields, stops=stops) as claim:
             self._runtime.watchers.add(tell)
             try:
                 yield claim
@@ -219,7 +234,7 @@ def _about(state: str, instances: "List[Instance]") -> str:
     return "%s: %s" % (state, ", ".join(_names(instances)) or "nothing")
 
 
-def _raise_for(failures: "Any") -> None:
+def _raise_for(failures: Iterable[str]) -> None:
     text = "; ".join(failures)
     if text:
         raise PupgeventError(text)

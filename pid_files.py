@@ -2,11 +2,11 @@
 
 import os
 from collections import deque
-from typing import Any, Callable, Deque, Dict
+from typing import Callable, Deque, Dict
 
 from gevent.event import Event
 
-from concurrency import Life, rest
+from concurrency import Life, Threads, rest
 from errors import ShortageError
 
 
@@ -60,7 +60,7 @@ _RETRY_DELAY = 1.0
 class FileOrder:
     """One thing to be done with one file, by `do(order)` in a thread; `tell` gets its failure."""
 
-    def __init__(self, do: "Callable[[FileOrder], Any]", tell: Callable[[str], Any]) -> None:
+    def __init__(self, do: "Callable[[FileOrder], None]", tell: Callable[[str], None]) -> None:
         self.do = do
         self.tell = tell
         #: True once somebody wants something else of the file.
@@ -78,7 +78,7 @@ class FileOrder:
 class FileQueue:
     """All such orders, by path."""
 
-    def __init__(self, threads: Any) -> None:
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._orders: Dict[str, Deque[FileOrder]] = {}
 

@@ -8,7 +8,7 @@ of all that serve, whether those who listen are still the same.
 
 import os
 import time
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
 import ports
 from concurrency import Life, Threads, rest
@@ -75,7 +75,7 @@ class Tenure:
 
     def intruder(self) -> str:
         """Who else accepts there; empty: nobody, or it cannot be known. Blocks the greenlet."""
-        return str(self._threads.ask(_PATIENCE, self._look) or "")
+        return self._threads.ask(_PATIENCE, self._look) or ""
 
     def is_kept(self) -> bool:
         """Does nobody else accept there? If not, that is told, once of each."""
@@ -108,7 +108,7 @@ class Tenure:
         found = self._find_places()
         return "%s: it listens on %s" % (text, _joined(found)) if found else text
 
-    def _find_places(self) -> Any:
+    def _find_places(self) -> Optional[List[str]]:
         """Where it listens; None where that cannot be known."""
         return self._threads.ask(_PATIENCE, ports.places, self._place.pid)
 
@@ -140,7 +140,7 @@ class Watch:
         self._threads = threads
         self._log = log
         self._lost: Dict[Tenure, Callable[[], None]] = {}
-        self._greenlet: Any = None
+        self._greenlet: Optional[Life] = None
 
     def begin(self, tenure: Tenure, lost: Callable[[], None]) -> None:
         """Call `lost()` whenever somebody else is found to accept in the instance's place."""

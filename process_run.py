@@ -7,7 +7,7 @@ order to kill) rings one condition, and each wait of a run is a wait for that co
 
 import functools
 import signal
-from typing import Any, Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 import gevent
 
@@ -32,6 +32,8 @@ from logs import InstanceLog, Source
 from model import InstanceSpec, Process, variables_of
 from port_ownership import Tenure, place_of
 from rotation import Draining, Registration, Rotation
+
+T = TypeVar("T")
 
 #: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
 #: the first, and the longest.
@@ -201,7 +203,7 @@ class Run:
             if owner is not None:
                 raise StartError("port %d is taken by %s" % (spec.port, owner))
 
-    def _look_up(self, find: Callable[..., Any], *words: Any) -> Any:
+    def _look_up(self, find: Callable[..., T], *words: object) -> T:
         """In a thread: the system's tables and databases may be slow."""
         with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
             return self._context.threads.call(find, *words)

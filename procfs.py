@@ -72,8 +72,7 @@ class Meter:
             gevent.sleep(wait)
         now = self._last = self._sample()
         # There may be thousands.
-        found: Dict[int, Usage] = self._threads.call(usage, before, now, set(pids))
-        return found
+        return self._threads.call(usage, before, now, set(pids))
 
     def _sample(self) -> _Sample:
         taken = self._threads.call(read_processes)

@@ -22,7 +22,7 @@ Whatever is done for each process is done in slices: a file may have thousands.
 """
 
 import shlex
-from typing import Any, Callable, List, NamedTuple, Set, Union
+from typing import Callable, List, NamedTuple, Set, Union
 
 import reading
 from concurrency import in_slices
@@ -33,7 +33,7 @@ from model import Configuration, Process, instance_specs, keeping_child, same_ch
 from rollout import Claim, Turn, roll, should_run, start_fresh
 from runtime import Runtime, settings_of
 
-Say = Callable[[str], Any]
+Say = Callable[[str], None]
 
 #: Ids and names that a hint repeats.
 _MOST_WORDS = 5
@@ -86,7 +86,7 @@ class Reload:
         self._newly_automatic: Set[str] = set()
         self._done = Done([], [], [], [], [])
 
-    def hold(self, add: "Callable[[List[str]], Any]") -> None:
+    def hold(self, add: "Callable[[List[str]], None]") -> None:
         """Find what differs, and `add(ids)` it at once; raises what that raises."""
         for process in in_slices(self._new.processes):
             if self._differs(process):

@@ -4,7 +4,7 @@ The supervising half tells a `Rotation`, by name; a balancer may stand behind it
 """
 
 import math
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from concurrency import Condition, Life
 from model import InstanceSpec
@@ -91,7 +91,7 @@ class Registration:
         self.leave()
 
     def _watch(
-        self, drain: Any, seconds: float, is_pointless: Callable[[], bool],
+        self, drain: Life, seconds: float, is_pointless: Callable[[], bool],
         tell: Callable[[Draining], None],
     ) -> None:
         clock, before = self._condition.clock, 0

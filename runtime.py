@@ -5,7 +5,7 @@ instances report, and behind it stands the balancer, where the process has one.
 """
 
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import conflicts
 import ports
@@ -34,7 +34,7 @@ class Seam(Rotation):
 
     def __init__(self) -> None:
         self._balancer: Optional[Balancer] = None
-        self._up: Dict[str, Any] = {}
+        self._up: Dict[str, Place] = {}
 
     def put_before(self, balancer: Balancer) -> None:
         """Tell the balancer of those who are up, and from now on of everything."""
@@ -83,7 +83,7 @@ class Runtime(SupervisorOwner):
         log: Log,
         recent: Recent,
         console: Sink,
-        on_essential: "Callable[[str], Any]",
+        on_essential: "Callable[[str], None]",
         fd: int = 1,
         clock: "Callable[[], float]" = time.monotonic,
         limits: "Optional[Limits]" = None,
@@ -97,9 +97,9 @@ class Runtime(SupervisorOwner):
         self.log = log
         self.recent = recent
         #: Called with each instance whose state has changed.
-        self.watchers: Set[Callable[[Instance], Any]] = set()
+        self.watchers: Set[Callable[[Instance], None]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
-        self.on_reach: Callable[[], Any] = lambda: None
+        self.on_reach: Callable[[], None] = lambda: None
         self.engine = Engine(self._say_balancer, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
@@ -244,8 +244,7 @@ class Runtime(SupervisorOwner):
 
     def _owner(self, host: str, port: int) -> str:
         """Who has it; blocks the calling greenlet only."""
-        answer = self.threads.ask(_LOOK_UP, _owner_or_rest, host, port)
-        return str(answer or "somebody unknown")
+        return self.threads.ask(_LOOK_UP, _owner_or_rest, host, port) or "somebody unknown"
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
@@ -287,7 +286,7 @@ class Runtime(SupervisorOwner):
         while True:
             present = self.configuration
             changed = change(present)
-            conflict: Optional[Conflict] = self.threads.call(conflicts.first, changed)
+            conflict = self.threads.call(conflicts.first, changed)
             if present is self.configuration:
                 return changed, conflict
 

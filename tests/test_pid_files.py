@@ -10,15 +10,17 @@ import pytest
 from gevent.event import Event
 
 import pid_files
+from concurrency import Threads
 from errors import ShortageError
 from pid_files import FileOrder, FileQueue
 from supervision import wait_until
 
 
-class Disk:
+class Disk(Threads):
     """Threads whose calls wait until the disk answers, one by one."""
 
     def __init__(self) -> None:
+        super().__init__(1)
         self.waiting: List[Event] = []
         self.fails: List[Exception] = []
 
@@ -43,7 +45,7 @@ class Stage:
         self.queue = FileQueue(self.disk)
         self.told: List[str] = []
 
-    def add(self, do: Callable[[FileOrder], Any]) -> FileOrder:
+    def add(self, do: Callable[[FileOrder], None]) -> FileOrder:
         return self.queue.add(str(self.path), FileOrder(do, self.told.append))
 
     def write(self, pid: int) -> FileOrder:
