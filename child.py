@@ -41,7 +41,7 @@ _SHORTAGES = (errno.EAGAIN,) + sockets.SHORTAGES
 _MOST_GUESSED = 4096
 
 #: Seconds that an instance waits for its killed group to be empty before it goes on without.
-_BURIAL_TIMEOUT = 2.0
+_REAP_TIMEOUT = 2.0
 
 #: Seconds between two looks at a group: the first, and the longest.
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.5
@@ -124,7 +124,7 @@ class StartError(PupgeventError):
     """A child could not be started."""
 
 
-class Order(NamedTuple):
+class SpawnSpec(NamedTuple):
     """What to start, where, and as whom."""
 
     argv: List[str]
@@ -199,25 +199,25 @@ class Spawner:
         self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    def spawn(self, order: Order) -> Child:
+    def spawn(self, spec: SpawnSpec) -> Child:
         """Fork and exec; blocks the calling greenlet until the program runs. StartError."""
         # Made in two steps: when the exec fails, this is the only way to the pid.
         popen = Popen.__new__(Popen)
         try:
-            stdout, stderr = self._fork(popen, order)
+            stdout, stderr = self._fork(popen, spec)
         except (OSError, ValueError, SubprocessError, MemoryError) as error:
             if getattr(popen, "pid", None):
                 self._abandon(popen)
             if _is_shortage(error):
-                raise ShortageError(_reason(error, order)) from None
-            raise StartError(_reason(error, order)) from None
+                raise ShortageError(_reason(error, spec)) from None
+            raise StartError(_reason(error, spec)) from None
         # Once more, for a guardian that was started meanwhile.
         self._guardian.watch(popen.pid)
         return Child(popen, stdout, stderr)
 
-    def bury(self, child: Child) -> None:
+    def reap(self, child: Child) -> None:
         """Kill what is left of its group; blocks until it is empty, or for two seconds."""
-        deadline = time.monotonic() + _BURIAL_TIMEOUT
+        deadline = time.monotonic() + _REAP_TIMEOUT
         pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 2)
         while child.signal(signal.SIGKILL):
             if time.monotonic() >= deadline:
@@ -226,7 +226,7 @@ class Spawner:
             gevent.sleep(next(pauses))
         self._guardian.forget(child.pid)
 
-    def _fork(self, popen: Any, order: Order) -> Tuple[int, int]:
+    def _fork(self, popen: Any, spec: SpawnSpec) -> Tuple[int, int]:
         """The ends to read from of the two pipes to the new child."""
         ours: List[int] = []
         theirs: List[int] = []
@@ -236,12 +236,12 @@ class Spawner:
                 ours.append(reader)
                 theirs.append(writer)
             popen.__init__(
-                [encoded(word) for word in order.argv],
+                [encoded(word) for word in spec.argv],
                 stdin=self._null, stdout=theirs[0], stderr=theirs[1],
-                cwd=_encode_path(order.cwd), env=dict(order.env),
+                cwd=_encode_path(spec.cwd), env=dict(spec.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
-                preexec_fn=_Threshold(self._guardian.pipe, order.identity, self._limits),
+                preexec_fn=_PreExec(self._guardian.pipe, spec.identity, self._limits),
             )
         except BaseException:
             _close(ours)
@@ -267,7 +267,7 @@ class Spawner:
         self._guardian.forget(child.pid)
 
 
-class _Threshold:
+class _PreExec:
     """What a child does between fork and exec: system calls only, and none that waits.
 
     It has a copy of each lock that a thread of its parent held, and nobody who will release it.
@@ -376,21 +376,21 @@ def _is_shortage(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES
 
 
-def _reason(error: Exception, order: Order) -> str:
+def _reason(error: Exception, spec: SpawnSpec) -> str:
     if isinstance(error, MemoryError):
-        return "cannot start %s: out of memory" % order.argv[0]
+        return "cannot start %s: out of memory" % spec.argv[0]
     if not isinstance(error, OSError):
-        return "cannot start %s: %s" % (order.argv[0], error)
+        return "cannot start %s: %s" % (spec.argv[0], error)
     reason = error.strerror or str(error)
-    if error.filename is not None and os.fsencode(error.filename) == _encode_path(order.cwd):
-        return "cannot start in the folder %s: %s" % (order.cwd, reason)
+    if error.filename is not None and os.fsencode(error.filename) == _encode_path(spec.cwd):
+        return "cannot start in the folder %s: %s" % (spec.cwd, reason)
     if isinstance(error, FileNotFoundError):
         # The kernel says this of the file also where it is the interpreter that is missing.
-        path = order.env.get(b"PATH", os.defpath.encode())
-        file = programs.find(encoded(order.argv[0]), path, _encode_path(order.cwd))
+        path = spec.env.get(b"PATH", os.defpath.encode())
+        file = programs.find(encoded(spec.argv[0]), path, _encode_path(spec.cwd))
         flaw = file and programs.flaw(file)
         reason += " (the file %s)" % flaw if flaw else ""
-    return "cannot start %s: %s" % (order.argv[0], reason)
+    return "cannot start %s: %s" % (spec.argv[0], reason)
 
 
 def _encode_path(path: str) -> bytes:

@@ -13,8 +13,8 @@ from context import Context
 from lifecycle import Lifecycle
 from logs import InstanceLog, Source
 from model import InstanceSpec, Process, same_child
-from process_run import Run, RunOwner
-from restart_policy import Streak
+from process_run import ProcessRun, RunOwner
+from restart_policy import RestartPolicy
 from rotation import Draining, Rotation
 
 #: How a message tells of a state that is not what its word says.
@@ -45,12 +45,12 @@ class Instance(RunOwner):
         self._life = Lifecycle()
         self._condition = Condition(context.clock)
         self._changed = Event()
-        self._run: Optional[Run] = None
+        self._run: Optional[ProcessRun] = None
         self._greenlet: Optional[Life] = None
         self._wanted = False
         self._hurried = False
         self._killed = False
-        self._streak = Streak()
+        self._restart_policy = RestartPolicy()
         #: Its last run failed, and it has not come up since, nor been started by hand.
         self.recovering = False
         #: Whoever has stopped it starts it again at once: a roll-out is at it.
@@ -153,7 +153,7 @@ class Instance(RunOwner):
             return self.attempts + 1
         self._wanted = self._hurried = True
         self.recovering = False
-        self._streak.forget()
+        self._restart_policy.forget()
         if self._greenlet is None:
             self._greenlet = Life(self._live)
         self._tell()
@@ -230,17 +230,17 @@ class Instance(RunOwner):
                 self._break_down()
                 return
 
-    def _begin(self) -> Run:
+    def _begin(self) -> ProcessRun:
         self._process, self._spec = self._next
         self._hurried = False
         self.attempts += 1
-        run = Run(
+        run = ProcessRun(
             self._process, self._spec, self._context, self._rotation, self._condition, owner=self)
         self._run = run
         self._move(lifecycle.START)
         return run
 
-    def _play(self, run: Run) -> Run:
+    def _play(self, run: ProcessRun) -> ProcessRun:
         try:
             run.live()
         finally:
@@ -256,7 +256,7 @@ class Instance(RunOwner):
         """Its run waits for another number of connections."""
         self._tell_owner()
 
-    def _conclude(self, run: Run) -> None:
+    def _conclude(self, run: ProcessRun) -> None:
         if run.ending:
             if self.state != lifecycle.STOPPING:
                 self._move(lifecycle.STOP)
@@ -267,15 +267,15 @@ class Instance(RunOwner):
             self._wait_for_plenty()
             return
         self._shortages = 0
-        verdict = self._streak.verdict(
+        verdict = self._restart_policy.verdict(
             self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
-            self._back_off(self._streak.delay(self._process))
+            self._back_off(self._restart_policy.delay(self._process))
         else:
             self._settle(verdict)
 
     def _settle(self, verdict: str) -> None:
-        reason = self._streak.reason(self._process, verdict)
+        reason = self._restart_policy.reason(self._process, verdict)
         self._outcome = "%s, %s" % (self.last_exit, reason)
         if verdict == lifecycle.FINISH:
             self._log.info(reason)

@@ -1,8 +1,8 @@
-"""One run of one instance: from the look at its port to the burial of its group.
+"""One run of one instance: from the look at its port until its process group is empty.
 
 A run takes place in the greenlet of its instance and reads from top to bottom: start, become
-ready, serve, stop, bury. Whatever may cut a step short (the child's death, an order to end, an
-order to kill) rings one condition, and each wait of a run is a wait for that condition.
+ready, serve, stop, reap. Whatever may cut a step short (the child's death, an order to end, an
+order to kill) notifies one condition, and each wait of a run is a wait for that condition.
 """
 
 import functools
@@ -15,7 +15,7 @@ import ports
 from child import (
     NOBODY_ELSE,
     Child,
-    Order,
+    SpawnSpec,
     StartError,
     command,
     describe_exit,
@@ -56,7 +56,7 @@ class RunOwner:
         """The run's `draining` is another."""
 
 
-class Run:
+class ProcessRun:
     """One child, or the failure to start one. `live` it once."""
 
     def __init__(
@@ -134,7 +134,7 @@ class Run:
                 self._explain_exit(child)
         finally:
             if self._child is not None:
-                self._bury(self._child)
+                self._reap(self._child)
 
     def _serve(self, child: Child) -> None:
         if self._becomes_ready(child):
@@ -181,11 +181,12 @@ class Run:
             account = self._look_up(find_account, process.user, process.group)
         variables = environment(
             dict(account.variables, **variables_of(process, self._spec)), process.path)
-        order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
+        spawn_spec = SpawnSpec(
+            command(process.cmd, variables), process.cwd, variables, account.identity)
         with self._context.turnstile.turn():
             if self.ending:
                 raise StartError("stopped before it was started")
-            child = self._child = self._context.spawner.spawn(order)
+            child = self._child = self._context.spawner.spawn(spawn_spec)
         self.started_at = self._now()
         child.on_exit(self._on_exit)
         self._child_io = ChildIO(process, self._spec, child, self._context, self._log)
@@ -342,14 +343,14 @@ class Run:
             self._log.error("pid %d survives SIGKILL: the kernel holds it" % child.pid)
             self._condition.wait_for(lambda: child.exited)
 
-    # Burial
+    # End
 
-    def _bury(self, child: Child) -> None:
+    def _reap(self, child: Child) -> None:
         self.ended_at = self._now()
         try:
             self._registration.leave()
         finally:
-            self._context.spawner.bury(child)
+            self._context.spawner.reap(child)
         if self._child_io is not None:
             self._child_io.clear()
 

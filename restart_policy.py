@@ -33,8 +33,8 @@ UNHINDERED = 5
 SHORTEST_DELAY = 0.5
 
 
-class Streak:
-    """The failures of one instance, in a row."""
+class RestartPolicy:
+    """Of one instance: counts its failures in a row, and tells what follows from a run."""
 
     def __init__(self) -> None:
         self.failures = 0

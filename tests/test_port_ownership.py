@@ -14,7 +14,7 @@ import pytest
 
 import port_ownership
 import ports
-from child import Child, Order, Spawner
+from child import Child, Spawner, SpawnSpec
 from concurrency import Condition, Threads, TokenBucket, Turnstile
 from context import Context
 from errors import ShortageError
@@ -24,7 +24,7 @@ from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
 from port_ownership import Watch
-from process_run import Run, RunOwner
+from process_run import ProcessRun, RunOwner
 from running import Running, now
 from supervision import (
     Ledger,
@@ -128,8 +128,8 @@ class Undead(Child):
 
 
 class UndeadSpawner(Spawner):
-    def spawn(self, order: Order) -> Child:
-        child = super().spawn(order)
+    def spawn(self, spec: SpawnSpec) -> Child:
+        child = super().spawn(spec)
         return Undead(child._popen, child.stdout, child.stderr)
 
 
@@ -149,7 +149,7 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
             log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
             TokenBucket(),
             Watch(threads, log), Turnstile(), clock, FileQueue(threads))
-        run = Run(
+        run = ProcessRun(
             listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
         life = gevent.spawn(run.live)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
