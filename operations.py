@@ -35,7 +35,7 @@ from errors import PupgeventError, counted, nearest
 from instance import Instance
 from lifecycle import ENDED, RUNNING, STOPPED
 from model import Process, instance_specs, with_instances
-from rollout import Claim, Claims, as_it_is, roll, should_run
+from rollout import Change, ProcessLocks, restart_step, roll, should_run
 from runtime import Runtime
 
 Say = Callable[[str], None]
@@ -68,13 +68,13 @@ class Operations:
         """`around_reload()` is a context that each reload is done in."""
         self._runtime = runtime
         self._around_reload = around_reload
-        self._claims = Claims()
+        self._locks = ProcessLocks()
 
     def start(self, words: Sequence[str], say: Say) -> str:
         chosen = choose(self._runtime, words)
-        with self._alone(chosen.processes, "a start", say, yields=True) as claim:
+        with self._alone(chosen.processes, "a start", say, yields=True) as change:
             failures = self._runtime.supervisor.start(_names(chosen.instances))
-            claim.check()
+            change.check()
             _raise_for(map(str, failures))
         return _about("running", chosen.instances)
 
@@ -88,9 +88,9 @@ class Operations:
     def restart(self, words: Sequence[str], say: Say) -> str:
         chosen = self._due(words)
         ids = {each.process_id for each in chosen}
-        with self._alone(ids, "a restart", say, yields=True) as claim:
-            failures = roll(self._runtime.supervisor, list(map(as_it_is, chosen)), claim)
-            claim.check()
+        with self._alone(ids, "a restart", say, yields=True) as change:
+            failures = roll(self._runtime.supervisor, list(map(restart_step, chosen)), change)
+            change.check()
             _raise_for(failures)
         return _about("restarted", chosen)
 
@@ -102,7 +102,7 @@ class Operations:
             return self._scale(scaled, instances)
 
     def reload(self, say: Say) -> str:
-        with self._alone([THE_FILE], "a reload", say) as claim:
+        with self._alone([THE_FILE], "a reload", say) as change:
             found = reload.read(self._runtime)
             # Much may have happened while the file was read.
             self._runtime.refuse_when_closing()
@@ -110,9 +110,9 @@ class Operations:
                 with self._around_reload():
                     raise found
             work = reload.Reload(self._runtime, found, say)
-            work.hold(lambda ids: self._claims.add(claim, ids))
+            work.hold(lambda ids: self._locks.add(change, ids))
             with self._around_reload():
-                return work.apply(claim)
+                return work.apply(change)
 
     # How
 
@@ -120,18 +120,18 @@ class Operations:
     def _alone(
         self, ids: Iterable[str], what: str, say: Say, *, yields: bool = False,
         stops: Iterable[str] = (),
-    ) -> Iterator[Claim]:
+    ) -> Iterator[Change]:
         """Hold the processes, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
-            if instance.process_id in claim.ids:
+            if instance.process_id in change.ids:
                 say(news(instance))
 
         self._runtime.refuse_when_closing()
-        with self._claims.hold(ids, what, yields=yields, stops=stops) as claim:
+        with self._locks.hold(ids, what, yields=yields, stops=stops) as change:
             self._runtime.watchers.add(tell)
             try:
-                yield claim
+                yield change
             finally:
                 self._runtime.watchers.discard(tell)
 

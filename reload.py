@@ -30,7 +30,7 @@ from errors import ConfigurationError, PupgeventError, spelled
 from instance import Instance
 from lifecycle import GIVEN_UP
 from model import Configuration, Process, instance_specs, keeping_child, same_child
-from rollout import Claim, Turn, roll, should_run, start_fresh
+from rollout import Change, RolloutStep, roll, should_run, start_fresh
 from runtime import Runtime, settings_of
 
 Say = Callable[[str], None]
@@ -113,7 +113,7 @@ class Reload:
         if any(map(should_run, self._supervisor.instances_of(process.id))):
             self._runs.add(process.id)
 
-    def apply(self, claim: Claim) -> str:
+    def apply(self, change: Change) -> str:
         """Blocks until it is done; returns a sentence about it. Raises ConfigurationError or
         PupgeventError where it could not be begun, which changes nothing, and PupgeventError when
         something did not come up."""
@@ -121,8 +121,8 @@ class Reload:
         self._take_effect()
         self._set()
         self._remove()
-        turns, failures = start_fresh(self._supervisor, self._turns())
-        failures += roll(self._supervisor, turns, claim)
+        steps, failures = start_fresh(self._supervisor, self._steps())
+        failures += roll(self._supervisor, steps, change)
         if failures:
             raise PupgeventError("; ".join(failures))
         changes = list(filter(None, [str(self._done), *stays])) or ["nothing differs"]
@@ -214,22 +214,22 @@ class Reload:
             self._supervisor.remove_process(process_id)
             self._runtime.forget(process_id)
 
-    def _turns(self) -> List[Turn]:
+    def _steps(self) -> List[RolloutStep]:
         """Whom to start, be it anew. What is new comes first: it takes nobody's place."""
-        everyone = (Turn(process, spec) for process in self._touched
+        everyone = (RolloutStep(process, spec) for process in self._touched
                     for spec in instance_specs(process))
-        turns = [turn for turn in in_slices(everyone) if self._needs_turn(turn)]
+        steps = [step for step in in_slices(everyone) if self._needs_step(step)]
         started = set(self._done.started)
-        turns.sort(key=lambda turn: turn.spec.name not in started)
-        return turns
+        steps.sort(key=lambda step: step.spec.name not in started)
+        return steps
 
-    def _needs_turn(self, turn: Turn) -> bool:
+    def _needs_step(self, step: RolloutStep) -> bool:
         """Where not, the instance has its values by now."""
-        process, spec = turn
+        process, spec = step
         instance = self._supervisor.instances.get(spec.name)
         automatic = process.id in self._newly_automatic
         if instance is None:
-            return self._adds(turn, automatic)
+            return self._adds(step, automatic)
         if not should_run(instance):
             instance.replace(process, spec)
             if automatic:
@@ -242,11 +242,11 @@ class Reload:
         self._done.rolled.append(spec.name)
         return True
 
-    def _adds(self, turn: Turn, automatic: bool) -> bool:
-        if automatic or turn.process.id in self._runs:
-            self._done.started.append(turn.spec.name)
+    def _adds(self, step: RolloutStep, automatic: bool) -> bool:
+        if automatic or step.process.id in self._runs:
+            self._done.started.append(step.spec.name)
             return True
-        self._supervisor.add(turn.process, turn.spec)
+        self._supervisor.add(step.process, step.spec)
         return False
 
     def _given_up(self) -> List[str]:

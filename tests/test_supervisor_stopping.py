@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from errors import PupgeventError
-from rollout import Claim, as_it_is, roll
+from rollout import Change, restart_step, roll
 from supervision import (
     PATIENCE,
     Stage,
@@ -326,8 +326,8 @@ def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
         instances = list(stage.supervisor.instances.values())
         for each in instances:
             stage.prints("ignoring", "[%s][stdout]" % each.name)
-        claim = Claim("a restart", True)
-        rolling = gevent.spawn(roll, stage.supervisor, list(map(as_it_is, instances)), claim)
+        change = Change("a restart", True)
+        rolling = gevent.spawn(roll, stage.supervisor, list(map(restart_step, instances)), change)
         stage.reaches("stopping", "app-1")
         stage.supervisor.kill()
         rolling.join(30)
