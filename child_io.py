@@ -21,8 +21,8 @@ from pid_files import FileOrder
 #: One read, and what a pipe of the kernel holds. Bytes.
 CHUNK = 65536
 
-#: The rest when memory is short. Seconds.
-_SHORTAGE_REST = 0.1
+#: Until the next read when memory is short. Seconds.
+_SHORTAGE_PAUSE = 0.1
 
 _READABLE = 1
 
@@ -83,7 +83,7 @@ class PipeReader:
             while self._carry() and self._left is not None:
                 pass
         except MemoryError:
-            self._rest_without_memory()
+            self._pause_without_memory()
         except Exception:
             gevent.get_hub().handle_error(self, *sys.exc_info())
             self.close()
@@ -91,7 +91,7 @@ class PipeReader:
     def _carry(self) -> bool:
         """One read, if there is room for it; True: there may be more at once."""
         if self._lines.sink.full:
-            self._pause()
+            self._wait_for_room()
             return False
         began = time.monotonic()
         data = self._unfed or self._receive()
@@ -110,9 +110,9 @@ class PipeReader:
             if self._left <= 0:
                 self.close()
             return
-        rest = self._bucket.rest(began, time.monotonic())
-        if rest:
-            self._rest(rest)
+        delay = self._bucket.delay_after(began, time.monotonic())
+        if delay:
+            self._pause(delay)
 
     def _receive(self) -> Optional[bytes]:
         """Bytes, nothing at the end of the pipe, None while it is only empty."""
@@ -121,22 +121,23 @@ class PipeReader:
         except BlockingIOError:
             return None
 
-    def _pause(self) -> None:
+    def _wait_for_room(self) -> None:
         self._watcher.stop()
         self._lines.sink.when_room(self._resume)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         self._watcher.stop()
         self._drop_timer()
         self._timer = self._loop.timer(seconds)
         self._timer.start(self._resume)
 
-    def _rest_without_memory(self) -> None:
-        """Somebody else may free some meanwhile; where not even this can be had, at once again."""
+    def _pause_without_memory(self) -> None:
+        """Read again later: somebody else may free some memory meanwhile. Where there is not even
+        memory for a timer, at once."""
         if self._closed.is_set():
             return
         try:
-            self._rest(_SHORTAGE_REST)
+            self._pause(_SHORTAGE_PAUSE)
         except MemoryError:
             self._watcher.start(self._on_readable)
 

@@ -3,7 +3,7 @@
 from typing import Callable, NamedTuple, Tuple
 
 from child import Spawner
-from concurrency import Threads, TokenBucket, Turnstile
+from concurrency import ForkGate, Threads, TokenBucket
 from logs import LineWriter, Log
 from model import InstanceSpec, Process
 from pid_files import FileQueue
@@ -25,7 +25,7 @@ class Context(NamedTuple):
     bucket: TokenBucket
     watch: Watch
     #: For forks.
-    turnstile: Turnstile
+    fork_gate: ForkGate
     #: Monotonic seconds.
     clock: Callable[[], float]
     files: FileQueue

@@ -20,7 +20,7 @@ from typing import Any, Set
 
 from gevent.subprocess import DEVNULL, Popen
 
-from concurrency import Life, rest
+from concurrency import Task, pause
 from logs import Log
 
 #: POSIX shell that needs nothing but builtins; in dash the three processes share all but 150 KB.
@@ -180,11 +180,11 @@ class Guardian:
         soon = time.monotonic() - self._began < _RETRY_DELAY
         self._is_due = True
         try:
-            Life(self._begin_again, _RETRY_DELAY if soon else 0.0)
+            Task(self._begin_again, _RETRY_DELAY if soon else 0.0)
         except MemoryError:
             self._is_due = False  # the next child brings it about
 
     def _begin_again(self, delay: float) -> None:
-        rest(delay)
+        pause(delay)
         if not self._closing:
             self.begin()

@@ -8,7 +8,7 @@ from gevent.event import Event
 
 import lifecycle
 from child import describe_exit
-from concurrency import Condition, Life
+from concurrency import Condition, Task
 from context import Context
 from lifecycle import Lifecycle
 from logs import InstanceLog, Source
@@ -42,11 +42,11 @@ class Instance(RunOwner):
         self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._rotation = rotation
         self._on_change = on_change
-        self._life = Lifecycle()
+        self._lifecycle = Lifecycle()
         self._condition = Condition(context.clock)
         self._changed = Event()
         self._run: Optional[ProcessRun] = None
-        self._greenlet: Optional[Life] = None
+        self._greenlet: Optional[Task] = None
         self._wanted = False
         self._hurried = False
         self._killed = False
@@ -102,7 +102,7 @@ class Instance(RunOwner):
 
     @property
     def state(self) -> str:
-        return self._life.state
+        return self._lifecycle.state
 
     @property
     def wanted(self) -> bool:
@@ -155,7 +155,7 @@ class Instance(RunOwner):
         self.recovering = False
         self._restart_policy.forget()
         if self._greenlet is None:
-            self._greenlet = Life(self._live)
+            self._greenlet = Task(self._live)
         self._tell()
         return self.attempts + 1
 
@@ -294,7 +294,7 @@ class Instance(RunOwner):
         """Memory ran out in the middle of its life: its child is gone, and is started again."""
         self._run = self.due_at = None
         if self.state in lifecycle.ALIVE:
-            self._life.move(lifecycle.RETRY)
+            self._lifecycle.move(lifecycle.RETRY)
         try:
             self.last_exit = "out of memory"
             self._log.warning("out of memory, %s" % self.state)
@@ -326,11 +326,11 @@ class Instance(RunOwner):
         self._outcome = "a bug of pupgevent has ended it"
         self._wanted = False
         self._greenlet = None
-        self._life.break_down()
+        self._lifecycle.break_down()
         self._arrive()
 
     def _move(self, event: str) -> None:
-        self._life.move(event)
+        self._lifecycle.move(event)
         if event == lifecycle.READY:
             self.recovering = False
         self._arrive()

@@ -15,7 +15,7 @@ from typing import Callable, Deque, NamedTuple, Optional
 
 from gevent.event import Event
 
-from concurrency import Life, Threads, rest
+from concurrency import Task, Threads, pause
 from errors import ShortageError, encoded
 
 #: From here on sources are asked to wait; below the second they are called again. Bytes.
@@ -93,7 +93,7 @@ class DescriptorSink(Sink):
         self._size = 0
         self._waiting: Deque[Callable[[], None]] = collections.deque()
         self._thread = Threads(1)
-        self._greenlet: Optional[Life] = None
+        self._greenlet: Optional[Task] = None
         self._work = Event()
         self._idle = Event()
         self._idle.set()
@@ -134,7 +134,7 @@ class DescriptorSink(Sink):
         self._idle.clear()
         try:
             if self._greenlet is None:
-                self._greenlet = Life(self._live)
+                self._greenlet = Task(self._live)
             self._work.set()
         except MemoryError:
             pass  # the next line tries again
@@ -151,7 +151,7 @@ class DescriptorSink(Sink):
                 self._idle.set()
             except (ShortageError, MemoryError):
                 self._work.set()
-                rest(_RETRY_DELAY)
+                pause(_RETRY_DELAY)
 
     def _put_out(self) -> None:
         """All that is there, in order; tells of what was lost."""

@@ -6,7 +6,7 @@ from typing import Callable, Deque, Dict
 
 from gevent.event import Event
 
-from concurrency import Life, Threads, rest
+from concurrency import Task, Threads, pause
 from errors import ShortageError
 
 
@@ -87,7 +87,7 @@ class FileQueue:
         orders = self._orders.get(path)
         if orders is None:
             self._orders[path] = deque([order])
-            Life(self._carry_out, path)
+            Task(self._carry_out, path)
             return order
         for earlier in orders:
             earlier.outdated = True
@@ -101,7 +101,7 @@ class FileQueue:
             try:
                 self._threads.call(order.do, order)
             except (ShortageError, MemoryError):
-                rest(_RETRY_DELAY)
+                pause(_RETRY_DELAY)
                 continue
             except Exception as error:
                 order.tell(getattr(error, "strerror", None) or str(error))

@@ -11,7 +11,7 @@ import time
 from typing import Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
 
 import ports
-from concurrency import Life, Threads, rest
+from concurrency import Task, Threads, pause
 from errors import ShortageError
 from listening_sockets import Listening, listeners, spelled, takers
 from logs import InstanceLog, Log
@@ -140,13 +140,13 @@ class Watch:
         self._threads = threads
         self._log = log
         self._lost: Dict[Tenure, Callable[[], None]] = {}
-        self._greenlet: Optional[Life] = None
+        self._greenlet: Optional[Task] = None
 
     def begin(self, tenure: Tenure, lost: Callable[[], None]) -> None:
         """Call `lost()` whenever somebody else is found to accept in the instance's place."""
         self._lost[tenure] = lost
         if self._greenlet is None:
-            self._greenlet = Life(self._run)
+            self._greenlet = Task(self._run)
 
     def end(self, tenure: Tenure) -> None:
         """Idempotent."""
@@ -154,7 +154,7 @@ class Watch:
 
     def _run(self) -> None:
         while self._lost:
-            rest(WATCH_EVERY)
+            pause(WATCH_EVERY)
             try:
                 self._look()
             except (OSError, ShortageError, MemoryError):

@@ -183,7 +183,7 @@ class ProcessRun:
             dict(account.variables, **variables_of(process, self._spec)), process.path)
         spawn_spec = SpawnSpec(
             command(process.cmd, variables), process.cwd, variables, account.identity)
-        with self._context.turnstile.turn():
+        with self._context.fork_gate.turn():
             if self.ending:
                 raise StartError("stopped before it was started")
             child = self._child = self._context.spawner.spawn(spawn_spec)

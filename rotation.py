@@ -6,7 +6,7 @@ The supervising half tells a `Rotation`, by name; a balancer may stand behind it
 import math
 from typing import Callable, NamedTuple
 
-from concurrency import Condition, Life
+from concurrency import Condition, Task
 from model import InstanceSpec
 
 #: Seconds between two looks at how many connections a drain still waits for.
@@ -84,14 +84,14 @@ class Registration:
         number is another, about once a second.
         """
         if self._is_in and seconds > 0:
-            drain = Life(self._rotation.drain, self._spec.name, seconds)
+            drain = Task(self._rotation.drain, self._spec.name, seconds)
             drain.rawlink(lambda _: self._condition.notify())
             self._watch(drain, seconds, is_pointless, tell)
             drain.kill()
         self.leave()
 
     def _watch(
-        self, drain: Life, seconds: float, is_pointless: Callable[[], bool],
+        self, drain: Task, seconds: float, is_pointless: Callable[[], bool],
         tell: Callable[[Draining], None],
     ) -> None:
         clock, before = self._condition.clock, 0

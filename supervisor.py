@@ -4,7 +4,7 @@ import time
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from child import Spawner, adopt_orphans, close_on_exec
-from concurrency import Threads, TokenBucket, Turnstile, in_slices
+from concurrency import ForkGate, Threads, TokenBucket, in_slices
 from context import Context
 from errors import PupgeventError
 from guardian import Guardian
@@ -67,7 +67,7 @@ class Supervisor:
         self._context = Context(
             log, Spawner(self.guardian, limits), owner.writers_for, threads,
             TokenBucket(),
-            Watch(threads, log), Turnstile(), clock,
+            Watch(threads, log), ForkGate(), clock,
             FileQueue(threads),
         )
         self._closing = False

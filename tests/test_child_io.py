@@ -173,22 +173,22 @@ def test_closing_twice_closes_once(
 
 
 def test_pace_lets_a_little_pass_and_leaves_most_of_the_time_to_others() -> None:
-    pace, now, busy = TokenBucket(), 1000.0, 0.0
-    assert pace.rest(now, now + 0.001) == 0.0
+    bucket, now, busy = TokenBucket(), 1000.0, 0.0
+    assert bucket.delay_after(now, now + 0.001) == 0.0
     while now < 1010.0:
-        rest = pace.rest(now, now + 0.001)
+        rest = bucket.delay_after(now, now + 0.001)
         busy += 0.001
         now += 0.001 + rest
     assert busy == pytest.approx(10 * SHARE, rel=0.1)
 
 
 def test_pace_is_common_to_all_that_flood() -> None:
-    pace, busy = TokenBucket(), 0.0
+    bucket, busy = TokenBucket(), 0.0
     due = [1000.0, 1000.0, 1000.0]
     now = 1000.0
     while now < 1010.0:
         now = max(now, min(due))
-        due[due.index(min(due))] = now + 0.001 + pace.rest(now, now + 0.001)
+        due[due.index(min(due))] = now + 0.001 + bucket.delay_after(now, now + 0.001)
         now += 0.001
         busy += 0.001
     assert busy == pytest.approx(10 * SHARE, rel=0.1)

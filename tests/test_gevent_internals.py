@@ -255,7 +255,7 @@ def test_exit_of_a_child_is_told_in_the_hub_and_its_code_is_there(children: None
 
 
 def test_greenlet_that_ended_before_its_first_step_is_dead() -> None:
-    """Of Life, which begins it anew then."""
+    """Of Task, which starts it anew then."""
     greenlet = gevent.spawn(lambda: None)
     assert not greenlet.dead
     greenlet.kill(block=False)

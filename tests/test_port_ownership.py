@@ -15,7 +15,7 @@ import pytest
 import port_ownership
 import ports
 from child import Child, Spawner, SpawnSpec
-from concurrency import Condition, Threads, TokenBucket, Turnstile
+from concurrency import Condition, ForkGate, Threads, TokenBucket
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
@@ -148,15 +148,15 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         context = Context(
             log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
             TokenBucket(),
-            Watch(threads, log), Turnstile(), clock, FileQueue(threads))
+            Watch(threads, log), ForkGate(), clock, FileQueue(threads))
         run = ProcessRun(
             listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
-        life = gevent.spawn(run.live)
+        running = gevent.spawn(run.live)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
         gevent.sleep(0.5)
         clock_ahead[0] += 600
-        life.join(30)
+        running.join(30)
     assert run.failure is not None and ledger.told == []
 
 
