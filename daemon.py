@@ -18,7 +18,7 @@ from concurrency import Task, pause
 from control import Control
 from control_requests import Service
 from errors import PupgeventError, ShortageError
-from log_history import Recent
+from log_history import LogHistory
 from logs import DescriptorSink, Sink
 from model import Configuration
 from operations import Operations
@@ -59,14 +59,14 @@ class Foreground:
         #: Names of signals, SHUTDOWN, HANGUP, "essential NAME", "stopped", "reloaded".
         self.orders: Any = Queue()
         self._sink = DescriptorSink(fd)
-        recent = Recent()
+        history = LogHistory()
         colors = logs.wants_colors(fd, configuration.logger.colors)
         console = self._sink if configuration.logger.console else Sink()
-        self.log = logs.Log(recent.sink(console), colors, verbose)
+        self.log = logs.Log(history.sink(console), colors, verbose)
         self._sink.on_loss = self.log.sink.on_loss
         self._place = self._take_place()
         self.runtime = Runtime(
-            configuration, self.log, recent, self._sink, self._on_essential, fd, limits=limits)
+            configuration, self.log, history, self._sink, self._on_essential, fd, limits=limits)
         self._herald = Herald(
             Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._herald.changed)

@@ -1,9 +1,9 @@
-"""Where lines go, without ever making the hub wait.
+"""Log lines, what pupgevent tells and what children print, and the sinks that they go to.
 
-A terminal may be stopped, a pipe may have no reader, a disk may be full. `write` returns at
-once whatever happens. Who produces more than the other side takes is asked to wait instead:
-a source looks at `full` before it reads from its child, and is called when there is room
-again. So a child that floods is slowed by its own full pipe, and nobody else is.
+A terminal may be stopped, a pipe may have no reader, a disk may be full. `Sink.write` returns at
+once all the same. A producer that is faster than the other side is asked to wait instead: it looks
+at `full` before it reads from its child, and is called back when there is room again. So a child
+that floods is slowed by its own full pipe, and nobody else is.
 """
 
 import collections
@@ -18,11 +18,12 @@ from gevent.event import Event
 from concurrency import Task, Threads, pause
 from errors import ShortageError, encoded
 
-#: From here on sources are asked to wait; below the second they are called again. Bytes.
+#: Waiting to be written: from the first on producers are asked to wait, below the second they are
+#: called back. Bytes.
 HIGH_WATER, LOW_WATER = 256 * 1024, 64 * 1024
 
-#: From here on bytes are dropped and counted. Sources never come near it by themselves: what
-#: does is our own lines, while the other side takes nothing. Bytes.
+#: Waiting to be written: from here on bytes are dropped and counted. Children never come near it,
+#: since their readers wait; our own lines do, while the other side takes nothing. Bytes.
 LIMIT = 4 * 1024 * 1024
 
 #: One write. Bytes.
@@ -60,7 +61,7 @@ class Sink:
 
     @property
     def full(self) -> bool:
-        """True: who can wait should, and be called by `when_room`."""
+        """True: a producer that can wait should, and be called back by `when_room`."""
         return False
 
     def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
@@ -78,11 +79,11 @@ class Sink:
 class DescriptorSink(Sink):
     """A descriptor whose writes may block; a thread of its own does them.
 
-    One greenlet hands the thread a piece at a time. It is started by the first write and
-    lives as long as the program; a thread that hangs in a write does not keep the program
-    from ending. A write that fails costs what was to be written. Where no thread can be
-    started, or memory is short, everything waits and is tried again: sources see a full sink,
-    and nothing ends for good.
+    One task hands the thread a piece at a time. It is started by the first write and runs as long
+    as the program; a thread that hangs in a write does not keep the program from ending. When a
+    write fails, what was to be written is lost. Where no thread can be started, or memory is
+    short, everything waits and is tried again: producers see a full sink, and nothing ends for
+    good.
     """
 
     def __init__(self, fd: int) -> None:
@@ -100,7 +101,7 @@ class DescriptorSink(Sink):
         self._lost = Losses()
         self._gone = False
         #: True: what stands last on the other side is the beginning of a line.
-        self._torn = False
+        self._in_line = False
         self._closed_until = 0.0
 
     @property
@@ -119,7 +120,7 @@ class DescriptorSink(Sink):
             self._lost.count(len(data), "out of memory")
             return
         self._size += len(data)
-        self._begin_work()
+        self._start_work()
 
     def when_room(self, callback: Callable[[], None]) -> None:
         if self.full:
@@ -130,31 +131,31 @@ class DescriptorSink(Sink):
     def flush(self, timeout: float) -> bool:
         return bool(self._idle.wait(timeout))
 
-    def _begin_work(self) -> None:
+    def _start_work(self) -> None:
         self._idle.clear()
         try:
             if self._greenlet is None:
-                self._greenlet = Task(self._live)
+                self._greenlet = Task(self._main_loop)
             self._work.set()
         except MemoryError:
             pass  # the next line tries again
 
-    def _live(self) -> None:
-        """Nothing ends it: with it every child would stop that prints more than its pipe holds."""
+    def _main_loop(self) -> None:
+        """Nothing may end it: each child that prints more than its pipe holds would stop, too."""
         while True:
             try:
                 self._work.wait()
                 self._work.clear()
                 while self._pieces or self._data:
-                    self._put_out()
-                self._let_in()
+                    self._write_pending()
+                self._resume_producers()
                 self._idle.set()
             except (ShortageError, MemoryError):
                 self._work.set()
                 pause(_RETRY_DELAY)
 
-    def _put_out(self) -> None:
-        """All that is there, in order; tells of what was lost."""
+    def _write_pending(self) -> None:
+        """Write all that waits, in order, and report what was lost."""
         if not self._data:
             self._data = self._take()
         while self._data:
@@ -163,16 +164,16 @@ class DescriptorSink(Sink):
             except OSError as error:
                 self._failed(error)
                 break
-            self._torn = self._data[written - 1] != _NEWLINE
+            self._in_line = self._data[written - 1] != _NEWLINE
             self._data = self._data[written:]
             self._size -= written
-            self._let_in()
+            self._resume_producers()
         self._report_loss()
 
     def _take(self) -> memoryview:
-        if self._torn:
+        if self._in_line:
             self._pieces.appendleft(b"\n")
-            self._torn = False
+            self._in_line = False
             self._size += 1
         data = b"".join(self._pieces)
         self._pieces.clear()
@@ -189,13 +190,13 @@ class DescriptorSink(Sink):
         # The number may be given to another file.
         self._gone = error.errno == errno.EBADF
 
-    def _let_in(self) -> None:
+    def _resume_producers(self) -> None:
         while self._waiting and self._size < LOW_WATER:
             self._waiting[0]()
             self._waiting.popleft()
 
     def _report_loss(self) -> None:
-        """As a line of its own, as soon as there is a way for it."""
+        """As a line of its own, as soon as lines are taken again."""
         if self._lost and self.on_loss is not None and time.monotonic() >= self._closed_until:
             self.on_loss(self._lost.take())
 
@@ -233,7 +234,7 @@ def write_some(fd: int, data: memoryview) -> int:
             poll.poll()
 
 
-# Pup's lines: what pupgevent tells, and what its children print.
+# Lines, in the format of Pup: what pupgevent tells, and what its children print
 
 
 #: A line longer than this is given out in pieces, each a line of its own, so that a child which
@@ -260,16 +261,16 @@ def wants_colors(fd: int, setting: Optional[bool] = None) -> bool:
     return not os.environ.get("NO_COLOR") and os.isatty(fd)
 
 
-class Heads:
-    """Makes what stands before the text of a line."""
+class LinePrefix:
+    """What stands before the text of a line: the time, the instance, the category or stream."""
 
     def __init__(self, colors: bool = False, clock: Clock = time.localtime) -> None:
         #: May be changed while in use.
         self.colors = colors
         self._clock = clock
 
-    def head(self, who: str, category: str, color: bytes = _CYAN) -> bytes:
-        names = ("[%s][%s]" % (who, category) if who else "[%s]" % category).encode()
+    def of(self, instance: str, category: str, color: bytes = _CYAN) -> bytes:
+        names = ("[%s][%s]" % (instance, category) if instance else "[%s]" % category).encode()
         stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", self._clock()).encode()
         if not self.colors:
             return stamp + names + b" "
@@ -285,7 +286,7 @@ class Log:
     ) -> None:
         #: Both may be changed while in use.
         self.sink = sink
-        self.heads = Heads(colors, clock)
+        self.prefix = LinePrefix(colors, clock)
         self._verbose = verbose
         sink.on_loss = lambda text: self.warning("core", text)
 
@@ -305,8 +306,8 @@ class Log:
 
     def _write(self, source: Source, category: str, text: str, color: bytes) -> None:
         try:
-            head = self.heads.head(source.instance, category, color)
-            self.sink.write(head + _any_text(" ".join(text.splitlines())) + b"\n", source)
+            prefix = self.prefix.of(source.instance, category, color)
+            self.sink.write(prefix + _any_text(" ".join(text.splitlines())) + b"\n", source)
         except MemoryError:
             pass  # what it tells of shall not fail because it cannot be told
 
@@ -334,9 +335,9 @@ class InstanceLog:
 class LineWriter:
     """Makes whole lines of what one stream of one child brings, and writes them to a sink."""
 
-    def __init__(self, sink: Sink, heads: Heads, source: Source, stream: str) -> None:
+    def __init__(self, sink: Sink, prefix: LinePrefix, source: Source, stream: str) -> None:
         self.sink = sink
-        self._heads = heads
+        self._prefix = prefix
         self._source = source
         self._stream = stream
         self._color = _RED if stream == "stderr" else _CYAN
@@ -363,8 +364,8 @@ class LineWriter:
             self._rest = b""
 
     def _write(self, lines: bytes) -> None:
-        head = self._heads.head(self._source.instance, self._stream, self._color)
-        self.sink.write(head + lines.replace(b"\n", b"\n" + head) + b"\n", self._source)
+        prefix = self._prefix.of(self._source.instance, self._stream, self._color)
+        self.sink.write(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n", self._source)
 
 
 def whole_characters(data: bytes, size: int) -> int:

@@ -15,8 +15,8 @@ from conflicts import Conflict
 from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
-from log_history import Recent, Tee
-from logs import Heads, LineWriter, Log, Sink, Source, wants_colors
+from log_history import LogHistory, Tee
+from logs import LinePrefix, LineWriter, Log, Sink, Source, wants_colors
 from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
@@ -81,7 +81,7 @@ class Runtime(SupervisorOwner):
         self,
         configuration: Configuration,
         log: Log,
-        recent: Recent,
+        history: LogHistory,
         console: Sink,
         on_essential: "Callable[[str], None]",
         fd: int = 1,
@@ -95,7 +95,7 @@ class Runtime(SupervisorOwner):
         #: For the file and for /proc: these of our own disks answer whatever children wait for.
         self.threads = Threads(2)
         self.log = log
-        self.recent = recent
+        self.history = history
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], None]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
@@ -108,7 +108,7 @@ class Runtime(SupervisorOwner):
         self.seams: Dict[str, Seam] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
-        self._outlets = _Outlets(log, configuration.logger, recent, console, fd)
+        self._outlets = _Outlets(log, configuration.logger, history, console, fd)
         for process in configuration.processes:
             self.prepare(process)
         self._on_essential = on_essential
@@ -324,26 +324,26 @@ class _Outlets:
     Our own lines go the same way."""
 
     def __init__(
-        self, log: Log, own: Logger, recent: Recent, console: Sink, fd: int
+        self, log: Log, own: Logger, history: LogHistory, console: Sink, fd: int
     ) -> None:
         self._log = log
-        self._recent = recent
+        self._history = history
         self._console = console
         self._fd = fd
         #: What `log` does already.
         self._own = self.in_effect(own)
         self._tees: Dict[str, Tee] = {}
-        self._heads: Dict[str, Heads] = {}
+        self._prefixes: Dict[str, LinePrefix] = {}
 
     def set(self, process: Process) -> None:
         """As its logger says; what runs follows."""
         logger = self.in_effect(process.logger)
-        self._recent.know(process.id)
+        self._history.know(process.id)
         if process.id not in self._tees:
-            self._tees[process.id] = self._recent.sink(self._onward(logger))
-            self._heads[process.id] = Heads()
+            self._tees[process.id] = self._history.sink(self._onward(logger))
+            self._prefixes[process.id] = LinePrefix()
         self._tees[process.id].onward = self._onward(logger)
-        self._heads[process.id].colors = bool(logger.colors)
+        self._prefixes[process.id].colors = bool(logger.colors)
 
     def set_own(self, logger: Logger) -> bool:
         """The same for our own lines; False: nothing differs."""
@@ -351,8 +351,8 @@ class _Outlets:
         if own == self._own:
             return False
         self._own = own
-        self._log.sink = self._recent.sink(self._onward(own))
-        self._log.heads.colors = bool(own.colors)
+        self._log.sink = self._history.sink(self._onward(own))
+        self._log.prefix.colors = bool(own.colors)
         return True
 
     def in_effect(self, logger: Logger) -> Logger:
@@ -364,14 +364,14 @@ class _Outlets:
 
     def forget(self, process_id: str) -> None:
         self._tees.pop(process_id, None)
-        self._heads.pop(process_id, None)
-        self._recent.forget(process_id)
+        self._prefixes.pop(process_id, None)
+        self._history.forget(process_id)
 
     def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         """One for stdout, one for stderr."""
-        tee, heads = self._tees[process.id], self._heads[process.id]
+        tee, prefix = self._tees[process.id], self._prefixes[process.id]
         source = Source(process.id, spec.name)
-        return LineWriter(tee, heads, source, "stdout"), LineWriter(tee, heads, source, "stderr")
+        return LineWriter(tee, prefix, source, "stdout"), LineWriter(tee, prefix, source, "stderr")
 
 
 def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":

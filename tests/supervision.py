@@ -69,9 +69,9 @@ class Page(Sink):
         text = self.written.decode("utf-8", "backslashreplace")
         return [line.partition("]")[2] for line in text.splitlines()]
 
-    def texts(self, head: str) -> List[str]:
+    def texts(self, prefix: str) -> List[str]:
         """Of the lines that begin so: "[app][stdout]"."""
-        return [line[len(head) + 1:] for line in self.lines if line.startswith(head)]
+        return [line[len(prefix) + 1:] for line in self.lines if line.startswith(prefix)]
 
 
 class Ledger(Rotation):
@@ -131,8 +131,8 @@ class Owner(SupervisorOwner):
     def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         sink = self._log.sink if process.logger.console else Sink()
         source = Source(process.id, spec.name)
-        return (LineWriter(sink, self._log.heads, source, "stdout"),
-                LineWriter(sink, self._log.heads, source, "stderr"))
+        return (LineWriter(sink, self._log.prefix, source, "stdout"),
+                LineWriter(sink, self._log.prefix, source, "stderr"))
 
     def on_change(self, instance: Instance) -> None:
         self.changes.append((instance.name, instance.state))
@@ -178,10 +178,10 @@ class Stage(NamedTuple):
                        name, instance.state, self.states(name), self.page.lines))
         return instance
 
-    def prints(self, text: str, head: str = "[app][stdout]") -> str:
+    def prints(self, text: str, prefix: str = "[app][stdout]") -> str:
         """The first line with that text."""
         def found() -> List[str]:
-            return [line for line in self.page.texts(head) if text in line]
+            return [line for line in self.page.texts(prefix) if text in line]
         wait_until(found, PATIENCE, lambda: str(self.page.lines))
         return found()[0]
 

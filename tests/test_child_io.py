@@ -17,8 +17,8 @@ from logs import (
     LONGEST_LINE,
     NO_INSTANCE,
     DescriptorSink,
-    Heads,
     InstanceLog,
+    LinePrefix,
     LineWriter,
     Log,
     Sink,
@@ -73,7 +73,8 @@ def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
     made: List[PipeReader] = []
 
     def make(sink: Sink) -> PipeReader:
-        made.append(PipeReader(pipe[0], LineWriter(sink, Heads(), APP, "stdout"), TokenBucket()))
+        lines = LineWriter(sink, LinePrefix(), APP, "stdout")
+        made.append(PipeReader(pipe[0], lines, TokenBucket()))
         return made[-1]
 
     yield make
@@ -330,7 +331,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     def writers_for(*_: Any) -> Any:
         if good is None:
             raise MemoryError
-        return tuple(LineWriter(Page(), Heads(), APP, name) for name in ("stdout", "stderr"))
+        return tuple(LineWriter(Page(), LinePrefix(), APP, name) for name in ("stdout", "stderr"))
 
     monkeypatch.setattr(child_io, "PipeReader", pump)
     pipes = [os.pipe(), os.pipe()]

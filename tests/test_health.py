@@ -16,7 +16,7 @@ import status
 from conftest import eventually
 from errors import PupgeventError
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
-from log_history import Recent
+from log_history import LogHistory
 from logs import Log
 from running import PUPGEVENT, SERVER, Running, server, sleeper
 from runtime import Runtime
@@ -228,7 +228,7 @@ restartDelayMs = 500000
     log = Log(page)
     with gevent_waits_for_children():
         runtime = Runtime(
-            configuration.load(str(file)), log, Recent(), page, lambda name: None, clock=clock)
+            configuration.load(str(file)), log, LogHistory(), page, lambda name: None, clock=clock)
         try:
             runtime.begin()
             job, bad = runtime.instances()

@@ -165,8 +165,8 @@ def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
     return effect
 
 
-def is_remembered(stage: Inside, before: int, head: str) -> bool:
-    return head in stage.remembered()[before:]
+def is_remembered(stage: Inside, before: int, prefix: str) -> bool:
+    return prefix in stage.remembered()[before:]
 
 
 def nothing(stage: Inside, before: Any) -> None:
