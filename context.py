@@ -7,7 +7,7 @@ from concurrency import ForkGate, Threads, TokenBucket
 from logs import LineWriter, Log
 from model import InstanceSpec, Process
 from pid_files import FileQueue
-from port_ownership import Watch
+from port_ownership import OwnershipWatch
 
 #: Where the two streams of a child go: (stdout, stderr).
 WritersFor = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
@@ -23,7 +23,7 @@ class Context(NamedTuple):
     threads: Threads
     #: For what children print.
     bucket: TokenBucket
-    watch: Watch
+    watch: OwnershipWatch
     #: For forks.
     fork_gate: ForkGate
     #: Monotonic seconds.

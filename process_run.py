@@ -30,7 +30,7 @@ from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
 from logs import InstanceLog, Source
 from model import InstanceSpec, Process, variables_of
-from port_ownership import Tenure, place_of
+from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class ProcessRun:
         self._registration = Registration(rotation, spec, condition)
         self._child_io: Optional[ChildIO] = None
         self._child: Optional[Child] = None
-        self._tenure: Optional[Tenure] = None
+        self._ownership: Optional[PortOwnership] = None
         self._killing = False
         self.started_at: Optional[float] = None
         self.ready_at: Optional[float] = None
@@ -118,7 +118,7 @@ class ProcessRun:
 
     def intruder(self) -> str:
         """Who accepts in the place of its child, where that is known; blocks for a look."""
-        return "" if self._tenure is None else self._tenure.intruder()
+        return "" if self._ownership is None else self._ownership.intruder()
 
     def live(self) -> None:
         """Blocks until nothing of it is left."""
@@ -153,14 +153,14 @@ class ProcessRun:
 
     def _last(self) -> None:
         """Until it is cut short, or its time is over; that may change meanwhile."""
-        if self._tenure is None:
+        if self._ownership is None:
             self._outlast()
             return
-        self._context.watch.begin(self._tenure, self._on_intruder)
+        self._context.watch.start(self._ownership, self._on_intruder)
         try:
             self._outlast()
         finally:
-            self._context.watch.end(self._tenure)
+            self._context.watch.stop(self._ownership)
 
     def _outlast(self) -> None:
         while not self._is_cut_short():
@@ -190,9 +190,9 @@ class ProcessRun:
         self.started_at = self._now()
         child.on_exit(self._on_exit)
         self._child_io = ChildIO(process, self._spec, child, self._context, self._log)
-        place = place_of(process, self._spec, child.pid)
-        if place is not None:
-            self._tenure = Tenure(place, self._context.threads, self._log)
+        expected = expected_listener(process, self._spec, child.pid)
+        if expected is not None:
+            self._ownership = PortOwnership(expected, self._context.threads, self._log)
         self._log.info("started, pid %d" % child.pid)
         self._child_io.write_pid_file()
         return child
@@ -213,18 +213,18 @@ class ProcessRun:
 
     def _becomes_ready(self, child: Child) -> bool:
         """False: it was cut short, or it was not ready in time and is dead."""
-        tenure = self._tenure
-        if tenure is None:
+        ownership = self._ownership
+        if ownership is None:
             return self._lives_long_enough(child)
         began, pauses = self._now(), growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._is_cut_short() and not self._is_overdue():
-            if self._accepts(tenure, child):
+            if self._accepts(ownership, child):
                 return not self.ending
             waited = self._now() - began
             if waited >= self._ready_timeout:
-                self._fail_to_start(tenure, child)
+                self._fail_to_start(ownership, child)
                 return False
-            tenure.search(waited)
+            ownership.search(waited)
             self._condition.wait_for(self._is_cut_short, self._now() + next(pauses))
         return False
 
@@ -249,14 +249,14 @@ class ProcessRun:
         cluster = self.process.cluster
         return 0.0 if cluster is None else cluster.ready_timeout
 
-    def _accepts(self, tenure: Tenure, child: Child) -> bool:
-        accepts = ports.accepts(self._spec.host, tenure.port)
+    def _accepts(self, ownership: PortOwnership, child: Child) -> bool:
+        accepts = ports.accepts(self._spec.host, ownership.port)
         # Whoever accepts while the child is dead is not the child: asked last, since a look takes
         # its time.
-        return accepts and tenure.is_kept() and not child.is_dead()
+        return accepts and ownership.accepts_alone() and not child.is_dead()
 
-    def _fail_to_start(self, tenure: Tenure, child: Child) -> None:
-        self.failure = tenure.failure(self._ready_timeout)
+    def _fail_to_start(self, ownership: PortOwnership, child: Child) -> None:
+        self.failure = ownership.failure(self._ready_timeout)
         child.signal(signal.SIGKILL)
         self._await_exit(child)
 
@@ -264,19 +264,19 @@ class ProcessRun:
         """Of one that was never ready: a server whose port somebody else has got says so in its own
         words, if at all; and whatever its exit code says, one that has never accepted has not done
         its work."""
-        if self.failure is not None or self._tenure is None:
+        if self.failure is not None or self._ownership is None:
             return
-        if self._tenure.last_intruder:
+        if self._ownership.last_intruder:
             self.failure = "%s, port %d is taken by %s" % (
-                describe_exit(child.returncode or 0), self._tenure.port,
-                self._tenure.last_intruder)
+                describe_exit(child.returncode or 0), self._ownership.port,
+                self._ownership.last_intruder)
         elif child.returncode == 0:
-            self.failure = "exit code 0 before port %d accepted" % self._tenure.port
+            self.failure = "exit code 0 before port %d accepted" % self._ownership.port
 
     def _on_intruder(self) -> None:
-        if self._tenure is not None:
+        if self._ownership is not None:
             self._registration.suspect("port %d is taken by %s" % (
-                self._tenure.port, self._tenure.last_intruder))
+                self._ownership.port, self._ownership.last_intruder))
 
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited

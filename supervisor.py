@@ -13,7 +13,7 @@ from lifecycle import GIVEN_UP
 from logs import LineWriter, Log
 from model import InstanceSpec, Process, instance_specs
 from pid_files import FileQueue
-from port_ownership import Watch
+from port_ownership import OwnershipWatch
 from rotation import Rotation
 from sockets import Limits
 
@@ -67,7 +67,7 @@ class Supervisor:
         self._context = Context(
             log, Spawner(self.guardian, limits), owner.writers_for, threads,
             TokenBucket(),
-            Watch(threads, log), ForkGate(), clock,
+            OwnershipWatch(threads, log), ForkGate(), clock,
             FileQueue(threads),
         )
         self._closing = False

@@ -23,7 +23,7 @@ from logs import InstanceLog, Log, Source
 from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
-from port_ownership import Watch
+from port_ownership import OwnershipWatch
 from process_run import ProcessRun, RunOwner
 from running import Running, now
 from supervision import (
@@ -148,7 +148,7 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         context = Context(
             log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
             TokenBucket(),
-            Watch(threads, log), ForkGate(), clock, FileQueue(threads))
+            OwnershipWatch(threads, log), ForkGate(), clock, FileQueue(threads))
         run = ProcessRun(
             listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
         running = gevent.spawn(run.live)
@@ -295,9 +295,9 @@ def test_instance_that_has_stopped_is_watched_no_longer(free_port: FreePort) -> 
     with supervise(process(script("tenant.py", "open"), cluster=cluster(free_port()))) as stage:
         stage.reaches("running", "app-1")
         watch = stage.supervisor._context.watch
-        assert len(watch._lost) == 1
+        assert len(watch._watched) == 1
         stage.supervisor.stop(["app-1"])
-        assert len(watch._lost) == 0
+        assert len(watch._watched) == 0
 
 
 def test_stranger_who_shares_the_port_is_noticed(free_port: FreePort) -> None:
@@ -320,8 +320,8 @@ def test_instance_that_listens_anew_is_no_stranger(free_port: FreePort) -> None:
         os.kill(pid, signal.SIGUSR2)
         wait_until(lambda: accepts(port))
         run: Any = stage.instance("app-1")._run
-        before = run._tenure._finding[0]
-        wait_until(lambda: run._tenure._finding[0] - before)
+        before = run._ownership._finding[0]
+        wait_until(lambda: run._ownership._finding[0] - before)
         assert ledger.told == [("up", "app-1", port)]
 
 
@@ -345,15 +345,16 @@ def test_watch_outlives_every_shortage(
     monkeypatch.setattr(port_ownership, "WATCH_EVERY", 0.01)
     port, page, lost = free_port(), Page(), []
     with supervise(process(script("stubborn.py"))) as stage, stranger(port):
-        place = port_ownership.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
-        one = port_ownership.Tenure(place, Threads(1), InstanceLog(Log(page), Source("app", "app")))
-        watch = Watch(Shaky(), Log(page))
-        watch.begin(one, lambda: lost.append("lost"))
+        place = port_ownership.ExpectedListener("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
+        one = port_ownership.PortOwnership(
+            place, Threads(1), InstanceLog(Log(page), Source("app", "app")))
+        watch = OwnershipWatch(Shaky(), Log(page))
+        watch.start(one, lambda: lost.append("lost"))
         wait_until(lambda: "lost" in lost)
-        watch.end(one)
-        watch.begin(one, lambda: lost.append("lost again"))
+        watch.stop(one)
+        watch.start(one, lambda: lost.append("lost again"))
         wait_until(lambda: "lost again" in lost)
-        watch.end(one)
+        watch.stop(one)
         wait_until(lambda: watch._greenlet is None)
     assert all("[app][core] warning: port" in line for line in page.lines)
 
@@ -421,8 +422,8 @@ def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
 ) -> None:
     expected, one, other = free_ports(3)
     page = Page()
-    place = port_ownership.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
-    search = port_ownership.Tenure(
+    place = port_ownership.ExpectedListener("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
+    search = port_ownership.PortOwnership(
         place, Threads(1), InstanceLog(Log(page), Source("app", "app"))).search
     with stranger(one):
         search(0.9)
