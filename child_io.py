@@ -16,7 +16,7 @@ from concurrency import TokenBucket
 from context import Context
 from logs import InstanceLog, LineWriter
 from model import InstanceSpec, Process, pid_file_of
-from pid_files import FileOrder
+from pid_files import FileJob
 
 #: One read, and what a pipe of the kernel holds. Bytes.
 CHUNK = 65536
@@ -191,22 +191,22 @@ class ChildIO:
 
     def write_pid_file(self) -> None:
         """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""
-        self._on_disk(lambda path, order: pid_files.write(
-            path, self._pid, lambda: order.outdated))
+        self._on_disk(lambda path, job: pid_files.write(
+            path, self._pid, lambda: job.outdated))
 
     def clear(self) -> None:
         """Carry the last output, close the pipes, remove the file; blocks for seconds at most."""
         for reader in self._readers:
             if not reader.finish(_LAST_WORDS):
                 self._log.warning("its last output is lost, the log takes nothing")
-        self._on_disk(lambda path, order: pid_files.remove(path, self._pid))
+        self._on_disk(lambda path, job: pid_files.remove(path, self._pid))
 
-    def _on_disk(self, action: Callable[[str, FileOrder], None]) -> None:
+    def _on_disk(self, action: Callable[[str, FileJob], None]) -> None:
         path = self._pid_file
         if path is None:
             return
-        order = FileOrder(functools.partial(action, path), self._warn_of_file)
-        if not self._context.files.add(path, order).wait(_DISK_TIMEOUT):
+        job = FileJob(functools.partial(action, path), self._warn_of_file)
+        if not self._context.files.add(path, job).wait(_DISK_TIMEOUT):
             self._warn_of_file("the disk does not answer, or no thread can be started")
 
     def _warn_of_file(self, text: str) -> None:

@@ -110,7 +110,7 @@ class Foreground:
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
-        self.runtime.begin()
+        self.runtime.start()
         self._herald.begin()
         self._control.begin()
         if hasattr(gc, "freeze"):

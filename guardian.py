@@ -81,7 +81,7 @@ class Guardian:
         self._pipe = -1
         #: The session, and so the process group, of the readers.
         self._session = 0
-        self._began = 0.0
+        self._started_at = 0.0
         self._is_due = False
         self._closing = False
 
@@ -90,9 +90,9 @@ class Guardian:
         """Descriptor for the registration of a new child; -1 while there is no guardian."""
         return self._pipe
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start it; blocks the calling greenlet until it runs."""
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._is_due = True
         try:
             self._launch()
@@ -100,13 +100,13 @@ class Guardian:
         except (OSError, MemoryError) as error:
             self._log.warning("core", "cannot start the guardian process: %s" % (
                 getattr(error, "strerror", None) or error or "out of memory"))
-            self._begin_later()
+            self._start_later()
 
     def watch(self, group: int) -> None:
         self._groups.add(group)
         self._tell("+", group)
         if self._process is None and not self._is_due:
-            self._begin_later()
+            self._start_later()
 
     def forget(self, group: int) -> None:
         self._groups.discard(group)
@@ -173,18 +173,18 @@ class Guardian:
         self._process = None
         if not self._closing:
             self._log.warning("core", "the guardian process has ended, starting another")
-            self._begin_later()
+            self._start_later()
 
-    def _begin_later(self) -> None:
+    def _start_later(self) -> None:
         """At once, unless the last one did not live long either."""
-        soon = time.monotonic() - self._began < _RETRY_DELAY
+        soon = time.monotonic() - self._started_at < _RETRY_DELAY
         self._is_due = True
         try:
-            Task(self._begin_again, _RETRY_DELAY if soon else 0.0)
+            Task(self._start_again, _RETRY_DELAY if soon else 0.0)
         except MemoryError:
             self._is_due = False  # the next child brings it about
 
-    def _begin_again(self, delay: float) -> None:
+    def _start_again(self, delay: float) -> None:
         pause(delay)
         if not self._closing:
-            self.begin()
+            self.start()

@@ -242,7 +242,7 @@ class Instance(RunOwner):
 
     def _play(self, run: ProcessRun) -> ProcessRun:
         try:
-            run.live()
+            run.run()
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)

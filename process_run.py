@@ -57,7 +57,7 @@ class RunOwner:
 
 
 class ProcessRun:
-    """One child, or the failure to start one. `live` it once."""
+    """One child, or the failure to start one. `run` it once."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
@@ -120,7 +120,7 @@ class ProcessRun:
         """Who accepts in the place of its child, where that is known; blocks for a look."""
         return "" if self._ownership is None else self._ownership.intruder()
 
-    def live(self) -> None:
+    def run(self) -> None:
         """Blocks until nothing of it is left."""
         try:
             try:
@@ -143,7 +143,7 @@ class ProcessRun:
             self._owner.on_move(READY)
             if self._spec.port is not None:
                 self._log.info("accepts on port %d" % self._spec.port)
-            self._last()
+            self._wait_for_end()
         if child.exited and not self.ending:
             return
         if not self.ending:
@@ -151,18 +151,18 @@ class ProcessRun:
         self._owner.on_move(STOP)
         self._stop(child)
 
-    def _last(self) -> None:
+    def _wait_for_end(self) -> None:
         """Until it is cut short, or its time is over; that may change meanwhile."""
         if self._ownership is None:
-            self._outlast()
+            self._wait_until_cut_short()
             return
         self._context.watch.start(self._ownership, self._on_intruder)
         try:
-            self._outlast()
+            self._wait_until_cut_short()
         finally:
             self._context.watch.stop(self._ownership)
 
-    def _outlast(self) -> None:
+    def _wait_until_cut_short(self) -> None:
         while not self._is_cut_short():
             has_news = functools.partial(self._has_news, self.process)
             if not self._condition.wait_for(has_news, self._overdue()):

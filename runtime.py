@@ -120,9 +120,9 @@ class Runtime(SupervisorOwner):
         processes = self.configuration.processes
         self.move_ports(processes, self.open_ports(processes))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start what has `autostart`; does not wait for it."""
-        self.supervisor.begin()
+        self.supervisor.startup()
 
     def shutdown(self) -> None:
         """Stop accepting, stop all instances side by side; blocks until nothing lives."""

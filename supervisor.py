@@ -83,11 +83,11 @@ class Supervisor:
 
     # All of them
 
-    def begin(self) -> None:
+    def startup(self) -> None:
         """Start the guardian, then all that has `autostart`; does not wait for these."""
         close_on_exec()
         adopt_orphans()
-        self.guardian.begin()
+        self.guardian.start()
         for instance in in_slices(list(self.instances.values())):
             if instance.process.autostart and not self._closing:
                 instance.start()

@@ -74,7 +74,7 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[Inside]:
                        essential)
         try:
             runtime.listen()
-            runtime.begin()
+            runtime.start()
             for each in runtime.instances():
                 if each.process.autostart:
                     stage.reaches("running", each.name)

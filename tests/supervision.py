@@ -188,7 +188,7 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def supervise(
-    *processes: Process, begin: bool = True, ledger: Optional[Ledger] = None,
+    *processes: Process, start: bool = True, ledger: Optional[Ledger] = None,
     log: Optional[Log] = None,
 ) -> Iterator[Stage]:
     """Supervise them until the block ends; then nothing of them is left."""
@@ -198,8 +198,8 @@ def supervise(
     with gevent_waits_for_children():
         supervisor = Supervisor(processes, log, owner, clock=clock)
         try:
-            if begin:
-                supervisor.begin()
+            if start:
+                supervisor.startup()
             yield Stage(supervisor, page, ledger, owner.changes, owner.moments, owner.delays,
                         owner.essential, clock)
         finally:

@@ -111,7 +111,7 @@ def test_child_has_the_descriptor_limit_that_it_is_to_have() -> None:
             [process(script("inspecting.py"))], log, Owner(log, Ledger(), time.monotonic),
             limits=(soft - 1, hard))
         try:
-            supervisor.begin()
+            supervisor.startup()
             wait_until(lambda: page.texts("[app][stdout]"))
             assert json.loads(page.texts("[app][stdout]")[0])["limit"] == soft - 1
         finally:

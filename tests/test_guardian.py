@@ -93,7 +93,7 @@ def guardian(loop_with_children: None) -> Iterator[Callable[..., Guardian]]:
 
     def make(shell: str = "/bin/sh") -> Guardian:
         made.append(Guardian(Log(Page()), shell))
-        made[-1].begin()
+        made[-1].start()
         return made[-1]
 
     yield make
@@ -365,7 +365,7 @@ def test_guardian_that_cannot_be_started_is_started_later(
 
     page = Page()
     it, number = Poor(Log(page)), group()
-    it.begin()
+    it.start()
     it.watch(number)
     assert pid_of(it) == 0 and "cannot start the guardian process" in page.lines[0]
     wait_until(lambda: pid_of(it) != 0)

@@ -230,7 +230,7 @@ restartDelayMs = 500000
         runtime = Runtime(
             configuration.load(str(file)), log, LogHistory(), page, lambda name: None, clock=clock)
         try:
-            runtime.begin()
+            runtime.start()
             job, bad = runtime.instances()
             wait_until(lambda: (job.state, bad.state) == ("running", "backoff"))
             before = times(runtime)

@@ -151,7 +151,7 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
             OwnershipWatch(threads, log), ForkGate(), clock, FileQueue(threads))
         run = ProcessRun(
             listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
-        running = gevent.spawn(run.live)
+        running = gevent.spawn(run.run)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
         gevent.sleep(0.5)

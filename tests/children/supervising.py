@@ -25,7 +25,7 @@ log = Log(sink)
 supervisor = Supervisor(
     [process(cmd, id="p%d" % number) for number, cmd in enumerate(sys.argv[1:])], log,
     Owner(log, Rotation(), time.monotonic))
-supervisor.begin()
+supervisor.startup()
 sink.write(b"guardian %d\n" % pid_of(supervisor.guardian))
 while True:
     line = gevent.os.tp_read(0, 100)
