@@ -1,4 +1,4 @@
-"""What all instances share, and are handed when they are made."""
+"""What all instances share: one object of each kind, handed to every instance."""
 
 from typing import Callable, NamedTuple, Tuple
 
@@ -14,18 +14,17 @@ WritersFor = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
 
 
 class Context(NamedTuple):
-    """The collaborators of every instance, each of which there is one of."""
+    """The collaborators of every instance."""
 
     log: Log
     spawner: Spawner
     writers_for: WritersFor
     #: For what may block: the user database, /proc.
     threads: Threads
-    #: For what children print.
+    #: The share of the hub's time for reading what children print.
     bucket: TokenBucket
-    watch: OwnershipWatch
-    #: For forks.
+    ownership_watch: OwnershipWatch
     fork_gate: ForkGate
     #: Monotonic seconds.
     clock: Callable[[], float]
-    files: FileQueue
+    pid_files: FileQueue

@@ -1,4 +1,4 @@
-"""How a message counts: "1 instance", "2 instances"."""
+"""The errors that a user can meet, and the words that messages are made of."""
 
 import difflib
 import json
@@ -21,10 +21,10 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-# How a message speaks of what stands in a file: short, printable, in one line.
+# Values of a file in a message: short, printable, in one line
 
 
-#: Leads to a value of a file: names of keys, indexes of arrays.
+#: The way to a value of a file: names of keys, indexes of arrays.
 Path = Tuple[Union[str, int], ...]
 
 #: Longest echo of a value in a message, in characters: enough to know it again.
@@ -74,10 +74,10 @@ def _plain(word: str) -> str:
     return re.sub("[-_ .]", "", word[:ECHO_LIMIT]).lower()
 
 
-# The errors that a user can meet: one root, lines that can be shown, an exit status each.
+# The errors: one root, each with lines that can be shown and an exit status
 
 
-#: Most mistakes of one file that are told; the rest is counted.
+#: How many mistakes of one file are told; the others are counted.
 MOST_TOLD = 20
 
 #: Ends a line, or tells a terminal to do something.
@@ -85,7 +85,7 @@ _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 def one_line(text: str) -> str:
-    """With what is no letter to a terminal spelled out."""
+    """The text with its control characters spelled out."""
     return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
 
 
@@ -154,8 +154,8 @@ class ConfigurationError(PupgeventError):
 
 
 class ShortageError(PupgeventError):
-    """pupgevent itself has no thread, process, descriptor or memory left for it just now: whoever
-    wanted it tries again, and is served when that is over."""
+    """pupgevent itself has no thread, process, descriptor or memory left just now. Whoever needs
+    one tries again later."""
 
 
 class NotRunningError(PupgeventError):

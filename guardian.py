@@ -1,6 +1,6 @@
-"""Who kills the children when pupgevent itself is killed with SIGKILL.
+"""A process that kills the children when pupgevent itself is killed with SIGKILL.
 
-Nothing runs in a process that got SIGKILL, so somebody else must notice. The kernel's own answer,
+Nothing runs in a process that got SIGKILL, so another process must notice. The kernel's own answer,
 PR_SET_PDEATHSIG, reaches the direct child only: often that is a shell, and the server that holds
 the port is the shell's child. So a tiny shell script sits at the other end of a pipe whose write
 end pupgevent alone holds. It is told which process groups there are; when the pipe ends, it kills
@@ -71,7 +71,7 @@ def registration(sign: str, group: int) -> bytes:
 
 
 class Guardian:
-    """Keeps one such process alive, and told of all groups."""
+    """Keeps one such process running, and tells it of all process groups."""
 
     def __init__(self, log: Log, shell: str = "/bin/sh") -> None:
         self._log = log
@@ -91,7 +91,7 @@ class Guardian:
         return self._pipe
 
     def start(self) -> None:
-        """Start it; blocks the calling greenlet until it runs."""
+        """Start the guardian process; blocks the calling greenlet until it runs."""
         self._started_at = time.monotonic()
         self._is_due = True
         try:
@@ -103,17 +103,20 @@ class Guardian:
             self._start_later()
 
     def watch(self, group: int) -> None:
+        """Have this process group killed when pupgevent dies."""
         self._groups.add(group)
         self._tell("+", group)
         if self._process is None and not self._is_due:
             self._start_later()
 
     def forget(self, group: int) -> None:
+        """The group is empty: the kernel may give its number to another process."""
         self._groups.discard(group)
         self._tell("-", group)
 
     def close(self) -> None:
-        """It kills what has not been forgotten, and goes; blocks until it has. Idempotent."""
+        """End the guardian process, which kills each group that is not forgotten; blocks until it
+        is gone, for a second at most. Idempotent."""
         self._closing = True
         process = self._process
         self._close_pipe()
@@ -152,7 +155,7 @@ class Guardian:
             os.killpg(self._session, signal.SIGKILL)
 
     def _retire(self) -> None:
-        """Readers that are left of the one before: they kill nobody, another has taken over."""
+        """Tell the readers that are left of the guardian before to go and kill nobody."""
         if self._pipe == -1:
             return
         try:
@@ -169,20 +172,21 @@ class Guardian:
             self._pipe = -1
 
     def _on_exit(self, _: object) -> None:
-        """Of the process that was started; its readers may live, and are told until another is."""
+        """The shell that was started has ended. Its readers may still live, and are told of groups
+        until the next guardian runs."""
         self._process = None
         if not self._closing:
             self._log.warning("core", "the guardian process has ended, starting another")
             self._start_later()
 
     def _start_later(self) -> None:
-        """At once, unless the last one did not live long either."""
+        """At once, unless the last one has not lived long either."""
         soon = time.monotonic() - self._started_at < _RETRY_DELAY
         self._is_due = True
         try:
             Task(self._start_again, _RETRY_DELAY if soon else 0.0)
         except MemoryError:
-            self._is_due = False  # the next child brings it about
+            self._is_due = False  # the next `watch` tries again
 
     def _start_again(self, delay: float) -> None:
         pause(delay)

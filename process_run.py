@@ -1,4 +1,4 @@
-"""One run of one instance: from the look at its port until its process group is empty.
+"""One run of one instance, from the look at its port until its process group is empty.
 
 A run takes place in the greenlet of its instance and reads from top to bottom: start, become
 ready, serve, stop, reap. Whatever may cut a step short (the child's death, an order to end, an
@@ -13,7 +13,7 @@ import gevent
 
 import ports
 from child import (
-    NOBODY_ELSE,
+    OWN_ACCOUNT,
     Child,
     SpawnSpec,
     StartError,
@@ -47,7 +47,7 @@ _UNKILLABLE = 10.0
 
 
 class RunOwner:
-    """Whom a run tells what happens to it; the run's greenlet calls, and goes on behind that."""
+    """Whom a run tells what happens to it. Called in the run's greenlet; must not block."""
 
     def on_move(self, event: str) -> None:
         """READY or STOP has happened."""
@@ -57,13 +57,13 @@ class RunOwner:
 
 
 class ProcessRun:
-    """One child, or the failure to start one. `run` it once."""
+    """One child, or the failure to start one. `run` it once; it then tells how it went."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
         condition: Condition, owner: RunOwner,
     ) -> None:
-        #: May be exchanged while it lives, for one that starts the same child.
+        #: May be exchanged while the child lives, for values that start the same child.
         self.process = process
         self._spec = spec
         self._context = context
@@ -78,18 +78,18 @@ class ProcessRun:
         self.started_at: Optional[float] = None
         self.ready_at: Optional[float] = None
         self.ended_at: Optional[float] = None
-        #: True once it is to end, whatever its child makes of that.
+        #: True once it was ordered to end, whatever its child does.
         self.ending = False
-        #: What its exit does not tell: "port 8000 does not accept after 30 s".
+        #: Why it failed, where the exit code does not say: "port 8000 does not accept after 30 s".
         self.failure: Optional[str] = None
-        #: What it waits for while it is drained.
+        #: What it waits for while it drains.
         self.draining: Optional[Draining] = None
-        #: True: it failed to start for want of something that pupgevent will have again.
+        #: True: it failed to start for lack of processes, threads or memory.
         self.shortage = False
 
     @property
     def pid(self) -> Optional[int]:
-        """Of the living child."""
+        """Of the child while it lives."""
         return None if self._child is None or self._child.exited else self._child.pid
 
     @property
@@ -99,7 +99,7 @@ class ProcessRun:
 
     @property
     def lasted(self) -> float:
-        """Seconds between being ready and the end."""
+        """Seconds between being ready and the end; 0 if it was never ready."""
         if self.ready_at is None or self.ended_at is None:
             return 0.0
         return self.ended_at - self.ready_at
@@ -110,18 +110,18 @@ class ProcessRun:
         self._condition.notify()
 
     def kill(self) -> None:
-        """SIGKILL to its group, now, whatever step it is at."""
+        """SIGKILL to its process group, now, whatever step the run is at."""
         self.ending = self._killing = True
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
         self._condition.notify()
 
     def intruder(self) -> str:
-        """Who accepts in the place of its child, where that is known; blocks for a look."""
+        """Who else accepts on the port of its child, where that is known; blocks for a look."""
         return "" if self._ownership is None else self._ownership.intruder()
 
     def run(self) -> None:
-        """Blocks until nothing of it is left."""
+        """Start the child, see it through to its end, and reap it. Blocks for all of that."""
         try:
             try:
                 child = self._start()
@@ -152,23 +152,24 @@ class ProcessRun:
         self._stop(child)
 
     def _wait_for_end(self) -> None:
-        """Until it is cut short, or its time is over; that may change meanwhile."""
+        """Block until the run is cut short or its time limit is over; watch its port meanwhile."""
         if self._ownership is None:
             self._wait_until_cut_short()
             return
-        self._context.watch.start(self._ownership, self._on_intruder)
+        self._context.ownership_watch.start(self._ownership, self._on_intruder)
         try:
             self._wait_until_cut_short()
         finally:
-            self._context.watch.stop(self._ownership)
+            self._context.ownership_watch.stop(self._ownership)
 
     def _wait_until_cut_short(self) -> None:
+        """The time limit may change meanwhile."""
         while not self._is_cut_short():
-            has_news = functools.partial(self._has_news, self.process)
-            if not self._condition.wait_for(has_news, self._overdue()):
+            is_due = functools.partial(self._is_cut_short_or_changed, self.process)
+            if not self._condition.wait_for(is_due, self._deadline()):
                 return
 
-    def _has_news(self, process: Process) -> bool:
+    def _is_cut_short_or_changed(self, process: Process) -> bool:
         return self._is_cut_short() or self.process is not process
 
     # Start
@@ -176,7 +177,7 @@ class ProcessRun:
     def _start(self) -> Child:
         process = self.process
         self._check_port()
-        account = NOBODY_ELSE
+        account = OWN_ACCOUNT
         if process.user is not None or process.group is not None:
             account = self._look_up(find_account, process.user, process.group)
         variables = environment(
@@ -205,7 +206,7 @@ class ProcessRun:
                 raise StartError("port %d is taken by %s" % (spec.port, owner))
 
     def _look_up(self, find: Callable[..., T], *words: object) -> T:
-        """In a thread: the system's tables and databases may be slow."""
+        """Ask the user database or /proc in a thread, since they may be slow. StartError."""
         with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
             return self._context.threads.call(find, *words)
 
@@ -229,18 +230,19 @@ class ProcessRun:
         return False
 
     def _lives_long_enough(self, child: Child) -> bool:
-        """Without a port nothing else tells that it works; how long may change meanwhile."""
+        """Without a port, living for `minUptimeMs` is all that tells that it works. The value may
+        change meanwhile."""
         while not self._is_cut_short():
-            due, overdue = (self.started_at or 0.0) + self.process.min_uptime, self._overdue()
+            due, deadline = (self.started_at or 0.0) + self.process.min_uptime, self._deadline()
             if self._now() >= due and not child.is_dead():
                 return True
             if child.is_dead():
-                # It has ended, and that is about to be told.
+                # Its exit is about to be told by the loop.
                 self._condition.wait_for(self._is_cut_short)
             elif self._is_overdue():
                 break
-            has_news = functools.partial(self._has_news, self.process)
-            self._condition.wait_for(has_news, due if overdue is None else min(due, overdue))
+            is_due = functools.partial(self._is_cut_short_or_changed, self.process)
+            self._condition.wait_for(is_due, due if deadline is None else min(due, deadline))
         return False
 
     @property
@@ -251,8 +253,8 @@ class ProcessRun:
 
     def _accepts(self, ownership: PortOwnership, child: Child) -> bool:
         accepts = ports.accepts(self._spec.host, ownership.port)
-        # Whoever accepts while the child is dead is not the child: asked last, since a look takes
-        # its time.
+        # Whoever accepts while the child is dead is not the child. That is asked last, since the
+        # other looks take their time.
         return accepts and ownership.accepts_alone() and not child.is_dead()
 
     def _fail_to_start(self, ownership: PortOwnership, child: Child) -> None:
@@ -261,9 +263,11 @@ class ProcessRun:
         self._await_exit(child)
 
     def _explain_exit(self, child: Child) -> None:
-        """Of one that was never ready: a server whose port somebody else has got says so in its own
-        words, if at all; and whatever its exit code says, one that has never accepted has not done
-        its work."""
+        """Why a child that was never ready has failed, where that is more than its exit code.
+
+        A server whose port was taken by somebody else says so in its own words, if at all. And a
+        server that has never accepted has not done its work, also where its exit code is 0.
+        """
         if self.failure is not None or self._ownership is None:
             return
         if self._ownership.last_intruder:
@@ -281,17 +285,18 @@ class ProcessRun:
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited
 
-    def _overdue(self) -> Optional[float]:
+    def _deadline(self) -> Optional[float]:
         if self.process.timeout is None or self.started_at is None:
             return None
         return self.started_at + float(self.process.timeout)
 
     def _is_overdue(self) -> bool:
-        overdue = self._overdue()
-        return overdue is not None and self._now() >= overdue
+        deadline = self._deadline()
+        return deadline is not None and self._now() >= deadline
 
     def _on_exit(self) -> None:
-        """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
+        """Called in the hub, so that no client is sent to a dead instance, however busy the
+        greenlets are."""
         try:
             self._registration.leave()
         finally:
@@ -326,7 +331,8 @@ class ProcessRun:
                 timeout, signal_name(number)))
 
     def _group_ends_before(self, deadline: float, child: Child) -> bool:
-        """A shell dies of the signal at once; the server behind it may still finish its work."""
+        """Wait for the whole group: a shell dies of the signal at once, while the server that it
+        has started may still finish its work."""
         if not self._condition.wait_for(lambda: child.exited or self._killing, deadline):
             return False
         pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
@@ -338,7 +344,7 @@ class ProcessRun:
         return True
 
     def _await_exit(self, child: Child) -> None:
-        """After SIGKILL."""
+        """Block until a child that got SIGKILL is gone."""
         if not self._condition.wait_for(lambda: child.exited, self._now() + _UNKILLABLE):
             self._log.error("pid %d survives SIGKILL: the kernel holds it" % child.pid)
             self._condition.wait_for(lambda: child.exited)

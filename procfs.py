@@ -1,4 +1,4 @@
-"""CPU and memory of the instances, from /proc (proc(5)).
+"""What /proc (proc(5)) tells of processes, above all the CPU and memory of the instances.
 
 An instance is more than its first process: what it forks counts for it, as long as it stays in
 the session that each instance leads, or descends from it.
@@ -97,7 +97,7 @@ def usage(before: _Sample, now: _Sample, pids: "set[int]") -> "Dict[int, Usage]"
 
 
 def _owner(pid: int, processes: "Dict[int, _ProcStat]", pids: "set[int]") -> "Optional[int]":
-    """The instance that a process belongs to; None: to no instance."""
+    """The instance that a process belongs to, by its first pid; None: to no instance."""
     seen: set[int] = set()
     while pid not in pids:
         process = processes.get(pid)

@@ -295,7 +295,7 @@ class Runtime(SupervisorOwner):
         balancer = self.balancers.get(instance.process_id)
         return None if balancer is None else balancer.state_of(instance.name)
 
-    # What the supervisor asks and tells
+    # What the supervisor asks and tells, as SupervisorOwner
 
     def rotation_for(self, process: Process) -> Rotation:
         return self.seams[process.id]
@@ -320,8 +320,8 @@ class Runtime(SupervisorOwner):
 
 
 class _Outlets:
-    """Where the output of each process goes: through its memory to the console, or only there.
-    Our own lines go the same way."""
+    """Where lines go: those of each process, and our own, into the history, and on to the console
+    where their logger has `console`."""
 
     def __init__(
         self, log: Log, own: Logger, history: LogHistory, console: Sink, fd: int
@@ -330,13 +330,13 @@ class _Outlets:
         self._history = history
         self._console = console
         self._fd = fd
-        #: What `log` does already.
+        #: The logger of our own lines, in effect by now.
         self._own = self.in_effect(own)
         self._tees: Dict[str, Tee] = {}
         self._prefixes: Dict[str, LinePrefix] = {}
 
     def set(self, process: Process) -> None:
-        """As its logger says; what runs follows."""
+        """Send the lines of a process where its logger says; also of instances that run."""
         logger = self.in_effect(process.logger)
         self._history.know(process.id)
         if process.id not in self._tees:
@@ -346,7 +346,7 @@ class _Outlets:
         self._prefixes[process.id].colors = bool(logger.colors)
 
     def set_own(self, logger: Logger) -> bool:
-        """The same for our own lines; False: nothing differs."""
+        """The same for our own lines; False: nothing has changed."""
         own = self.in_effect(logger)
         if own == self._own:
             return False
@@ -356,19 +356,20 @@ class _Outlets:
         return True
 
     def in_effect(self, logger: Logger) -> Logger:
-        """With the colours that the console gets."""
+        """The logger with the colours that the console gets."""
         return logger._replace(colors=wants_colors(self._fd, logger.colors))
 
     def _onward(self, logger: Logger) -> Sink:
         return self._console if logger.console else Sink()
 
     def forget(self, process_id: str) -> None:
+        """The process is gone for good."""
         self._tees.pop(process_id, None)
         self._prefixes.pop(process_id, None)
         self._history.forget(process_id)
 
     def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
-        """One for stdout, one for stderr."""
+        """For one child: (stdout, stderr)."""
         tee, prefix = self._tees[process.id], self._prefixes[process.id]
         source = Source(process.id, spec.name)
         return LineWriter(tee, prefix, source, "stdout"), LineWriter(tee, prefix, source, "stderr")

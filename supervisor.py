@@ -1,4 +1,10 @@
-"""The set of all instances: found by name, started and stopped side by side."""
+"""All instances: found by name, started and stopped side by side.
+
+Below it, in the order of a walk from a start to an exit: `Instance.start` wakes the main loop of an
+instance, which makes a `ProcessRun`, which has a `Spawner` fork the child and waits for its exit.
+Back up go `RunOwner` (the run tells its instance), `Instance`'s `on_change` (the instance tells the
+supervisor) and `SupervisorOwner` (the supervisor tells the runtime).
+"""
 
 import time
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -33,22 +39,22 @@ class Failure(NamedTuple):
 class SupervisorOwner:
     """Whom a supervisor asks what its instances need, and tells what happens to them.
 
-    The last two are called in the greenlet of the instance, and must not block.
+    `on_change` and `on_essential` are called in the greenlet of the instance, and must not block.
     """
 
     def rotation_for(self, process: Process) -> Rotation:
-        """What leads to the balancer of a process; asked once, before it has instances."""
+        """What the instances of a process tell when they are up; asked before it has instances."""
         return Rotation()
 
     def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
-        """Where a child of that instance prints to: (stdout, stderr)."""
+        """Where a child of that instance prints: (stdout, stderr)."""
         raise NotImplementedError
 
     def on_change(self, instance: Instance) -> None:
-        """Its state is another, or what its stop waits for."""
+        """Its state has changed, or what its stop waits for."""
 
     def on_essential(self, instance: Instance) -> None:
-        """It is of an essential process, and is given up for good."""
+        """An instance of an essential process is given up for good."""
 
 
 class Supervisor:
@@ -65,10 +71,15 @@ class Supervisor:
         self._owner = owner
         threads = Threads(4)
         self._context = Context(
-            log, Spawner(self.guardian, limits), owner.writers_for, threads,
-            TokenBucket(),
-            OwnershipWatch(threads, log), ForkGate(), clock,
-            FileQueue(threads),
+            log=log,
+            spawner=Spawner(self.guardian, limits),
+            writers_for=owner.writers_for,
+            threads=threads,
+            bucket=TokenBucket(),
+            ownership_watch=OwnershipWatch(threads, log),
+            fork_gate=ForkGate(),
+            clock=clock,
+            pid_files=FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
@@ -76,15 +87,15 @@ class Supervisor:
         self.processes: Dict[str, Process] = {}
         #: By name.
         self.instances: Dict[str, Instance] = {}
-        #: The same by process: to look through all for each process would take too long.
+        #: By id of the process, then by name: looking through all instances would take too long.
         self._members: Dict[str, Dict[str, Instance]] = {}
         for process in processes:
             self.add_process(process)
 
-    # All of them
+    # All instances
 
     def startup(self) -> None:
-        """Start the guardian, then all that has `autostart`; does not wait for these."""
+        """Start the guardian, then each instance with `autostart`, without waiting for these."""
         close_on_exec()
         adopt_orphans()
         self.guardian.start()
@@ -93,21 +104,21 @@ class Supervisor:
                 instance.start()
 
     def shutdown(self) -> None:
-        """Stop all side by side, and the guardian; blocks until nothing lives."""
+        """Stop all instances side by side, then the guardian; blocks until nothing lives."""
         self._closing = True
         self.stop(list(self.instances))
         self.guardian.close()
 
     def kill(self) -> None:
-        """SIGKILL to all groups at once, and no start any more; `shutdown` waits for the rest."""
+        """SIGKILL to all process groups, and no start any more. `shutdown` waits for their end."""
         self._closing = True
         for instance in self.instances.values():
             instance.kill()
 
-    # Some of them, by the names of instances; PupgeventError where there is none
+    # Some instances, by name; PupgeventError for a name that no instance has
 
     def start(self, names: Iterable[str]) -> List[Failure]:
-        """Side by side; blocks until each runs or has failed, and returns those that have."""
+        """Start them side by side; blocks until each runs or has failed. Returns the failures."""
         attempts = []
         for instance in in_slices(self._find(names)):
             self._refuse_when_closing()
@@ -116,7 +127,7 @@ class Supervisor:
                 if not instance.came_up(attempt)]
 
     def stop(self, names: Iterable[str]) -> None:
-        """Side by side; blocks until all have stopped."""
+        """Stop them side by side; blocks until all have stopped."""
         chosen = self._find(names)
         for instance in in_slices(chosen):
             instance.stop()
@@ -124,7 +135,7 @@ class Supervisor:
             instance.wait_settled()
 
     def instances_of(self, process_id: str) -> List[Instance]:
-        """In the order of their index."""
+        """In the order of their numbers."""
         return list(self._members.get(process_id, {}).values())
 
     def _find(self, names: Iterable[str]) -> List[Instance]:
@@ -133,15 +144,15 @@ class Supervisor:
         except KeyError as error:
             raise PupgeventError('there is no instance "%s"' % error.args[0]) from None
 
-    # The set itself; see rollout.py for changing it while it serves
+    # Adding and removing instances; rollout.py does it while they serve
 
     def add_process(self, process: Process) -> List[Instance]:
-        """Make its instances, and start none."""
+        """Make the instances of a process; starts none."""
         self.know(process)
         return [self.add(process, spec) for spec in instance_specs(process)]
 
     def know(self, process: Process) -> None:
-        """A process that has no instances yet."""
+        """Add a process without instances."""
         self.processes[process.id] = process
         self._rotations[process.id] = self._owner.rotation_for(process)
 

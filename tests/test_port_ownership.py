@@ -294,7 +294,7 @@ def test_stranger_in_the_place_of_an_instance_that_serves_is_noticed(free_port: 
 def test_instance_that_has_stopped_is_watched_no_longer(free_port: FreePort) -> None:
     with supervise(process(script("tenant.py", "open"), cluster=cluster(free_port()))) as stage:
         stage.reaches("running", "app-1")
-        watch = stage.supervisor._context.watch
+        watch = stage.supervisor._context.ownership_watch
         assert len(watch._watched) == 1
         stage.supervisor.stop(["app-1"])
         assert len(watch._watched) == 0
