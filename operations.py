@@ -121,7 +121,7 @@ class Operations:
         self, ids: Iterable[str], what: str, say: Say, *, yields: bool = False,
         stops: Iterable[str] = (),
     ) -> Iterator[Change]:
-        """Hold the processes, and tell what happens to their instances."""
+        """Hold the processes for one change, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
             if instance.process_id in change.ids:
@@ -136,7 +136,7 @@ class Operations:
                 self._runtime.watchers.discard(tell)
 
     def _due(self, words: "Sequence[str]") -> "List[Instance]":
-        """Whom a restart is about."""
+        """The instances that a restart is about."""
         due: Dict[str, Instance] = {}
         for word in words or [ALL]:
             found = choose(self._runtime, [word]).instances
@@ -171,7 +171,8 @@ class Operations:
         self._runtime.supervisor.processes[scaled.id] = scaled
 
     def _scale(self, scaled: Process, count: int) -> str:
-        """Drain what is too much, add what is too little; the others keep their values."""
+        """Drain the instances that are too many, or add those that are missing; the others keep
+        their values."""
         supervisor = self._runtime.supervisor
         wanted = {spec.name: spec for spec in instance_specs(scaled)}
         present = supervisor.instances_of(scaled.id)

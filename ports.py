@@ -16,7 +16,7 @@ from listening_sockets import ListeningSocket, accepting_at, address_of, listene
 #: Seconds for one look at a port. On the machine itself the answer is there at once.
 _LOOK_TIMEOUT = 1.0
 
-#: Of a stranger's command line. Characters.
+#: Characters of an intruder's command line that a message shows.
 _COMMAND_LENGTH = 80
 
 #: The state of a socket in /proc/net/tcp (enum in the kernel's net/tcp_states.h).
@@ -25,8 +25,9 @@ _LISTEN = "0A"
 #: How many looks are made while what listens there changes during each.
 _LOOKS = 3
 
-#: Programs that have somebody else run the application: it listens out of their reach (the daemon
-#: of Docker, its docker-proxy, a container on the host's network), and nobody can tell whose it is.
+#: Programs that have another process run the application. The listener is not among their own
+#: descendants (it belongs to Docker's daemon, its docker-proxy, or a container on the host's
+#: network), so nobody can tell whose it is.
 _DELEGATING = frozenset([
     "docker", "docker-compose", "podman", "nerdctl", "lxc", "incus", "systemd-run"])
 

@@ -22,7 +22,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
-    """Of one instance, with all that it has started."""
+    """CPU and memory of one instance, with all that it has started."""
 
     #: 1.0 is one core; None where nothing is known yet.
     cpu: "Optional[float]"

@@ -215,7 +215,8 @@ class Reload:
             self._runtime.forget(process_id)
 
     def _steps(self) -> List[RolloutStep]:
-        """Whom to start, be it anew. What is new comes first: it takes nobody's place."""
+        """The instances to start or to restart; those that are new first, as nobody has their
+        place."""
         everyone = (RolloutStep(process, spec) for process in self._touched
                     for spec in instance_specs(process))
         steps = [step for step in in_slices(everyone) if self._needs_step(step)]
@@ -224,7 +225,7 @@ class Reload:
         return steps
 
     def _needs_step(self, step: RolloutStep) -> bool:
-        """Where not, the instance has its values by now."""
+        """Is the instance to be started? Where not, it has been given its values."""
         process, spec = step
         instance = self._supervisor.instances.get(spec.name)
         automatic = process.id in self._newly_automatic
@@ -250,7 +251,8 @@ class Reload:
         return False
 
     def _given_up(self) -> List[str]:
-        """A reload starts nobody anew for whom nothing has changed: which command does."""
+        """A reload does not start instances that were given up and have not changed: name the
+        command that does."""
         lost: List[Instance] = []
         words: List[str] = []
         for process_id in in_slices(list(self._after)):

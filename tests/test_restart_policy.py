@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import keys
-from restart_policy import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNHINDERED, RestartPolicy
+from restart_policy import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNSLOWED_RESTARTS, RestartPolicy
 from supervision import process
 
 ALWAYS = process(restart="always", restart_delay=0.5, restart_max_delay=30.0)
@@ -76,7 +76,7 @@ def test_the_first_restarts_come_as_configured_and_no_flapping_beats_the_shortes
     for failure in range(1, 50):
         assert policy.verdict(flapping, 0, 0.0) == "retry"
         found, asked = policy.delay(flapping), min(delay * 2.0 ** (failure - 1), max(delay, most))
-        if failure > UNHINDERED:
+        if failure > UNSLOWED_RESTARTS:
             asked = max(asked, SHORTEST_DELAY)
         assert asked <= found <= asked * (1 + JITTER)
     # Ten seconds of running are ten seconds without a start: no floor is needed after them.
@@ -85,7 +85,7 @@ def test_the_first_restarts_come_as_configured_and_no_flapping_beats_the_shortes
 
 
 def test_the_reference_tells_the_shortest_delay() -> None:
-    words = {6: "sixth"}[UNHINDERED + 1], "at least %d ms" % (SHORTEST_DELAY * 1000)
+    words = {6: "sixth"}[UNSLOWED_RESTARTS + 1], "at least %d ms" % (SHORTEST_DELAY * 1000)
     (meaning,) = [key.meaning for key in keys.PROCESS.keys if key.name == "restartDelayMs"]
     assert "from the %s restart in a row on %s" % words in meaning
 
