@@ -190,7 +190,8 @@ class Child:
 
 
 class Spawner:
-    """Starts children; the guardian knows each before its program runs.
+    """Starts children, and reaps what is left of their groups; the guardian knows each group from
+    before its program runs until it is empty.
 
     `limits` are those of a child's descriptors; None: pupgevent's own.
     """
@@ -279,11 +280,11 @@ class _PreExec:
     """
 
     def __init__(
-        self, guardian: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
+        self, guardian_pipe: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
     ) -> None:
         self._parent = os.getpid()
         self._limits = limits
-        self._guardian = guardian
+        self._guardian_pipe = guardian_pipe
         self._identity = identity
 
     def __call__(self) -> None:
@@ -312,9 +313,9 @@ class _PreExec:
     def _register(self) -> None:
         """Tell the guardian: after setsid, so that the group can be killed, and before the program
         runs."""
-        if self._guardian != -1:
+        if self._guardian_pipe != -1:
             try:
-                os.write(self._guardian, registration("+", os.getpid()))
+                os.write(self._guardian_pipe, registration("+", os.getpid()))
             except OSError:
                 pass  # no guardian just now: the parent tells the next one
 

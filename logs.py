@@ -89,18 +89,18 @@ class DescriptorSink(Sink):
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pieces: Deque[bytes] = collections.deque()
-        #: The piece that is under way.
+        #: What is being written, before `_pieces`.
         self._data = memoryview(b"")
         self._size = 0
         self._waiting: Deque[Callable[[], None]] = collections.deque()
         self._thread = Threads(1)
-        self._greenlet: Optional[Task] = None
+        self._task: Optional[Task] = None
         self._work = Event()
         self._idle = Event()
         self._idle.set()
         self._lost = Losses()
         self._gone = False
-        #: True: what stands last on the other side is the beginning of a line.
+        #: True: what was written last is a line without its end.
         self._in_line = False
         self._closed_until = 0.0
 
@@ -134,8 +134,8 @@ class DescriptorSink(Sink):
     def _start_work(self) -> None:
         self._idle.clear()
         try:
-            if self._greenlet is None:
-                self._greenlet = Task(self._main_loop)
+            if self._task is None:
+                self._task = Task(self._main_loop)
             self._work.set()
         except MemoryError:
             pass  # the next line tries again

@@ -145,19 +145,19 @@ class OwnershipWatch:
         self._threads = threads
         self._log = log
         self._watched: Dict[PortOwnership, Callable[[], None]] = {}
-        self._greenlet: Optional[Task] = None
+        self._task: Optional[Task] = None
 
     def start(self, ownership: PortOwnership, on_intruder: Callable[[], None]) -> None:
         """Call `on_intruder()` at each look that finds somebody else on the port."""
         self._watched[ownership] = on_intruder
-        if self._greenlet is None:
-            self._greenlet = Task(self._run)
+        if self._task is None:
+            self._task = Task(self._main_loop)
 
     def stop(self, ownership: PortOwnership) -> None:
         """Watch it no longer. Idempotent."""
         self._watched.pop(ownership, None)
 
-    def _run(self) -> None:
+    def _main_loop(self) -> None:
         while self._watched:
             pause(WATCH_EVERY)
             try:
@@ -166,7 +166,7 @@ class OwnershipWatch:
                 continue  # a shortage, which passes
             except Exception as error:
                 self._log.error("core", "the watch over the ports met a bug: %r" % error)
-        self._greenlet = None
+        self._task = None
 
     def _look(self) -> None:
         for ownership in self._threads.call(_check_all, list(self._watched)):

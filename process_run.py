@@ -146,6 +146,7 @@ class ProcessRun:
             self._wait_for_end()
         if child.exited and not self.ending:
             return
+        # It was ordered to end, or has reached its time limit.
         if not self.ending:
             self._log.warning("runs longer than %g s, stopping it" % (self.process.timeout or 0))
         self._owner.on_move(STOP)
@@ -205,10 +206,10 @@ class ProcessRun:
             if owner is not None:
                 raise StartError("port %d is taken by %s" % (spec.port, owner))
 
-    def _look_up(self, find: Callable[..., T], *words: object) -> T:
+    def _look_up(self, find: Callable[..., T], *arguments: object) -> T:
         """Ask the user database or /proc in a thread, since they may be slow. StartError."""
         with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
-            return self._context.threads.call(find, *words)
+            return self._context.threads.call(find, *arguments)
 
     # Readiness
 

@@ -355,7 +355,7 @@ def test_watch_outlives_every_shortage(
         watch.start(one, lambda: lost.append("lost again"))
         wait_until(lambda: "lost again" in lost)
         watch.stop(one)
-        wait_until(lambda: watch._greenlet is None)
+        wait_until(lambda: watch._task is None)
     assert all("[app][core] warning: port" in line for line in page.lines)
 
 
