@@ -1,4 +1,4 @@
-"""One child process: fork, group, user, death with its parent."""
+"""One child process: its user, its fork and exec, its process group, its end."""
 
 import ctypes
 import errno
@@ -15,7 +15,8 @@ from gevent.subprocess import Popen, SubprocessError
 
 import programs
 import sockets
-from errors import PupgeventError, ShortageError
+from concurrency import growing_pauses
+from errors import PupgeventError, ShortageError, encoded
 from guardian import Guardian, registration
 from programs import with_exec
 
@@ -40,13 +41,14 @@ _SHORTAGES = (errno.EAGAIN,) + sockets.SHORTAGES
 _MOST_GUESSED = 4096
 
 #: Seconds that an instance waits for its killed group to be empty before it goes on without.
-_BURIAL_TIMEOUT = 2.0
+_REAP_TIMEOUT = 2.0
 
 #: Seconds between two looks at a group: the first, and the longest.
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.5
 
 
-# Whom a child runs as: looked up before the fork, since the child may not look anything up
+# Whom a child runs as. Looked up before the fork: between fork and exec a child may only make
+# system calls.
 
 
 class IdentityError(PupgeventError):
@@ -63,23 +65,23 @@ class Identity(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Whom a child runs as, and what its environment says of that."""
+    """The user that a child runs as, and the variables that tell it so."""
 
     #: None: pupgevent's own.
     identity: Optional[Identity]
     variables: Dict[str, str]
 
 
-#: A child of pupgevent's own user.
-NOBODY_ELSE = Account(None, {})
+#: The account of a child that runs as pupgevent's own user.
+OWN_ACCOUNT = Account(None, {})
 
 
 def find_account(user: Optional[str], group: Optional[str]) -> Account:
-    """By their names. The user database may block. IdentityError."""
+    """Look them up by name. The user database may block. IdentityError."""
     entry = None if user is None else _entry(user)
     gid = None if group is None else _gid(group)
     if entry is None and gid is None:
-        return NOBODY_ELSE
+        return OWN_ACCOUNT
     return Account(_checked(entry, gid), {} if entry is None else _variables(entry))
 
 
@@ -123,7 +125,7 @@ class StartError(PupgeventError):
     """A child could not be started."""
 
 
-class Order(NamedTuple):
+class SpawnSpec(NamedTuple):
     """What to start, where, and as whom."""
 
     argv: List[str]
@@ -156,7 +158,7 @@ class Child:
         return self.returncode is not None
 
     def is_dead(self) -> bool:
-        """Also in the moment before it is reaped; waitid(2)."""
+        """Has it ended? Also true in the moment before it is reaped; waitid(2)."""
         try:
             options = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return self.exited or os.waitid(os.P_PID, self.pid, options) is not None
@@ -168,27 +170,28 @@ class Child:
         self._popen.rawlink(lambda _: callback())
 
     def signal(self, number: int) -> bool:
-        """Signal its whole group; False if nothing of that is left, now and from now on."""
+        """Signal its process group. False if the group is empty, now and from now on."""
         if self._group_gone:
             return False
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
-            # The kernel may give the number to somebody else.
+            # From now on the kernel may give the number to another process.
             self._group_gone = True
             return False
         except PermissionError:
-            # Something is left of it, and that has changed its user.
+            # A process is left in it, and that has changed its user.
             return True
         return True
 
     def group_lives(self) -> bool:
-        """Is there anyone in its group, be it a zombie?"""
+        """Is there a process in its group, be it a zombie?"""
         return self.signal(0)
 
 
 class Spawner:
-    """Starts children; the guardian knows each before its program runs.
+    """Starts children, and reaps what is left of their groups; the guardian knows each group from
+    before its program runs until it is empty.
 
     `limits` are those of a child's descriptors; None: pupgevent's own.
     """
@@ -198,36 +201,36 @@ class Spawner:
         self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    def spawn(self, order: Order) -> Child:
+    def spawn(self, spec: SpawnSpec) -> Child:
         """Fork and exec; blocks the calling greenlet until the program runs. StartError."""
-        # Made in two steps: when the exec fails, this is the only way to the pid.
+        # Made in two steps: when the exec fails, an object that exists already still tells the pid.
         popen = Popen.__new__(Popen)
         try:
-            stdout, stderr = self._fork(popen, order)
+            stdout, stderr = self._fork(popen, spec)
         except (OSError, ValueError, SubprocessError, MemoryError) as error:
             if getattr(popen, "pid", None):
                 self._abandon(popen)
             if _is_shortage(error):
-                raise ShortageError(_reason(error, order)) from None
-            raise StartError(_reason(error, order)) from None
-        # Once more, for a guardian that was started meanwhile.
+                raise ShortageError(_reason(error, spec)) from None
+            raise StartError(_reason(error, spec)) from None
+        # The child has registered itself; this is for a guardian that was started meanwhile.
         self._guardian.watch(popen.pid)
         return Child(popen, stdout, stderr)
 
-    def bury(self, child: Child) -> None:
-        """Kill what is left of its group; blocks until it is empty, or for two seconds."""
-        deadline = time.monotonic() + _BURIAL_TIMEOUT
-        pause = _FIRST_LOOK
+    def reap(self, child: Child) -> None:
+        """Kill what is left of its process group; blocks until the group is empty, or for two
+        seconds."""
+        deadline = time.monotonic() + _REAP_TIMEOUT
+        pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 2)
         while child.signal(signal.SIGKILL):
             if time.monotonic() >= deadline:
-                gevent.spawn(self._outlive, child)
+                gevent.spawn(self._reap_later, child)
                 return
-            gevent.sleep(pause)
-            pause = min(pause * 2, _LONGEST_LOOK)
+            gevent.sleep(next(pauses))
         self._guardian.forget(child.pid)
 
-    def _fork(self, popen: Any, order: Order) -> Tuple[int, int]:
-        """The ends to read from of the two pipes to the new child."""
+    def _fork(self, popen: Any, spec: SpawnSpec) -> Tuple[int, int]:
+        """Fork and exec; returns the ends to read from of the child's stdout and stderr."""
         ours: List[int] = []
         theirs: List[int] = []
         try:
@@ -236,12 +239,12 @@ class Spawner:
                 ours.append(reader)
                 theirs.append(writer)
             popen.__init__(
-                [_encode(word) for word in order.argv],
+                [encoded(word) for word in spec.argv],
                 stdin=self._null, stdout=theirs[0], stderr=theirs[1],
-                cwd=_encode_path(order.cwd), env=dict(order.env),
+                cwd=_encode_path(spec.cwd), env=dict(spec.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
-                preexec_fn=_Threshold(self._guardian.pipe, order.identity, self._limits),
+                preexec_fn=_PreExec(self._guardian.pipe, spec.identity, self._limits),
             )
         except BaseException:
             _close(ours)
@@ -251,7 +254,8 @@ class Spawner:
         return ours[0], ours[1]
 
     def _abandon(self, popen: Any) -> None:
-        """It was forked, and is dead, unless it was its parent that had no memory to go on."""
+        """Kill a child whose start has failed after the fork, should it still live: it does where
+        pupgevent itself had no memory to go on."""
         if popen.returncode is None:
             for kill in (os.kill, os.killpg):
                 try:
@@ -260,25 +264,27 @@ class Spawner:
                     pass
         self._guardian.forget(popen.pid)
 
-    def _outlive(self, child: Child) -> None:
-        """The kernel holds one of its group: as long as it does, the group's number is taken."""
+    def _reap_later(self, child: Child) -> None:
+        """Forget the group once it is empty. Until then the kernel holds a process of it, and the
+        guardian must know it."""
         while child.signal(signal.SIGKILL):
             gevent.sleep(_LONGEST_LOOK)
         self._guardian.forget(child.pid)
 
 
-class _Threshold:
-    """What a child does between fork and exec: system calls only, and none that waits.
+class _PreExec:
+    """What a child does between fork and exec (preexec_fn): system calls only, and none that waits.
 
-    It has a copy of each lock that a thread of its parent held, and nobody who will release it.
+    A child of a threaded process has a copy of each lock that another thread held at the fork, and
+    no thread that would release it.
     """
 
     def __init__(
-        self, guardian: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
+        self, guardian_pipe: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
     ) -> None:
         self._parent = os.getpid()
         self._limits = limits
-        self._guardian = guardian
+        self._guardian_pipe = guardian_pipe
         self._identity = identity
 
     def __call__(self) -> None:
@@ -305,19 +311,20 @@ class _Threshold:
             pass  # somebody has lowered the hard limit since
 
     def _register(self) -> None:
-        """After setsid, so that the group is there to be killed; before its program runs."""
-        if self._guardian != -1:
+        """Tell the guardian: after setsid, so that the group can be killed, and before the program
+        runs."""
+        if self._guardian_pipe != -1:
             try:
-                os.write(self._guardian, registration("+", os.getpid()))
+                os.write(self._guardian_pipe, registration("+", os.getpid()))
             except OSError:
                 pass  # no guardian just now: the parent tells the next one
 
 
 def close_on_exec() -> None:
-    """Keep what pupgevent inherited from whoever started it to itself; once, at the start.
+    """Mark each descriptor that pupgevent has inherited as close-on-exec; once, at the start.
 
-    Python marks what it opens itself (PEP 446). Then a child need not look for what to close,
-    which costs the more the more connections are open, and as another user it could not look.
+    Python marks what it opens itself (PEP 446). So a child need not look for descriptors to close:
+    that costs more the more connections are open, and as another user the child could not look.
     """
     for number in _descriptors():
         if number > 2:
@@ -328,7 +335,7 @@ def close_on_exec() -> None:
 
 
 def _descriptors() -> List[int]:
-    """Those that are open; where /proc is not mounted, those that may be."""
+    """The descriptors that are open; where /proc is not mounted, those that may be."""
     try:
         return list(map(int, os.listdir("/proc/self/fd")))
     except OSError:
@@ -345,17 +352,18 @@ def adopt_orphans() -> None:
 
 
 def command(cmd: Union[str, Tuple[str, ...]], env: Mapping[bytes, bytes]) -> List[str]:
-    """A string is for the shell, which stays only where it must; an array is run as it is."""
+    """The words to run: a string goes to the shell, which stays only where it must; an array is run
+    as it is."""
     return ["/bin/sh", "-c", with_exec(cmd, env)] if isinstance(cmd, str) else list(cmd)
 
 
 def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[bytes, bytes]:
     """pupgevent's own environment, byte for byte, then `extra`, then `path` behind PATH."""
     env = dict(os.environb)
-    env.update((_encode(name), _encode(value)) for name, value in extra.items())
+    env.update((encoded(name), encoded(value)) for name, value in extra.items())
     if path:
         before = env.get(b"PATH", os.defpath.encode())
-        env[b"PATH"] = b":".join(filter(None, (before, _encode(path))))
+        env[b"PATH"] = b":".join(filter(None, (before, encoded(path))))
     return env
 
 
@@ -372,39 +380,35 @@ def signal_name(number: int) -> str:
 
 
 def _is_shortage(error: Exception) -> bool:
-    """Of this machine, this user or pupgevent itself; it passes, and is not the program's fault."""
+    """Does this machine, this user or pupgevent lack something for now? The program is not at
+    fault then."""
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in _SHORTAGES
 
 
-def _reason(error: Exception, order: Order) -> str:
+def _reason(error: Exception, spec: SpawnSpec) -> str:
     if isinstance(error, MemoryError):
-        return "cannot start %s: out of memory" % order.argv[0]
+        return "cannot start %s: out of memory" % spec.argv[0]
     if not isinstance(error, OSError):
-        return "cannot start %s: %s" % (order.argv[0], error)
+        return "cannot start %s: %s" % (spec.argv[0], error)
     reason = error.strerror or str(error)
-    if error.filename is not None and os.fsencode(error.filename) == _encode_path(order.cwd):
-        return "cannot start in the folder %s: %s" % (order.cwd, reason)
+    if error.filename is not None and os.fsencode(error.filename) == _encode_path(spec.cwd):
+        return "cannot start in the folder %s: %s" % (spec.cwd, reason)
     if isinstance(error, FileNotFoundError):
         # The kernel says this of the file also where it is the interpreter that is missing.
-        path = order.env.get(b"PATH", os.defpath.encode())
-        file = programs.find(_encode(order.argv[0]), path, _encode_path(order.cwd))
+        path = spec.env.get(b"PATH", os.defpath.encode())
+        file = programs.find(encoded(spec.argv[0]), path, _encode_path(spec.cwd))
         flaw = file and programs.flaw(file)
         reason += " (the file %s)" % flaw if flaw else ""
-    return "cannot start %s: %s" % (order.argv[0], reason)
-
-
-def _encode(text: str) -> bytes:
-    """As the file has it, in UTF-8, also where the locale would have it otherwise."""
-    return text.encode("utf-8", "surrogateescape")
+    return "cannot start %s: %s" % (spec.argv[0], reason)
 
 
 def _encode_path(path: str) -> bytes:
-    """As the checks of the file have found it: in the locale's encoding, if that has the letters
-    (that of Python 3.6 and LANG=C has not)."""
+    """A path as the checks of the file have found it: in the locale's encoding if that has the
+    letters (with Python 3.6 and LANG=C it has not)."""
     try:
         return os.fsencode(path)
     except UnicodeEncodeError:
-        return _encode(path)
+        return encoded(path)
 
 
 def _close(descriptors: List[int]) -> None:

@@ -1,4 +1,7 @@
-"""Reads what children print: a watcher of the loop for each pipe, and no greenlet."""
+"""What a child has besides its process: two pipes that are read, and a file with its pid.
+
+A pipe is read by a watcher of the loop, so it costs no greenlet.
+"""
 
 import fcntl
 import functools
@@ -14,15 +17,15 @@ import pid_files
 from child import Child
 from concurrency import TokenBucket
 from context import Context
-from logs import LineWriter
+from logs import InstanceLog, LineWriter
 from model import InstanceSpec, Process, pid_file_of
-from pid_files import FileOrder
+from pid_files import FileJob
 
 #: One read, and what a pipe of the kernel holds. Bytes.
 CHUNK = 65536
 
-#: The rest when memory is short. Seconds.
-_SHORTAGE_REST = 0.1
+#: Seconds until the next read when memory is short.
+_SHORTAGE_PAUSE = 0.1
 
 _READABLE = 1
 
@@ -31,9 +34,9 @@ _F_GETPIPE_SZ = 1032
 
 
 class PipeReader:
-    """Carries one pipe of one child to its lines, and closes its descriptor.
+    """Reads one pipe of one child into a LineWriter, and closes its descriptor at the end.
 
-    It reads while the sink of the lines has room. While that has none, the pipe fills, and then
+    It reads while the sink of the lines has room. While the sink has none, the pipe fills, and then
     the child waits.
     """
 
@@ -42,9 +45,9 @@ class PipeReader:
         self._lines = lines
         self._bucket = bucket
         self._closed = Event()
-        #: What was read and could not be taken, for want of memory.
+        #: What was read and could not be written as lines for lack of memory.
         self._unfed = b""
-        #: Bytes that are still to be carried, once the child is gone.
+        #: Bytes that are still to be read once the child is gone; None while it lives.
         self._left: Optional[int] = None
         self._loop = gevent.get_hub().loop
         self._timer: Any = None
@@ -53,11 +56,11 @@ class PipeReader:
         self._watcher.start(self._on_readable)
 
     def finish(self, timeout: float) -> bool:
-        """The child is gone: carry what it left in the pipe, then close it.
+        """The child is gone: read what it left in the pipe, then close it.
 
-        Somebody else may hold the other end, and even write to it, so an empty pipe is an end
-        as well, and so is all that the pipe can have held. Blocks the calling greenlet while
-        the sink is full; False if that took longer than `timeout` seconds and bytes are lost.
+        Another process may hold the other end, and even write to it. So an empty pipe counts as the
+        end, and so does having read as much as the pipe can have held. Blocks the calling greenlet
+        while the sink is full; False if that took longer than `timeout` seconds and bytes are lost.
         """
         if not self._closed.is_set():
             self._left = fcntl.fcntl(self._fd, _F_GETPIPE_SZ)
@@ -80,18 +83,18 @@ class PipeReader:
     def _on_readable(self) -> None:
         # An exception out of a callback would stop the watcher and nobody would know.
         try:
-            while self._carry() and self._left is not None:
+            while self._read_once() and self._left is not None:
                 pass
         except MemoryError:
-            self._rest_without_memory()
+            self._pause_without_memory()
         except Exception:
             gevent.get_hub().handle_error(self, *sys.exc_info())
             self.close()
 
-    def _carry(self) -> bool:
+    def _read_once(self) -> bool:
         """One read, if there is room for it; True: there may be more at once."""
         if self._lines.sink.full:
-            self._pause()
+            self._wait_for_room()
             return False
         began = time.monotonic()
         data = self._unfed or self._receive()
@@ -110,9 +113,9 @@ class PipeReader:
             if self._left <= 0:
                 self.close()
             return
-        rest = self._bucket.rest(began, time.monotonic())
-        if rest:
-            self._rest(rest)
+        delay = self._bucket.delay_after(began, time.monotonic())
+        if delay:
+            self._pause(delay)
 
     def _receive(self) -> Optional[bytes]:
         """Bytes, nothing at the end of the pipe, None while it is only empty."""
@@ -121,22 +124,23 @@ class PipeReader:
         except BlockingIOError:
             return None
 
-    def _pause(self) -> None:
+    def _wait_for_room(self) -> None:
         self._watcher.stop()
         self._lines.sink.when_room(self._resume)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         self._watcher.stop()
         self._drop_timer()
         self._timer = self._loop.timer(seconds)
         self._timer.start(self._resume)
 
-    def _rest_without_memory(self) -> None:
-        """Somebody else may free some meanwhile; where not even this can be had, at once again."""
+    def _pause_without_memory(self) -> None:
+        """Read again later: somebody else may free some memory meanwhile. Where there is not even
+        memory for a timer, at once."""
         if self._closed.is_set():
             return
         try:
-            self._rest(_SHORTAGE_REST)
+            self._pause(_SHORTAGE_PAUSE)
         except MemoryError:
             self._watcher.start(self._on_readable)
 
@@ -155,7 +159,7 @@ class PipeReader:
             self._on_readable()
 
 
-# What a child has besides its life: two streams that are read, and a file with its pid.
+# Both pipes of a child, and its pid file
 
 
 #: Seconds that the last output of a child may wait for a log that takes nothing.
@@ -166,19 +170,20 @@ _DISK_TIMEOUT = 2.0
 
 
 class ChildIO:
-    """Of one living child; `clear` them away when it is dead."""
+    """The pipes and the pid file of one child; `clear` them away when it is dead."""
 
     def __init__(
-        self, process: Process, spec: InstanceSpec, child: Child, context: Context
+        self, process: Process, spec: InstanceSpec, child: Child, context: Context,
+        log: InstanceLog,
     ) -> None:
         self._context = context
-        self._name = spec.name
+        self._log = log
         self._pid = child.pid
         self._pid_file: Optional[str] = pid_file_of(process, spec.number)
         self._readers: List[PipeReader] = []
         streams = (child.stdout, child.stderr)
         try:
-            for fd, lines in zip(streams, context.outputs(process, spec)):
+            for fd, lines in zip(streams, context.writers_for(process, spec)):
                 self._readers.append(PipeReader(fd, lines, context.bucket))
         except BaseException:
             for reader in self._readers:
@@ -189,26 +194,23 @@ class ChildIO:
 
     def write_pid_file(self) -> None:
         """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""
-        self._on_disk(lambda path, order: pid_files.write(
-            path, self._pid, lambda: order.outdated))
+        self._on_disk(lambda path, job: pid_files.write(
+            path, self._pid, lambda: job.outdated))
 
     def clear(self) -> None:
-        """Carry the last output, close the pipes, remove the file; blocks for seconds at most."""
+        """Read the last output, close the pipes, remove the file; blocks for seconds at most."""
         for reader in self._readers:
             if not reader.finish(_LAST_WORDS):
-                self._warn("its last output is lost, the log takes nothing")
-        self._on_disk(lambda path, order: pid_files.remove(path, self._pid))
+                self._log.warning("its last output is lost, the log takes nothing")
+        self._on_disk(lambda path, job: pid_files.remove(path, self._pid))
 
-    def _on_disk(self, action: Callable[[str, FileOrder], Any]) -> None:
+    def _on_disk(self, action: Callable[[str, FileJob], None]) -> None:
         path = self._pid_file
         if path is None:
             return
-        order = FileOrder(functools.partial(action, path), self._warn_of_file)
-        if not self._context.files.add(path, order).wait(_DISK_TIMEOUT):
+        job = FileJob(functools.partial(action, path), self._warn_of_file)
+        if not self._context.pid_files.add(path, job).wait(_DISK_TIMEOUT):
             self._warn_of_file("the disk does not answer, or no thread can be started")
 
     def _warn_of_file(self, text: str) -> None:
-        self._warn("pidFile %s: %s" % (self._pid_file, text))
-
-    def _warn(self, text: str) -> None:
-        self._context.log.warning("core", text, who=self._name)
+        self._log.warning("pidFile %s: %s" % (self._pid_file, text))

@@ -24,7 +24,7 @@ import paths
 import status_table
 from cli import Arguments
 from control_protocol import Odd, Reply, checked
-from errors import ConfigurationError, NotRunningError, PupgeventError
+from errors import ConfigurationError, NotRunningError, PupgeventError, encoded
 
 #: Seconds to be heard: by a pupgevent that is busy with something, or by a stopped one.
 PATIENCE = 10.0
@@ -257,7 +257,7 @@ def _print_progress(answer: Plain) -> None:
 
 
 def _print_lines(answer: Plain) -> None:
-    sys.stdout.buffer.write(answer["lines"].encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(encoded(answer["lines"]))
     sys.stdout.buffer.flush()
 
 

@@ -1,8 +1,11 @@
-"""Greenlets that begin, also where there is no memory for their first step when they are made.
+"""How work shares one hub: tasks, threads, slices, a gate, waiting, and a share of the time.
 
-gevent.spawn may succeed, and the greenlet then die of a MemoryError before its function is entered:
-nothing that stands in the function, no `try` and no `finally`, is reached, and whoever keeps the
-greenlet takes it for one that runs. So a `Life` is begun again until it has begun.
+    Task                a greenlet that starts also where memory is short
+    Threads             calls that may block, in threads
+    in_slices           a long loop in slices
+    ForkGate            steps that each hold the hub up, one after the other
+    Condition           waiting for what another greenlet, or the hub, brings about
+    TokenBucket         at most a share of the hub's time
 """
 
 import contextlib
@@ -16,48 +19,59 @@ from gevent.threadpool import ThreadPool
 
 from errors import ShortageError
 
-#: Seconds until it is looked again whether it has begun.
+T = TypeVar("T")
+
+
+# Tasks
+
+
+#: Seconds until it is looked again whether a task has started.
 _RETRY = 0.5
 
 
-class Life:
-    """`function(*arguments)` in a greenlet of its own, for once."""
+class Task:
+    """`function(*arguments)` in a greenlet of its own, once.
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    gevent.spawn may succeed, and the greenlet then die of a MemoryError before its function is
+    entered: no `try` and no `finally` in the function is reached, and whoever keeps the greenlet
+    takes it for one that runs. So a task is spawned again until it has started.
+    """
+
+    def __init__(self, function: Callable[..., None], *arguments: object) -> None:
         self._function = function
         self._arguments = arguments
-        self._begun = False
-        self._links: List[Callable[[Any], Any]] = []
+        self._started = False
+        self._links: List[Callable[[Task], None]] = []
         self._over = Event()
         self._greenlet: Any = None
         # Made now: when it is needed, there may be no memory for it.
         self._timer = gevent.get_hub().loop.timer(_RETRY, _RETRY)
-        self._timer.start(self._begin)
-        self._begin()
+        self._timer.start(self._start)
+        self._start()
 
     def ready(self) -> bool:
-        """It is over, be it done, ended by an error or killed."""
+        """Is it over, be it done, ended by an error or killed?"""
         return bool(self._over.is_set())
 
-    def rawlink(self, callback: "Callable[[Any], Any]") -> None:
-        """Call back with it when it is over; must not block."""
+    def rawlink(self, callback: "Callable[[Task], None]") -> None:
+        """Call back with the task when it is over; the callback must not block."""
         self._links.append(callback)
 
     def wait(self, timeout: float) -> bool:
-        """Until it is over, or so many seconds: False. Blocks the calling greenlet."""
+        """True once it is over, False after so many seconds. Blocks the calling greenlet."""
         return bool(self._over.wait(timeout))
 
     def kill(self, block: bool = False) -> None:
-        """End it where it stands; it is not waited for."""
-        if not self._begun:
-            self._begun = True
-            self._conclude()
+        """End it where it stands, or before it has started."""
+        if not self._started:
+            self._started = True
+            self._finish()
         if self._greenlet is not None:
             self._greenlet.kill(block=block)
 
-    def _begin(self) -> None:
-        """In the hub, or in whoever makes it."""
-        if self._begun or (self._greenlet is not None and not self._greenlet.dead):
+    def _start(self) -> None:
+        """Called by whoever makes the task, then by the timer in the hub."""
+        if self._started or (self._greenlet is not None and not self._greenlet.dead):
             return
         try:
             self._greenlet = gevent.spawn(self._run)
@@ -65,16 +79,16 @@ class Life:
             pass  # the timer comes again
 
     def _run(self) -> None:
-        if self._begun:
+        if self._started:
             return
-        self._begun = True
+        self._started = True
         self._timer.stop()
         try:
             self._function(*self._arguments)
         finally:
-            self._conclude()
+            self._finish()
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         self._timer.stop()
         self._timer.close()
         self._over.set()
@@ -82,15 +96,15 @@ class Life:
             callback(self)
 
 
-def rest(seconds: float) -> None:
-    """Let the others go on for so long, where memory is short: shorter rather than raise that."""
+def pause(seconds: float) -> None:
+    """Sleep; where memory is short, for a shorter time instead of raising MemoryError."""
     try:
         gevent.sleep(seconds)
     except MemoryError:
         pass
 
 
-# Calls that may block, in threads, so that the hub goes on.
+# Threads, for calls that may block, so that the hub goes on
 
 
 #: Seconds between two looks for a thread that has come back late from a call that was given up.
@@ -98,7 +112,7 @@ _LOOK_AGAIN = 0.05
 
 
 class Threads:
-    """So many at a time; a call waits for its turn, and only its greenlet does."""
+    """At most `count` calls at a time; a further one waits, and only its greenlet does."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -107,22 +121,25 @@ class Threads:
         # fails to start one raises, but keeps the call in its queue and does it later as well.
         self._idle: List[Any] = [ThreadPool(1) for _ in range(count)]
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns or raises; ShortageError: there is no thread to do it."""
         with self._turns:
             call = _Call(function, arguments, self._idle)
             call.pool = self._take()
             try:
-                result, error = call.pool.spawn(call).get()
+                done: Tuple[T, Optional[Exception]] = call.pool.spawn(call).get()
             except BaseException:
                 # Also where a time-out has ended the wait before the thread had it.
                 call.drop()
                 raise
+        result, error = done
         if error is not None:
             raise error
         return result
 
-    def ask(self, timeout: float, function: Callable[..., Any], *arguments: Any) -> Any:
+    def ask(
+        self, timeout: float, function: Callable[..., T], *arguments: object
+    ) -> Optional[T]:
         """What it returns; None where there is no thread for it, no answer within so many seconds,
         or an OSError: then nothing is known."""
         try:
@@ -147,25 +164,25 @@ class _Call:
     """One call, and the pool that is idle again when it is over, whoever waits for it or not."""
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Tuple[Any, ...], idle: List[Any]
+        self, function: Callable[..., object], arguments: Tuple[object, ...], idle: List[Any]
     ) -> None:
         self.pool: Any = None
         self._function = function
         self._arguments = arguments
         self._idle = idle
-        self._begun = False
+        self._started = False
 
     def drop(self) -> None:
         """It could not be handed over; should it stand in the queue, it is not done later."""
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             self._idle.append(self.pool)
 
-    def __call__(self) -> Tuple[Any, Optional[Exception]]:
+    def __call__(self) -> Tuple[object, Optional[Exception]]:
         """gevent prints what a thread raises, also when somebody waits for it and handles it."""
-        if self._begun:
+        if self._started:
             return None, None
-        self._begun = True
+        self._started = True
         try:
             return self._function(*self._arguments), None
         except Exception as error:
@@ -183,13 +200,8 @@ def _has_thread(pool: Any) -> bool:
     return True
 
 
-# Long work of the hub in slices, so that clients and children get their turn in between.
+# Long work of the hub in slices, so that clients and children get their turn in between
 
-
-#: Seconds that a step is waited for by the next.
-_LONGEST_STEP = 1.0
-
-T = TypeVar("T")
 
 #: Seconds of work after which everybody else gets a turn.
 SLICE = 0.002
@@ -212,9 +224,13 @@ def in_slices(items: "Iterable[T]") -> "Iterator[T]":
             until = time.monotonic() + SLICE
 
 
-class Turnstile:
-    """For steps that each hold the hub up, as a fork does: `with` a turn of it they come one after
-    the other, and between two of them everybody else gets a turn. Blocks the calling greenlet."""
+#: Seconds that a step waits at most for the one before.
+_LONGEST_STEP = 1.0
+
+
+class ForkGate:
+    """For steps that each hold the hub up, as a fork does. They go through one after the other, and
+    between two of them everybody else gets a turn."""
 
     def __init__(self) -> None:
         self._lock = Semaphore(1)
@@ -223,7 +239,11 @@ class Turnstile:
 
     @contextlib.contextmanager
     def turn(self) -> "Iterator[None]":
-        """It is a matter of pace only: a step that hangs holds nobody up for long."""
+        """Around one step; blocks the calling greenlet until it may begin.
+
+        A step that hangs holds the next one up for a second only: the gate spreads the work, and
+        protects nothing.
+        """
         has_it = self._lock.acquire(timeout=_LONGEST_STEP)
         try:
             yield
@@ -235,8 +255,9 @@ class Turnstile:
 # Waiting for what another greenlet, or the hub, brings about
 
 
+
 class Condition:
-    """Wakes the one greenlet that waits for it to look at its condition again."""
+    """One greenlet waits until a predicate holds; `notify` makes it look again."""
 
     def __init__(self, clock: "Callable[[], float]") -> None:
         self.clock = clock
@@ -248,7 +269,8 @@ class Condition:
     def wait_for(
         self, predicate: "Callable[[], bool]", deadline: "Optional[float]" = None
     ) -> bool:
-        """Until the predicate holds (True), or until the clock shows `deadline` (False)."""
+        """True once the predicate holds, False once the clock shows `deadline`. Blocks the calling
+        greenlet."""
         while not predicate():
             remaining = None if deadline is None else deadline - self.clock()
             if remaining is not None and remaining <= 0:
@@ -256,6 +278,14 @@ class Condition:
             self._notified.clear()
             self._notified.wait(remaining)
         return True
+
+
+def growing_pauses(first: float, longest: float, factor: float) -> "Iterator[float]":
+    """Seconds between looks at what nobody tells of: each is so many times the one before."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(pause * factor, longest)
 
 
 # A share of the hub's time
@@ -268,8 +298,9 @@ SHARE, BURST = 0.2, 0.02
 #: What a read costs besides itself: the loop's round, and the thread that writes out. Seconds.
 _OVERHEAD = 0.00005
 
-#: The shortest rest. Meanwhile more comes together, and one read for it is cheaper. Seconds.
-_SHORTEST_REST = 0.002
+#: The shortest delay between two reads. More comes together meanwhile, and one read of it is
+#: cheaper. Seconds.
+_SHORTEST_DELAY = 0.002
 
 
 class TokenBucket:
@@ -279,9 +310,9 @@ class TokenBucket:
         self._credit = BURST
         self._counted_until = 0.0
 
-    def rest(self, began: float, ended: float) -> float:
-        """Seconds to wait after a read that took from `began` to `ended`; 0 for most."""
+    def delay_after(self, began: float, ended: float) -> float:
+        """Seconds to wait after a read that took from `began` to `ended`; 0 after most."""
         earned = (ended - self._counted_until) * SHARE
         self._counted_until = ended
         self._credit = min(BURST, self._credit + earned) - (ended - began + _OVERHEAD)
-        return 0.0 if self._credit >= 0 else max(-self._credit / SHARE, _SHORTEST_REST)
+        return 0.0 if self._credit >= 0 else max(-self._credit / SHARE, _SHORTEST_DELAY)

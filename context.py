@@ -1,31 +1,30 @@
-"""What all instances share, and are handed when they are made."""
+"""What all instances share: one object of each kind, handed to every instance."""
 
 from typing import Callable, NamedTuple, Tuple
 
 from child import Spawner
-from concurrency import Threads, TokenBucket, Turnstile
+from concurrency import ForkGate, Threads, TokenBucket
 from logs import LineWriter, Log
 from model import InstanceSpec, Process
 from pid_files import FileQueue
-from port_ownership import Watch
+from port_ownership import OwnershipWatch
 
-#: Where the two streams of an instance go: (stdout, stderr).
-Outputs = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
+#: Where the two streams of a child go: (stdout, stderr).
+WritersFor = Callable[[Process, InstanceSpec], Tuple[LineWriter, LineWriter]]
 
 
 class Context(NamedTuple):
-    """The collaborators of every instance, each of which there is one of."""
+    """The collaborators of every instance."""
 
     log: Log
     spawner: Spawner
-    outputs: Outputs
+    writers_for: WritersFor
     #: For what may block: the user database, /proc.
     threads: Threads
-    #: For what children print.
+    #: The share of the hub's time for reading what children print.
     bucket: TokenBucket
-    watch: Watch
-    #: For forks.
-    turnstile: Turnstile
+    ownership_watch: OwnershipWatch
+    fork_gate: ForkGate
     #: Monotonic seconds.
     clock: Callable[[], float]
-    files: FileQueue
+    pid_files: FileQueue

@@ -21,7 +21,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 import control_socket
-from concurrency import Life, in_slices
+from concurrency import Task, in_slices
 from control_protocol import Refused, check_fields, read_request, spelled
 from credentials import is_trusted, peer_of
 from errors import NotRunningError, PupgeventError
@@ -247,8 +247,8 @@ class Control:
         for server in self._servers:
             server.close()
         deadline = time.monotonic() + _PARTING
-        for life in list(self._answers.values()):
-            life.wait(max(0.0, deadline - time.monotonic()))
+        for task in list(self._answers.values()):
+            task.wait(max(0.0, deadline - time.monotonic()))
         for answer in list(self._answers):
             answer.close()
         self._place.release()
@@ -260,7 +260,7 @@ class Control:
             answer.turn_away()
             return
         try:
-            self._answers[answer] = Life(self._serve, answer)
+            self._answers[answer] = Task(self._serve, answer)
         except MemoryError:
             self._answers.pop(answer, None)
             answer.turn_away()
@@ -323,33 +323,33 @@ class Control:
 
     def _detach(self, request: Request, fields: Plain, answer: "Answer", what: str) -> Plain:
         """Run it in a greenlet of its own, and pass on its progress while the client is there."""
-        task = _Task(request, fields, answer)
+        detached = _DetachedRequest(request, fields, answer)
 
         def conclude(_: Any) -> None:
-            if task.error is None:
+            if detached.error is None:
                 self._log.info("control", "%s: done" % what)
             else:
-                for text in task.error.lines:
+                for text in detached.error.lines:
                     self._log.warning("control", "%s: %s" % (what, text))
 
-        task.life.rawlink(conclude)
-        while not task.life.ready():
+        detached.task.rawlink(conclude)
+        while not detached.task.ready():
             answer.flush_progress(LOOK_EVERY)
         answer.flush_progress(0)
-        if task.error is not None:
-            raise task.error
-        return task.result
+        if detached.error is not None:
+            raise detached.error
+        return detached.result
 
 
-class _Task:
+class _DetachedRequest:
     """A change under way; it ends by itself, whoever waits for it."""
 
     def __init__(self, request: Request, fields: Plain, answer: "Answer") -> None:
         self.error: Optional[PupgeventError] = None
         self.result: Plain = {}
         self._work = (request, fields, answer)
-        self.life = Life(self._run)
-        self.life.rawlink(lambda _: answer.wake())
+        self.task = Task(self._run)
+        self.task.rawlink(lambda _: answer.wake())
 
     def _run(self) -> None:
         request, fields, answer = self._work

@@ -8,7 +8,7 @@ from gevent.lock import BoundedSemaphore
 
 import status
 from control import FOLLOWER_TIMEOUT, LOOK_EVERY, Answer, Request
-from errors import PupgeventError
+from errors import PupgeventError, decoded
 from log_history import Wanted, pieces, uncolored
 from operations import ALL, Operations, choose, news
 from procfs import Meter
@@ -86,14 +86,14 @@ class Service:
 
     def _logs(self, fields: Plain, answer: Answer) -> Plain:
         wanted = self._wanted(fields["words"])
-        recent, colors = self._runtime.recent, fields["colors"]
+        history, colors = self._runtime.history, fields["colors"]
         if not fields["follow"]:
-            self._send_lines(answer, recent.last(wanted), colors)
+            self._send_lines(answer, history.last(wanted), colors)
             return {}
-        follower = recent.follow(wanted)
+        follower = history.follow(wanted)
         try:
             answer.patience = FOLLOWER_TIMEOUT
-            self._send_lines(answer, recent.last(wanted, _LINES_BEFORE), colors)
+            self._send_lines(answer, history.last(wanted, _LINES_BEFORE), colors)
             while not self.stopped.is_set():
                 self._send_lines(answer, pieces(follower.take(LOOK_EVERY)), colors)
                 answer.look()
@@ -112,7 +112,7 @@ class Service:
                 return
             if piece:
                 text = piece if colors else uncolored(piece)
-                answer.send({"lines": text.decode("utf-8", "surrogateescape")})
+                answer.send({"lines": decoded(text)})
 
     def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
         """None is everything, also what is about no process."""

@@ -24,7 +24,7 @@ import folders
 import locks
 import paths
 from credentials import NoAnswer, Stranger, connect, is_trusted, owner, peer_of
-from errors import PupgeventError
+from errors import PupgeventError, decoded
 from locks import PID_TIMEOUT, Holder, Lock, Unusable
 
 #: Most bytes of a Unix socket's path: unix(7) has 108 with the zero at the end.
@@ -51,14 +51,14 @@ def name_of(config: str) -> str:
     stem = os.path.splitext(os.path.basename(config))[0]
     path = os.fsencode(config)
     # Of the name that the file has everywhere, whatever the locale is.
-    readable = re.sub("[^a-zA-Z0-9@._-]", "-", _text(os.fsencode(stem)))[:_READABLE]
+    readable = re.sub("[^a-zA-Z0-9@._-]", "-", decoded(os.fsencode(stem)))[:_READABLE]
     return "%s-%s" % (readable, hashlib.sha256(path).hexdigest()[:12])
 
 
 def names_of(config: str) -> "List[str]":
     """The paths that a file is known by, in the same text in every locale: a running pupgevent and
     a command may each live in another."""
-    return [_text(os.fsencode(path)) for path in paths_of(config)]
+    return [decoded(os.fsencode(path)) for path in paths_of(config)]
 
 
 def places(config: str) -> "List[str]":
@@ -94,10 +94,6 @@ def paths_of(config: str) -> "Tuple[str, str]":
     return path, os.path.realpath(path)
 
 
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
-
-
 class Endpoint:
     """The place of one running pupgevent.
 
@@ -129,7 +125,7 @@ class Endpoint:
     @property
     def names(self) -> "List[str]":
         """The paths of the file that are held, in the same text in every locale."""
-        return [_text(os.fsencode(path)) for path in list(self._locks)]
+        return [decoded(os.fsencode(path)) for path in list(self._locks)]
 
     # When the path leads elsewhere
 

@@ -14,16 +14,16 @@ from gevent.queue import Queue
 
 import control_socket
 import logs
-from concurrency import Life, rest
+from concurrency import Task, pause
 from control import Control
 from control_requests import Service
 from errors import PupgeventError, ShortageError
-from log_history import Recent
+from log_history import LogHistory
 from logs import DescriptorSink, Sink
 from model import Configuration
 from operations import Operations
 from rollout import Busy
-from runtime import Runtime, process_of
+from runtime import Runtime
 from sockets import Limits
 from systemd import Herald, Notifier
 
@@ -59,14 +59,14 @@ class Foreground:
         #: Names of signals, SHUTDOWN, HANGUP, "essential NAME", "stopped", "reloaded".
         self.orders: Any = Queue()
         self._sink = DescriptorSink(fd)
-        recent = Recent(lambda name: process_of(self.runtime, name))
+        history = LogHistory()
         colors = logs.wants_colors(fd, configuration.logger.colors)
         console = self._sink if configuration.logger.console else Sink()
-        self.log = logs.Log(recent.sink(console), colors, verbose)
+        self.log = logs.Log(history.sink(console), colors, verbose)
         self._sink.on_loss = self.log.sink.on_loss
         self._place = self._take_place()
         self.runtime = Runtime(
-            configuration, self.log, recent, self._sink, self._on_essential, fd, limits=limits)
+            configuration, self.log, history, self._sink, self._on_essential, fd, limits=limits)
         self._herald = Herald(
             Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._herald.changed)
@@ -110,7 +110,7 @@ class Foreground:
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
-        self.runtime.begin()
+        self.runtime.start()
         self._herald.begin()
         self._control.begin()
         if hasattr(gc, "freeze"):
@@ -133,7 +133,7 @@ class Foreground:
             except MemoryError:
                 # The same once more.
                 self.log.warning("core", "%s waits: out of memory" % order)
-                rest(_SHORTAGE_DELAY)
+                pause(_SHORTAGE_DELAY)
 
     def _act(self, order: str) -> None:
         essential = order.startswith("essential ")
@@ -149,7 +149,7 @@ class Foreground:
         if self._stopping is None:
             self.log.info("core", "stopping (%s)" % _STOPS.get(order, order.split(" ", 1)[0]))
             self._herald.stopping()
-            self._stopping = Life(self._stop)
+            self._stopping = Task(self._stop)
         elif not essential and order not in (SHUTDOWN, HANGUP):
             self.log.warning("core", "%s again: killing what is left" % order)
             self.runtime.kill()
@@ -169,12 +169,12 @@ class Foreground:
                 self.orders.put("stopped")
                 return
             except MemoryError:
-                rest(_SHORTAGE_DELAY)
+                pause(_SHORTAGE_DELAY)
             except Exception as error:
                 self.log.error("core", "the stop met a bug: %r" % error)
                 self._exit_code = 1
                 self.runtime.kill()
-                rest(_SHORTAGE_DELAY)
+                pause(_SHORTAGE_DELAY)
 
     def _reload(self, order: str) -> None:
         """One at a time; what was asked for meanwhile is done once more at the end."""
@@ -186,7 +186,7 @@ class Foreground:
             return
         if order == "SIGHUP" or self._reload_again:
             self._reload_again = False
-            self._reloading = Life(self._reload_now)
+            self._reloading = Task(self._reload_now)
 
     def _reload_now(self) -> None:
         try:
@@ -212,7 +212,7 @@ class Foreground:
                 if not waits:
                     self.log.warning("core", "the reload waits: %s" % error)
                 waits = True
-                rest(_SHORTAGE_DELAY)
+                pause(_SHORTAGE_DELAY)
 
     def close(self) -> None:
         """Close what is open; idempotent."""

@@ -1,9 +1,9 @@
-"""How a message counts: "1 instance", "2 instances"."""
+"""The errors that a user can meet, and the words that messages are made of."""
 
 import difflib
 import json
 import re
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,17 +11,27 @@ def counted(number: int, noun: str) -> str:
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
-# How a message speaks of what stands in a file: short, printable, in one line.
+def encoded(text: str) -> bytes:
+    """UTF-8, whatever the locale is; what was no UTF-8 before `decoded` is the same bytes again."""
+    return text.encode("utf-8", "surrogateescape")
 
 
-#: Leads to a value of a file: names of keys, indexes of arrays.
+def decoded(data: bytes) -> str:
+    """The text of bytes that are UTF-8, or should be."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+# Values of a file in a message: short, printable, in one line
+
+
+#: The way to a value of a file: names of keys, indexes of arrays.
 Path = Tuple[Union[str, int], ...]
 
 #: Longest echo of a value in a message, in characters: enough to know it again.
 ECHO_LIMIT = 40
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value as a message may echo it."""
     if isinstance(value, list):
         return "an array"
@@ -64,10 +74,10 @@ def _plain(word: str) -> str:
     return re.sub("[-_ .]", "", word[:ECHO_LIMIT]).lower()
 
 
-# The errors that a user can meet: one root, lines that can be shown, an exit status each.
+# The errors: one root, each with lines that can be shown and an exit status
 
 
-#: Most mistakes of one file that are told; the rest is counted.
+#: How many mistakes of one file are told; the others are counted.
 MOST_TOLD = 20
 
 #: Ends a line, or tells a terminal to do something.
@@ -75,7 +85,7 @@ _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 def one_line(text: str) -> str:
-    """With what is no letter to a terminal spelled out."""
+    """The text with its control characters spelled out."""
     return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
 
 
@@ -144,8 +154,8 @@ class ConfigurationError(PupgeventError):
 
 
 class ShortageError(PupgeventError):
-    """pupgevent itself has no thread, process, descriptor or memory left for it just now: whoever
-    wanted it tries again, and is served when that is over."""
+    """pupgevent itself has no thread, process, descriptor or memory left just now. Whoever needs
+    one tries again later."""
 
 
 class NotRunningError(PupgeventError):

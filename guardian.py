@@ -1,6 +1,6 @@
-"""Who kills the children when pupgevent itself is killed with SIGKILL.
+"""A process that kills the children when pupgevent itself is killed with SIGKILL.
 
-Nothing runs in a process that got SIGKILL, so somebody else must notice. The kernel's own answer,
+Nothing runs in a process that got SIGKILL, so another process must notice. The kernel's own answer,
 PR_SET_PDEATHSIG, reaches the direct child only: often that is a shell, and the server that holds
 the port is the shell's child. So a tiny shell script sits at the other end of a pipe whose write
 end pupgevent alone holds. It is told which process groups there are; when the pipe ends, it kills
@@ -16,11 +16,11 @@ somebody to whom the kernel has given the same number.
 import os
 import signal
 import time
-from typing import Any, Optional, Set
+from typing import Any, Set
 
 from gevent.subprocess import DEVNULL, Popen
 
-from concurrency import Life, rest
+from concurrency import Task, pause
 from logs import Log
 
 #: POSIX shell that needs nothing but builtins; in dash the three processes share all but 150 KB.
@@ -71,7 +71,7 @@ def registration(sign: str, group: int) -> bytes:
 
 
 class Guardian:
-    """Keeps one such process alive, and told of all groups."""
+    """Keeps one such process running, and tells it of all process groups."""
 
     def __init__(self, log: Log, shell: str = "/bin/sh") -> None:
         self._log = log
@@ -81,22 +81,18 @@ class Guardian:
         self._pipe = -1
         #: The session, and so the process group, of the readers.
         self._session = 0
-        self._began = 0.0
+        self._started_at = 0.0
         self._is_due = False
         self._closing = False
-
-    @property
-    def pid(self) -> Optional[int]:
-        return None if self._process is None else int(self._process.pid)
 
     @property
     def pipe(self) -> int:
         """Descriptor for the registration of a new child; -1 while there is no guardian."""
         return self._pipe
 
-    def begin(self) -> None:
-        """Start it; blocks the calling greenlet until it runs."""
-        self._began = time.monotonic()
+    def start(self) -> None:
+        """Start the guardian process; blocks the calling greenlet until it runs."""
+        self._started_at = time.monotonic()
         self._is_due = True
         try:
             self._launch()
@@ -104,20 +100,23 @@ class Guardian:
         except (OSError, MemoryError) as error:
             self._log.warning("core", "cannot start the guardian process: %s" % (
                 getattr(error, "strerror", None) or error or "out of memory"))
-            self._begin_later()
+            self._start_later()
 
     def watch(self, group: int) -> None:
+        """Have this process group killed when pupgevent dies."""
         self._groups.add(group)
         self._tell("+", group)
         if self._process is None and not self._is_due:
-            self._begin_later()
+            self._start_later()
 
     def forget(self, group: int) -> None:
+        """The group is empty: the kernel may give its number to another process."""
         self._groups.discard(group)
         self._tell("-", group)
 
     def close(self) -> None:
-        """It kills what has not been forgotten, and goes; blocks until it has. Idempotent."""
+        """End the guardian process, which kills each group that is not forgotten; blocks until it
+        is gone, for a second at most. Idempotent."""
         self._closing = True
         process = self._process
         self._close_pipe()
@@ -156,7 +155,7 @@ class Guardian:
             os.killpg(self._session, signal.SIGKILL)
 
     def _retire(self) -> None:
-        """Readers that are left of the one before: they kill nobody, another has taken over."""
+        """Tell the readers that are left of the guardian before to go and kill nobody."""
         if self._pipe == -1:
             return
         try:
@@ -173,22 +172,23 @@ class Guardian:
             self._pipe = -1
 
     def _on_exit(self, _: object) -> None:
-        """Of the process that was started; its readers may live, and are told until another is."""
+        """The shell that was started has ended. Its readers may still live, and are told of groups
+        until the next guardian runs."""
         self._process = None
         if not self._closing:
             self._log.warning("core", "the guardian process has ended, starting another")
-            self._begin_later()
+            self._start_later()
 
-    def _begin_later(self) -> None:
-        """At once, unless the last one did not live long either."""
-        soon = time.monotonic() - self._began < _RETRY_DELAY
+    def _start_later(self) -> None:
+        """At once, unless the last one has not lived long either."""
+        soon = time.monotonic() - self._started_at < _RETRY_DELAY
         self._is_due = True
         try:
-            Life(self._begin_again, _RETRY_DELAY if soon else 0.0)
+            Task(self._start_again, _RETRY_DELAY if soon else 0.0)
         except MemoryError:
-            self._is_due = False  # the next child brings it about
+            self._is_due = False  # the next `watch` tries again
 
-    def _begin_again(self, delay: float) -> None:
-        rest(delay)
+    def _start_again(self, delay: float) -> None:
+        pause(delay)
         if not self._closing:
-            self.begin()
+            self.start()

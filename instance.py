@@ -1,34 +1,40 @@
-"""One instance: what is asked of it, its runs one after the other, and what comes of each."""
+"""One instance: what is asked of it, its runs one after the other, and what follows from each.
+
+An instance is an intention (it should run, or not) and, for some of its time, a run
+(process_run.py). `start`, `stop`, `kill` and `replace` only note what is wanted and return; the
+main loop in the instance's own greenlet acts on it. lifecycle.py is the table of its states.
+"""
 
 import random
 import traceback
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from gevent.event import Event
 
 import lifecycle
 from child import describe_exit
-from concurrency import Condition, Life
+from concurrency import Condition, Task
 from context import Context
 from lifecycle import Lifecycle
+from logs import InstanceLog, Source
 from model import InstanceSpec, Process, same_child
-from process_run import Run
-from restart_policy import Streak
+from process_run import ProcessRun, RunOwner
+from restart_policy import RestartPolicy
 from rotation import Draining, Rotation
 
-#: How a message tells of a state that is not what its word says.
-_STANDING = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
+#: Why it does not run, in states whose name does not say it to a user.
+_WHY_IT_STANDS = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
 
-#: Seconds until a start is tried again for which there was no process, thread or memory; each
-#: further one that fails so adds as much, up to the second.
+#: Seconds until a start is tried again for which there was no process, thread or memory. Each
+#: further one that fails so adds as much, up to the second number.
 _SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
 
-#: Seconds between two looks of who waits for it.
+#: Seconds after which whoever waits for an instance looks again by itself.
 _LOOK_AGAIN = 1.0
 
 
-class Instance:
-    """Lives in a greenlet of its own, from its first start on."""
+class Instance(RunOwner):
+    """One instance; from its first start on its main loop runs in a greenlet of its own."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
@@ -38,22 +44,23 @@ class Instance:
         self._spec = spec
         self._next = (process, spec)
         self._context = context
+        self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._rotation = rotation
         self._on_change = on_change
-        self._life = Lifecycle()
+        self._lifecycle = Lifecycle()
         self._condition = Condition(context.clock)
         self._changed = Event()
-        self._run: Optional[Run] = None
-        self._greenlet: Any = None
+        self._run: Optional[ProcessRun] = None
+        self._task: Optional[Task] = None
         self._wanted = False
-        self._hurried = False
+        self._start_now = False
         self._killed = False
-        self._streak = Streak()
-        #: Its last run failed, and it has not come up since, nor been started by hand.
+        self._restart_policy = RestartPolicy()
+        #: True: its last run failed, and it has neither come up nor been started by hand since.
         self.recovering = False
-        #: Whoever has stopped it starts it again at once: a roll-out is at it.
+        #: True while a roll-out has stopped it and is about to start it again.
         self.returning = False
-        #: Starts in a row that failed for want of something that pupgevent will have again.
+        #: Starts in a row that failed for lack of processes, threads or memory.
         self._shortages = 0
         #: When it came into its state, by the supervisor's clock.
         self.since = context.clock()
@@ -100,7 +107,7 @@ class Instance:
 
     @property
     def state(self) -> str:
-        return self._life.state
+        return self._lifecycle.state
 
     @property
     def wanted(self) -> bool:
@@ -134,27 +141,27 @@ class Instance:
             return self._outcome
         if self.state == lifecycle.STARTING and self.last_exit is not None:
             return "%s, it is started again" % self.last_exit
-        return _STANDING.get(self.state, "it is %s" % self.state)
+        return _WHY_IT_STANDS.get(self.state, "it is %s" % self.state)
 
     def intruder(self) -> str:
-        """Who accepts on its port in its place, where that is known; else empty. Blocks the
-        calling greenlet for a look into /proc."""
+        """Who else accepts on its port, where that is known; else empty. Blocks the calling
+        greenlet for a look into /proc."""
         return "" if self._run is None else self._run.intruder()
 
     # What is asked of it; these return at once
 
     def start(self) -> int:
-        """Order it to run; the number of the attempt that this brings about, for `came_up`."""
+        """Order it to run. Returns the number of the attempt that this leads to, for `came_up`."""
         if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
             return self.attempts
         if self._killed:
             return self.attempts + 1
-        self._wanted = self._hurried = True
+        self._wanted = self._start_now = True
         self.recovering = False
-        self._streak.forget()
-        if self._greenlet is None:
-            self._greenlet = Life(self._live)
-        self._tell()
+        self._restart_policy.forget()
+        if self._task is None:
+            self._task = Task(self._main_loop)
+        self._wake()
         return self.attempts + 1
 
     def stop(self) -> None:
@@ -164,17 +171,18 @@ class Instance:
             self._run.end()
         elif self.state in lifecycle.SETTLED and self.state != lifecycle.STOPPED:
             self._move(lifecycle.OVER)
-        self._tell()
+        self._wake()
 
     def kill(self) -> None:
-        """The same by SIGKILL, at once and for good: no order to start is followed any more."""
+        """Order it to stop, by SIGKILL and for good: no order to start is followed any more."""
         self._killed = True
         self.stop()
         if self._run is not None:
             self._run.kill()
 
     def replace(self, process: Process, spec: InstanceSpec) -> None:
-        """Other values: for its next start where its child depends on them, else from now on."""
+        """Give it other values. They apply now where they start the same child, else from its next
+        start on."""
         self._next = (process, spec)
         if self._run is None:
             self._process, self._spec = process, spec
@@ -187,18 +195,18 @@ class Instance:
         return (self._process, self._spec) == self._next == (process, spec)
 
     def close(self) -> None:
-        """It has settled, and will not be needed again."""
-        if self._greenlet is not None:
-            self._greenlet.kill(block=False)
+        """End its main loop: it has settled, and is not needed any more."""
+        if self._task is not None:
+            self._task.kill(block=False)
 
     # Waiting for it; these block the calling greenlet
 
     def wait_settled(self) -> None:
-        """Until nothing of it lives, or until somebody else wants it to run again."""
+        """Until it has settled, or until somebody else wants it to run again."""
         self._wait(lambda: self.state in lifecycle.SETTLED or self._wanted)
 
     def came_up(self, attempt: int) -> bool:
-        """Wait for what that attempt comes to; True: it runs, or has done what it had to do."""
+        """Wait for the result of that attempt. True: it runs, or has finished its work."""
         self._wait(lambda: self._is_decided(attempt))
         return self.state in (lifecycle.RUNNING, lifecycle.FINISHED)
 
@@ -209,99 +217,102 @@ class Instance:
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            # Where there was no memory to wake it, it looks by itself.
+            # Where there was no memory to wake the waiter, it looks by itself.
             self._changed.wait(_LOOK_AGAIN)
 
-    # Its life
+    # The main loop, in its own greenlet
 
-    def _live(self) -> None:
+    def _main_loop(self) -> None:
         while True:
             try:
                 if self.state == lifecycle.BACKOFF and not self._wanted:
                     self._move(lifecycle.OVER)
                 self._condition.wait_for(lambda: self._wanted)
                 while self._wanted:
-                    self._conclude(self._play(self._begin()))
+                    run = self._new_run()
+                    self._run_once(run)
+                    self._handle_exit(run)
             except MemoryError:
-                self._recover()
+                self._recover_from_shortage()
             except Exception:
                 self._break_down()
                 return
 
-    def _begin(self) -> Run:
+    def _new_run(self) -> ProcessRun:
         self._process, self._spec = self._next
-        self._hurried = False
+        self._start_now = False
         self.attempts += 1
-        run = Run(self._process, self._spec, self._context, self._rotation, self._condition)
+        run = ProcessRun(
+            self._process, self._spec, self._context, self._rotation, self._condition, owner=self)
         self._run = run
         self._move(lifecycle.START)
         return run
 
-    def _play(self, run: Run) -> Run:
+    def _run_once(self, run: ProcessRun) -> None:
         try:
-            run.live(self._move, lambda: self._on_change(self))
+            run.run()
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)
-        return run
 
-    def _conclude(self, run: Run) -> None:
+    def _handle_exit(self, run: ProcessRun) -> None:
         if run.ending:
             if self.state != lifecycle.STOPPING:
                 self._move(lifecycle.STOP)
-            self._say("info", "stopped, %s" % self.last_exit)
+            self._log.info("stopped, %s" % self.last_exit)
             self._move(lifecycle.OVER)
             return
         if run.shortage:
-            self._wait_for_plenty()
+            self._retry_after_shortage()
             return
         self._shortages = 0
-        verdict = self._streak.verdict(
+        verdict = self._restart_policy.verdict(
             self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
-            self._back_off(self._streak.delay(self._process))
+            self._back_off(self._restart_policy.delay(self._process))
         else:
             self._settle(verdict)
 
     def _settle(self, verdict: str) -> None:
-        reason = self._streak.reason(self._process, verdict)
+        reason = self._restart_policy.reason(self._process, verdict)
         self._outcome = "%s, %s" % (self.last_exit, reason)
         if verdict == lifecycle.FINISH:
-            self._say("info", reason)
+            self._log.info(reason)
         else:
-            self._say("error", self._outcome)
+            self._log.error(self._outcome)
         self._wanted = False
         self._move(verdict)
 
-    def _wait_for_plenty(self) -> None:
-        """No failure of its own: it is tried again until it starts, whatever `restart` says."""
+    def _retry_after_shortage(self) -> None:
+        """It has not failed itself, so it is started again until that succeeds, whatever `restart`
+        says."""
         self._shortages += 1
         longest = min(_SHORTAGE_DELAY * self._shortages, _LONGEST_SHORTAGE_DELAY)
         self._back_off(longest * random.uniform(0.8, 1.0))
 
-    def _recover(self) -> None:
-        """Memory ran out in the middle of its life: its child is gone, and is started again."""
+    def _recover_from_shortage(self) -> None:
+        """Memory ran out in the main loop: its child is gone, and is started again."""
         self._run = self.due_at = None
         if self.state in lifecycle.ALIVE:
-            self._life.move(lifecycle.RETRY)
+            self._lifecycle.move(lifecycle.RETRY)
         try:
             self.last_exit = "out of memory"
-            self._say("warning", "out of memory, %s" % self.state)
-            self._arrive()
+            self._log.warning("out of memory, %s" % self.state)
+            self._state_changed()
             due = self._context.clock() + _SHORTAGE_DELAY
             self._condition.wait_for(lambda: not self._wanted, due)
             self.restarts += self._wanted
         except MemoryError:
-            pass  # it goes on from where it stands now
+            pass  # the main loop goes on from the state that it has now
 
     def _back_off(self, delay: float) -> None:
         self.due_at = self._context.clock() + delay
         when = "at once" if delay < 0.05 else "in %.1f s" % delay
         self._outcome = "%s, restart %s" % (self.last_exit, when)
-        self._say("warning", self._outcome)
+        self._log.warning(self._outcome)
         self.recovering = True
         self._move(lifecycle.RETRY)
-        self._condition.wait_for(lambda: self._hurried or not self._wanted, self.due_at)
+        self._condition.wait_for(lambda: self._start_now or not self._wanted, self.due_at)
         self.due_at = None
         if self._wanted:
             self.restarts += 1
@@ -309,32 +320,42 @@ class Instance:
             self._move(lifecycle.OVER)
 
     def _break_down(self) -> None:
-        """A bug of pupgevent has ended its greenlet: told in full, and it counts as given up."""
+        """A bug of pupgevent has ended the main loop: log it in full, and give the instance up."""
         for line in traceback.format_exc().splitlines():
-            self._say("error", line)
+            self._log.error(line)
         self._outcome = "a bug of pupgevent has ended it"
         self._wanted = False
-        self._greenlet = None
-        self._life.break_down()
-        self._arrive()
+        self._task = None
+        self._lifecycle.break_down()
+        self._state_changed()
 
     def _move(self, event: str) -> None:
-        self._life.move(event)
+        self._lifecycle.move(event)
         if event == lifecycle.READY:
             self.recovering = False
-        self._arrive()
+        self._state_changed()
 
-    def _arrive(self) -> None:
+    def _state_changed(self) -> None:
         self.since = self._context.clock()
-        self._tell()
+        self._wake()
+        self._notify_owner()
+
+    def _notify_owner(self) -> None:
+        self._log.debug(self.state)
         self._on_change(self)
 
-    def _tell(self) -> None:
-        """Wake whoever waits for it, and itself."""
+    def _wake(self) -> None:
+        """Wake whoever waits for it, and its main loop."""
         changed, self._changed = self._changed, Event()
         changed.set()
         self._condition.notify()
 
-    def _say(self, level: str, text: str) -> None:
-        getattr(self._context.log, level)("core", text, who=self.name)
+    # What its run tells, as its owner
 
+    def on_move(self, event: str) -> None:
+        """Its run has become ready, or is to end."""
+        self._move(event)
+
+    def on_drain(self) -> None:
+        """Its run waits for another number of connections."""
+        self._notify_owner()

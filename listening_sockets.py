@@ -35,7 +35,7 @@ _FIRST_STATES = ("0A", "03")
 _V4_IN_V6 = "::ffff:"
 
 
-class Listening(NamedTuple):
+class ListeningSocket(NamedTuple):
     """A socket that listens."""
 
     host: str
@@ -46,16 +46,16 @@ class Listening(NamedTuple):
     v6only: bool
 
     @property
-    def place(self) -> str:
-        return spelled(self.host, self.port)
+    def address(self) -> str:
+        return host_and_port(self.host, self.port)
 
 
-def spelled(host: str, port: int) -> str:
+def host_and_port(host: str, port: int) -> str:
     """As in an address of the web: "127.0.0.1:8000", "[::1]:8000"."""
     return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
 
 
-def listeners(port: int = 0) -> List[Listening]:
+def listeners(port: int = 0) -> List[ListeningSocket]:
     """All that listen, or those on one port; none where nothing can be known."""
     try:
         found = [each for family in (socket.AF_INET, socket.AF_INET6)
@@ -65,10 +65,10 @@ def listeners(port: int = 0) -> List[Listening]:
     return [each for each in found if port in (0, each.port)]
 
 
-def takers(found: Iterable[Listening], host: str, port: int) -> List[Listening]:
-    """Those of them to whom the kernel takes a connection to that address.
+def accepting_at(found: Iterable[ListeningSocket], host: str, port: int) -> List[ListeningSocket]:
+    """The sockets among them that get the connections to that address.
 
-    Several share it by SO_REUSEPORT. None: nobody is known, which is so for an address of another
+    Several share it by SO_REUSEPORT. Empty: none is known; so it is for an address of another
     machine, too, whoever listens on all addresses of this one.
     """
     address = _reached(host)
@@ -84,7 +84,7 @@ def takers(found: Iterable[Listening], host: str, port: int) -> List[Listening]:
 
 
 def overlap(bound: str, host: str) -> bool:
-    """Can the second address not be had on a port where a socket is bound to the first?"""
+    """Does a socket bound to the first address keep others from binding the second, on one port?"""
     if "::" in (bound, host) or bound == host:
         return True
     return ":" not in bound + host and "0.0.0.0" in (bound, host)
@@ -118,7 +118,7 @@ def _plain(family: int, data: bytes) -> str:
     return text[len(_V4_IN_V6):] if text.startswith(_V4_IN_V6) and "." in text else text
 
 
-def _from_kernel(family: int, port: int) -> Iterator[Listening]:
+def _from_kernel(family: int, port: int) -> Iterator[ListeningSocket]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _LISTEN)
     request += struct.pack("!H", port) + bytes(46)
     length = _HEADER.size + len(request)
@@ -145,12 +145,12 @@ def _messages(data: bytes) -> Iterator[Tuple[int, bytes]]:
         at += _padded(length)
 
 
-def _listening(body: bytes) -> Listening:
+def _listening(body: bytes) -> ListeningSocket:
     family = body[0]
     port, = struct.unpack_from("!H", body, 4)
     uid, inode = struct.unpack_from("=II", body, 64)
     host = _plain(family, body[8:12] if family == socket.AF_INET else body[8:24])
-    return Listening(host, port, inode, uid, _is_v6only(body))
+    return ListeningSocket(host, port, inode, uid, _is_v6only(body))
 
 
 def _is_v6only(body: bytes) -> bool:
@@ -167,7 +167,7 @@ def _padded(length: int) -> int:
     return (length + 3) & ~3
 
 
-def _from_files() -> Iterator[Listening]:
+def _from_files() -> Iterator[ListeningSocket]:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as lines:
@@ -178,7 +178,7 @@ def _from_files() -> Iterator[Listening]:
                         break
                     if fields[3] == _FIRST_STATES[0]:
                         host, port = address_of(fields[1])
-                        yield Listening(host, port, int(fields[9]), int(fields[7]), False)
+                        yield ListeningSocket(host, port, int(fields[9]), int(fields[7]), False)
         except OSError:
             continue  # no IPv6, or no /proc
 

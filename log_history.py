@@ -1,18 +1,17 @@
-"""The last lines of everyone, kept in memory for `pupgevent logs`.
+"""The last lines of each process, kept in memory for `pupgevent logs`.
 
-Each process has a ring of its own: one that floods forgets its own lines and nobody else's. A
+Each process has a ring of its own: one that floods loses its own lines and nobody else's. A
 follower has a queue of its own, from which lines are dropped when it does not keep up; nobody
 waits for it.
 
-All that is remembered may be 256 KB of each of many processes. So it is given out in pieces: who
-sends them lets the loop turn between two; one is about half a millisecond of work.
+The history may hold 256 KB for each of many processes. So it is given out in pieces, each of about
+half a millisecond of work, and whoever sends them lets the loop turn between two.
 """
 
 import collections
 import heapq
 import re
 from typing import (
-    Any,
     Callable,
     Deque,
     Dict,
@@ -28,30 +27,28 @@ from typing import (
 from gevent.event import Event
 
 from errors import counted
-from logs import Sink
+from logs import NO_INSTANCE, Sink, Source
 
 #: Of each process. Lines, and bytes.
 MOST_LINES, MOST_BYTES = 1000, 256 * 1024
 
-#: What a follower may be behind. Bytes.
+#: Lines that wait for a follower, at most. Bytes.
 FOLLOWER_BYTES = 256 * 1024
 
-#: Of a piece: bytes, unless its only line is longer; blocks that are looked at for it, beyond which
-#: at most one more process is.
+#: The size of a piece: bytes, unless its only line is longer; and blocks that are looked at for it,
+#: until the ring is through in which that number is reached.
 PIECE_BYTES, PIECE_BLOCKS = 32 * 1024, 1000
 
-#: A line's head, coloured or not: time, then who said it where that is told, then a category.
-_HEAD = re.compile(
-    rb"^(?:\x1b\[90m)?(\[[^]\n]*\])(?:\x1b\[[0-9]+m)?(\[([^]\n]*)\](\[[^]\n]*\])?)(?:\x1b\[0m)? ",
+#: What stands before the text of a line, coloured: time, the instance where it is about one, and
+#: a category.
+_COLORED_PREFIX = re.compile(
+    rb"^\x1b\[90m(\[[^]\n]*\])\x1b\[[0-9]+m(\[[^]\n]*\](?:\[[^]\n]*\])?)\x1b\[0m ",
     re.MULTILINE,
 )
 
 #: A `Block` as it is kept. The garbage collector walks through each named tuple at every full
 #: collection, 60,000 take 14 ms on Python 3.6; plain ones of numbers and bytes it leaves alone.
 _Kept = Tuple[int, str, bytes, int]
-
-#: The ring of what is about no process in particular.
-_OURS = ""
 
 
 class Block(NamedTuple):
@@ -95,54 +92,57 @@ class _Ring:
             self._bytes -= len(oldest.data)
 
 
-class Recent:
-    """Takes what passes its sinks. `process_of` tells the process of an instance, or None."""
+class LogHistory:
+    """A ring of lines for each process that it knows, and one for lines that are about none."""
 
-    def __init__(self, process_of: "Callable[[str], Optional[str]]") -> None:
-        self._process_of = process_of
-        self._rings: Dict[str, _Ring] = {}
+    def __init__(self) -> None:
+        self._no_process = _Ring()
+        #: By the id of the process.
+        self._rings: Dict[str, _Ring] = {NO_INSTANCE.process: self._no_process}
         self._number = 0
         self._followers: Set[Follower] = set()
 
     def sink(self, onward: Sink) -> "Tee":
-        """A sink whose lines are remembered on their way to another."""
+        """A sink that keeps each line here and passes it on to another sink."""
         return Tee(onward, self.add)
 
-    def add(self, data: bytes) -> None:
-        """Whole lines with their heads; they are all of the one whom the first head names."""
+    def add(self, data: bytes, source: Source) -> None:
+        """Whole lines, all about one source."""
         data = _last_part(data)
-        head = _HEAD.match(data)
-        name = head.group(3).decode() if head and head.group(4) else _OURS
-        process = (name and self._process_of(name)) or _OURS
         self._number += 1
-        block = Block(self._number, name, data, data.count(b"\n"))
-        self._rings.setdefault(process, _Ring()).add(block)
+        block = Block(self._number, source.instance, data, data.count(b"\n"))
+        self._rings.get(source.process, self._no_process).add(block)
         for follower in self._followers:
-            follower.offer(process, block)
+            follower.offer(source.process, block)
+
+    def know(self, process: str) -> None:
+        """Its lines get a ring of their own from now on. Idempotent."""
+        if process not in self._rings:
+            self._rings[process] = _Ring()
 
     def forget(self, process: str) -> None:
-        """The process is gone from the configuration."""
+        """The process is gone from the configuration. A late line about it is about none."""
         self._rings.pop(process, None)
 
     def last(self, wanted: "Optional[Wanted]", most: "Optional[int]" = None) -> "Iterator[bytes]":
-        """The lines that are left now, in the order they came; `most` lines of them at most.
+        """The lines that are kept now, oldest first; the last `most` of them.
 
-        In pieces of whole lines, some of which are empty: the lines for them are yet to be found.
+        In pieces of whole lines. Some pieces are empty: the search for lines has taken as long.
         """
-        order = _Order(list(self._rings.items()), wanted, self._number)
-        return _joined(order.oldest_first()) if most is None else _ending(order, most)
+        merge = _MergedRings(list(self._rings.items()), wanted, self._number)
+        return _joined(merge.oldest_first()) if most is None else _ending(merge, most)
 
     def follow(self, wanted: "Optional[Wanted]") -> "Follower":
-        """Everything from now on, until its `close`."""
+        """Every line from now on, until the follower is closed."""
         follower = Follower(wanted, self._followers.discard)
         self._followers.add(follower)
         return follower
 
 
 class Follower:
-    """A bounded queue of lines to come."""
+    """A bounded queue of the lines that come."""
 
-    def __init__(self, wanted: "Optional[Wanted]", leave: "Callable[[Any], None]") -> None:
+    def __init__(self, wanted: "Optional[Wanted]", leave: "Callable[[Follower], None]") -> None:
         self._wanted = wanted
         self._leave = leave
         self._waiting: List[bytes] = []
@@ -177,9 +177,9 @@ class Follower:
 
 
 class Tee(Sink):
-    """Shows lines to somebody on their way; it is as full as where they go."""
+    """Shows lines to somebody, and passes them on to a sink; it is full when that is."""
 
-    def __init__(self, onward: Sink, show: "Callable[[bytes], None]") -> None:
+    def __init__(self, onward: Sink, show: "Callable[[bytes, Source], None]") -> None:
         #: May be changed while in use.
         self.onward = onward
         self._show = show
@@ -188,12 +188,12 @@ class Tee(Sink):
     def full(self) -> bool:
         return self.onward.full
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         try:
-            self._show(data)
+            self._show(data, source)
         except MemoryError:
             pass  # not remembered
-        self.onward.write(data)
+        self.onward.write(data, source)
 
     def when_room(self, callback: "Callable[[], None]") -> None:
         self.onward.when_room(callback)
@@ -202,8 +202,11 @@ class Tee(Sink):
         return self.onward.flush(timeout)
 
 
-class _Order:
-    """The wanted blocks of all rings up to a number; a None between them ends a piece of work."""
+class _MergedRings:
+    """The wanted blocks of all rings up to a number, in one order.
+
+    A None among them ends a piece of work: it is time to let the loop turn.
+    """
 
     def __init__(
         self, rings: "List[Tuple[str, _Ring]]", wanted: "Optional[Wanted]", newest: int
@@ -265,10 +268,10 @@ def _joined(blocks: "Iterable[Optional[Block]]") -> "Iterator[bytes]":
     yield b"".join(parts)
 
 
-def _ending(order: _Order, most: int) -> "Iterator[bytes]":
+def _ending(merge: _MergedRings, most: int) -> "Iterator[bytes]":
     parts: List[bytes] = []
     lines = 0
-    for block in order.newest_first():
+    for block in merge.newest_first():
         if block is None:
             yield b""
             continue
@@ -293,12 +296,12 @@ def pieces(data: bytes) -> "Iterator[bytes]":
 
 
 def uncolored(data: bytes) -> bytes:
-    """Lines without the colours of their heads; what an application has coloured stays."""
-    return _HEAD.sub(rb"\1\2 ", data)
+    """Lines without the colours of their prefixes; what an application has coloured stays."""
+    return _COLORED_PREFIX.sub(rb"\1\2 ", data)
 
 
 def _last_part(data: bytes) -> bytes:
-    """What of a block has room in a ring."""
+    """The last lines of a block that have room in a ring."""
     if len(data) > MOST_BYTES:
         data = data[data.find(b"\n", len(data) - MOST_BYTES - 1) + 1 :]
     if data.count(b"\n") > MOST_LINES:

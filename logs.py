@@ -1,9 +1,9 @@
-"""Where lines go, without ever making the hub wait.
+"""Log lines, what pupgevent tells and what children print, and the sinks that they go to.
 
-A terminal may be stopped, a pipe may have no reader, a disk may be full. `write` returns at
-once whatever happens. Who produces more than the other side takes is asked to wait instead:
-a source looks at `full` before it reads from its child, and is called when there is room
-again. So a child that floods is slowed by its own full pipe, and nobody else is.
+A terminal may be stopped, a pipe may have no reader, a disk may be full. `Sink.write` returns at
+once all the same. A producer that is faster than the other side is asked to wait instead: it looks
+at `full` before it reads from its child, and is called back when there is room again. So a child
+that floods is slowed by its own full pipe, and nobody else is.
 """
 
 import collections
@@ -11,18 +11,19 @@ import errno
 import os
 import select
 import time
-from typing import Any, Callable, Deque, Optional
+from typing import Callable, Deque, NamedTuple, Optional
 
 from gevent.event import Event
 
-from concurrency import Life, Threads, rest
-from errors import ShortageError
+from concurrency import Task, Threads, pause
+from errors import ShortageError, encoded
 
-#: From here on sources are asked to wait; below the second they are called again. Bytes.
+#: Waiting to be written: from the first on producers are asked to wait, below the second they are
+#: called back. Bytes.
 HIGH_WATER, LOW_WATER = 256 * 1024, 64 * 1024
 
-#: From here on bytes are dropped and counted. Sources never come near it by themselves: what
-#: does is our own lines, while the other side takes nothing. Bytes.
+#: Waiting to be written: from here on bytes are dropped and counted. Children never come near it,
+#: since their readers wait; our own lines do, while the other side takes nothing. Bytes.
 LIMIT = 4 * 1024 * 1024
 
 #: One write. Bytes.
@@ -41,6 +42,17 @@ _RETRY_DELAY = 0.1
 _SHORTAGES = (errno.ENOMEM, errno.ENOBUFS)
 
 
+class Source(NamedTuple):
+    """Whom lines are about: an instance, by its name, and the id of its process."""
+
+    process: str
+    instance: str
+
+
+#: Lines of pupgevent that are about no instance.
+NO_INSTANCE = Source("", "")
+
+
 class Sink:
     """Takes lines. This one takes them nowhere, and is the interface of the others."""
 
@@ -49,11 +61,11 @@ class Sink:
 
     @property
     def full(self) -> bool:
-        """True: who can wait should, and be called by `when_room`."""
+        """True: a producer that can wait should, and be called back by `when_room`."""
         return False
 
-    def write(self, data: bytes) -> None:
-        """Take whole lines; never blocks, never raises."""
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
+        """Take whole lines, all about one source; never blocks, never raises."""
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back once, when it is no longer full."""
@@ -67,36 +79,36 @@ class Sink:
 class DescriptorSink(Sink):
     """A descriptor whose writes may block; a thread of its own does them.
 
-    One greenlet hands the thread a piece at a time. It is started by the first write and
-    lives as long as the program; a thread that hangs in a write does not keep the program
-    from ending. A write that fails costs what was to be written. Where no thread can be
-    started, or memory is short, everything waits and is tried again: sources see a full sink,
-    and nothing ends for good.
+    One task hands the thread a piece at a time. It is started by the first write and runs as long
+    as the program; a thread that hangs in a write does not keep the program from ending. When a
+    write fails, what was to be written is lost. Where no thread can be started, or memory is
+    short, everything waits and is tried again: producers see a full sink, and nothing ends for
+    good.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pieces: Deque[bytes] = collections.deque()
-        #: The piece that is under way.
+        #: What is being written, before `_pieces`.
         self._data = memoryview(b"")
         self._size = 0
         self._waiting: Deque[Callable[[], None]] = collections.deque()
         self._thread = Threads(1)
-        self._greenlet: Any = None
+        self._task: Optional[Task] = None
         self._work = Event()
         self._idle = Event()
         self._idle.set()
         self._lost = Losses()
         self._gone = False
-        #: True: what stands last on the other side is the beginning of a line.
-        self._torn = False
+        #: True: what was written last is a line without its end.
+        self._in_line = False
         self._closed_until = 0.0
 
     @property
     def full(self) -> bool:
         return self._size >= HIGH_WATER
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         if self._gone:
             return
         if self._size >= LIMIT or time.monotonic() < self._closed_until:
@@ -108,7 +120,7 @@ class DescriptorSink(Sink):
             self._lost.count(len(data), "out of memory")
             return
         self._size += len(data)
-        self._begin_work()
+        self._start_work()
 
     def when_room(self, callback: Callable[[], None]) -> None:
         if self.full:
@@ -119,31 +131,31 @@ class DescriptorSink(Sink):
     def flush(self, timeout: float) -> bool:
         return bool(self._idle.wait(timeout))
 
-    def _begin_work(self) -> None:
+    def _start_work(self) -> None:
         self._idle.clear()
         try:
-            if self._greenlet is None:
-                self._greenlet = Life(self._live)
+            if self._task is None:
+                self._task = Task(self._main_loop)
             self._work.set()
         except MemoryError:
             pass  # the next line tries again
 
-    def _live(self) -> None:
-        """Nothing ends it: with it every child would stop that prints more than its pipe holds."""
+    def _main_loop(self) -> None:
+        """Nothing may end it: each child that prints more than its pipe holds would stop, too."""
         while True:
             try:
                 self._work.wait()
                 self._work.clear()
                 while self._pieces or self._data:
-                    self._put_out()
-                self._let_in()
+                    self._write_pending()
+                self._resume_producers()
                 self._idle.set()
             except (ShortageError, MemoryError):
                 self._work.set()
-                rest(_RETRY_DELAY)
+                pause(_RETRY_DELAY)
 
-    def _put_out(self) -> None:
-        """All that is there, in order; tells of what was lost."""
+    def _write_pending(self) -> None:
+        """Write all that waits, in order, and report what was lost."""
         if not self._data:
             self._data = self._take()
         while self._data:
@@ -152,16 +164,16 @@ class DescriptorSink(Sink):
             except OSError as error:
                 self._failed(error)
                 break
-            self._torn = self._data[written - 1] != _NEWLINE
+            self._in_line = self._data[written - 1] != _NEWLINE
             self._data = self._data[written:]
             self._size -= written
-            self._let_in()
+            self._resume_producers()
         self._report_loss()
 
     def _take(self) -> memoryview:
-        if self._torn:
+        if self._in_line:
             self._pieces.appendleft(b"\n")
-            self._torn = False
+            self._in_line = False
             self._size += 1
         data = b"".join(self._pieces)
         self._pieces.clear()
@@ -178,13 +190,13 @@ class DescriptorSink(Sink):
         # The number may be given to another file.
         self._gone = error.errno == errno.EBADF
 
-    def _let_in(self) -> None:
+    def _resume_producers(self) -> None:
         while self._waiting and self._size < LOW_WATER:
             self._waiting[0]()
             self._waiting.popleft()
 
     def _report_loss(self) -> None:
-        """As a line of its own, as soon as there is a way for it."""
+        """As a line of its own, as soon as lines are taken again."""
         if self._lost and self.on_loss is not None and time.monotonic() >= self._closed_until:
             self.on_loss(self._lost.take())
 
@@ -222,7 +234,7 @@ def write_some(fd: int, data: memoryview) -> int:
             poll.poll()
 
 
-# Pup's lines: what pupgevent tells, and what its children print.
+# Lines, in the format of Pup: what pupgevent tells, and what its children print
 
 
 #: A line longer than this is given out in pieces, each a line of its own, so that a child which
@@ -249,16 +261,16 @@ def wants_colors(fd: int, setting: Optional[bool] = None) -> bool:
     return not os.environ.get("NO_COLOR") and os.isatty(fd)
 
 
-class Heads:
-    """Makes what stands before the text of a line."""
+class LinePrefix:
+    """What stands before the text of a line: the time, the instance, the category or stream."""
 
     def __init__(self, colors: bool = False, clock: Clock = time.localtime) -> None:
         #: May be changed while in use.
         self.colors = colors
         self._clock = clock
 
-    def head(self, who: str, category: str, color: bytes = _CYAN) -> bytes:
-        names = ("[%s][%s]" % (who, category) if who else "[%s]" % category).encode()
+    def of(self, instance: str, category: str, color: bytes = _CYAN) -> bytes:
+        names = ("[%s][%s]" % (instance, category) if instance else "[%s]" % category).encode()
         stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", self._clock()).encode()
         if not self.colors:
             return stamp + names + b" "
@@ -266,10 +278,7 @@ class Heads:
 
 
 class Log:
-    """What pupgevent itself has to say: a line each, into one sink, never blocking.
-
-    `who` is the instance that a line is about, where it is about one.
-    """
+    """What pupgevent itself has to say: a line each, into one sink, never blocking."""
 
     def __init__(
         self, sink: Sink, colors: bool = False, verbose: bool = False,
@@ -277,39 +286,59 @@ class Log:
     ) -> None:
         #: Both may be changed while in use.
         self.sink = sink
-        self.heads = Heads(colors, clock)
+        self.prefix = LinePrefix(colors, clock)
         self._verbose = verbose
         sink.on_loss = lambda text: self.warning("core", text)
 
-    def debug(self, category: str, text: str, who: str = "") -> None:
+    def debug(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
         """Only with --verbose."""
         if self._verbose:
-            self._write(who, category, text, _GRAY)
+            self._write(source, category, text, _GRAY)
 
-    def info(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, text, _CYAN)
+    def info(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, text, _CYAN)
 
-    def warning(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, "warning: " + text, _YELLOW)
+    def warning(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, "warning: " + text, _YELLOW)
 
-    def error(self, category: str, text: str, who: str = "") -> None:
-        self._write(who, category, "error: " + text, _RED)
+    def error(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
+        self._write(source, category, "error: " + text, _RED)
 
-    def _write(self, who: str, category: str, text: str, color: bytes) -> None:
+    def _write(self, source: Source, category: str, text: str, color: bytes) -> None:
         try:
-            head = self.heads.head(who, category, color)
-            self.sink.write(head + encode(" ".join(text.splitlines())) + b"\n")
+            prefix = self.prefix.of(source.instance, category, color)
+            self.sink.write(prefix + _any_text(" ".join(text.splitlines())) + b"\n", source)
         except MemoryError:
             pass  # what it tells of shall not fail because it cannot be told
+
+
+class InstanceLog:
+    """What pupgevent has to say about one instance."""
+
+    def __init__(self, log: Log, source: Source) -> None:
+        self._log = log
+        self._source = source
+
+    def debug(self, text: str) -> None:
+        self._log.debug("core", text, self._source)
+
+    def info(self, text: str) -> None:
+        self._log.info("core", text, self._source)
+
+    def warning(self, text: str) -> None:
+        self._log.warning("core", text, self._source)
+
+    def error(self, text: str) -> None:
+        self._log.error("core", text, self._source)
 
 
 class LineWriter:
     """Makes whole lines of what one stream of one child brings, and writes them to a sink."""
 
-    def __init__(self, sink: Sink, heads: Heads, who: str, stream: str) -> None:
+    def __init__(self, sink: Sink, prefix: LinePrefix, source: Source, stream: str) -> None:
         self.sink = sink
-        self._heads = heads
-        self._who = who
+        self._prefix = prefix
+        self._source = source
         self._stream = stream
         self._color = _RED if stream == "stderr" else _CYAN
         self._rest = b""
@@ -335,8 +364,8 @@ class LineWriter:
             self._rest = b""
 
     def _write(self, lines: bytes) -> None:
-        head = self._heads.head(self._who, self._stream, self._color)
-        self.sink.write(head + lines.replace(b"\n", b"\n" + head) + b"\n")
+        prefix = self._prefix.of(self._source.instance, self._stream, self._color)
+        self.sink.write(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n", self._source)
 
 
 def whole_characters(data: bytes, size: int) -> int:
@@ -347,9 +376,9 @@ def whole_characters(data: bytes, size: int) -> int:
     return size
 
 
-def encode(text: str) -> bytes:
-    """UTF-8; what was no UTF-8 before it became text is the same bytes again."""
+def _any_text(text: str) -> bytes:
+    """Also what cannot be UTF-8: "\\ud800"."""
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return encoded(text)
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace")

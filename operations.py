@@ -16,9 +16,18 @@ Who is asked what:
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
+from typing import (
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Sequence,
+    Set,
+)
 
-import conflicts
 import keys
 import reload
 from concurrency import in_slices
@@ -26,10 +35,10 @@ from errors import PupgeventError, counted, nearest
 from instance import Instance
 from lifecycle import ENDED, RUNNING, STOPPED
 from model import Process, instance_specs, with_instances
-from rollout import Claim, Claims, as_it_is, roll, should_run
+from rollout import Change, ProcessLocks, restart_step, roll, should_run
 from runtime import Runtime
 
-Say = Callable[[str], Any]
+Say = Callable[[str], None]
 
 ALL = "all"
 
@@ -53,17 +62,19 @@ class Operations:
     """On one runtime; two at the same time on one process are refused, but for a stop. A reload is
     on those processes for which the file has something else than what runs."""
 
-    def __init__(self, runtime: Runtime, around_reload: "Callable[[], Any]") -> None:
+    def __init__(
+        self, runtime: Runtime, around_reload: Callable[[], ContextManager[object]]
+    ) -> None:
         """`around_reload()` is a context that each reload is done in."""
         self._runtime = runtime
         self._around_reload = around_reload
-        self._claims = Claims()
+        self._locks = ProcessLocks()
 
     def start(self, words: Sequence[str], say: Say) -> str:
         chosen = choose(self._runtime, words)
-        with self._alone(chosen.processes, "a start", say, yields=True) as claim:
+        with self._alone(chosen.processes, "a start", say, yields=True) as change:
             failures = self._runtime.supervisor.start(_names(chosen.instances))
-            claim.check()
+            change.check()
             _raise_for(map(str, failures))
         return _about("running", chosen.instances)
 
@@ -77,9 +88,9 @@ class Operations:
     def restart(self, words: Sequence[str], say: Say) -> str:
         chosen = self._due(words)
         ids = {each.process_id for each in chosen}
-        with self._alone(ids, "a restart", say, yields=True) as claim:
-            failures = roll(self._runtime.supervisor, list(map(as_it_is, chosen)), claim)
-            claim.check()
+        with self._alone(ids, "a restart", say, yields=True) as change:
+            failures = roll(self._runtime.supervisor, list(map(restart_step, chosen)), change)
+            change.check()
             _raise_for(failures)
         return _about("restarted", chosen)
 
@@ -91,7 +102,7 @@ class Operations:
             return self._scale(scaled, instances)
 
     def reload(self, say: Say) -> str:
-        with self._alone([THE_FILE], "a reload", say) as claim:
+        with self._alone([THE_FILE], "a reload", say) as change:
             found = reload.read(self._runtime)
             # Much may have happened while the file was read.
             self._runtime.refuse_when_closing()
@@ -99,30 +110,33 @@ class Operations:
                 with self._around_reload():
                     raise found
             work = reload.Reload(self._runtime, found, say)
-            work.hold(lambda ids: self._claims.add(claim, ids))
+            work.hold(lambda ids: self._locks.add(change, ids))
             with self._around_reload():
-                return work.apply(claim)
+                return work.apply(change)
 
     # How
 
     @contextlib.contextmanager
-    def _alone(self, ids: "Any", what: str, say: Say, **kind: Any) -> "Iterator[Claim]":
-        """Hold the processes, and tell what happens to their instances."""
+    def _alone(
+        self, ids: Iterable[str], what: str, say: Say, *, yields: bool = False,
+        stops: Iterable[str] = (),
+    ) -> Iterator[Change]:
+        """Hold the processes for one change, and tell what happens to their instances."""
 
         def tell(instance: Instance) -> None:
-            if instance.process_id in claim.ids:
+            if instance.process_id in change.ids:
                 say(news(instance))
 
         self._runtime.refuse_when_closing()
-        with self._claims.hold(ids, what, **kind) as claim:
+        with self._locks.hold(ids, what, yields=yields, stops=stops) as change:
             self._runtime.watchers.add(tell)
             try:
-                yield claim
+                yield change
             finally:
                 self._runtime.watchers.discard(tell)
 
     def _due(self, words: "Sequence[str]") -> "List[Instance]":
-        """Whom a restart is about."""
+        """The instances that a restart is about."""
         due: Dict[str, Instance] = {}
         for word in words or [ALL]:
             found = choose(self._runtime, [word]).instances
@@ -146,23 +160,19 @@ class Operations:
         if count > keys.MOST_INSTANCES:
             raise PupgeventError(
                 "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
-        old = None
-        # Looked at in a thread, for there may be thousands; what others change meanwhile is looked
-        # at again.
-        while old is not self._runtime.configuration:
-            old = self._runtime.configuration
-            processes = tuple(scaled if each.id == scaled.id else each for each in old.processes)
-            new = old._replace(processes=processes)
-            clash = self._runtime.threads.call(conflicts.first, new)
+        new, conflict = self._runtime.changed_configuration(lambda present: present._replace(
+            processes=tuple(
+                scaled if each.id == scaled.id else each for each in present.processes)))
         self._runtime.refuse_when_closing()
-        if clash is not None:
+        if conflict is not None:
             raise PupgeventError("%s of %s: %s" % (
-                counted(count, "instance"), scaled.id, clash.reason))
+                counted(count, "instance"), scaled.id, conflict.reason))
         self._runtime.configuration = new
         self._runtime.supervisor.processes[scaled.id] = scaled
 
     def _scale(self, scaled: Process, count: int) -> str:
-        """Drain what is too much, add what is too little; the others keep their values."""
+        """Drain the instances that are too many, or add those that are missing; the others keep
+        their values."""
         supervisor = self._runtime.supervisor
         wanted = {spec.name: spec for spec in instance_specs(scaled)}
         present = supervisor.instances_of(scaled.id)
@@ -225,7 +235,7 @@ def _about(state: str, instances: "List[Instance]") -> str:
     return "%s: %s" % (state, ", ".join(_names(instances)) or "nothing")
 
 
-def _raise_for(failures: "Any") -> None:
+def _raise_for(failures: Iterable[str]) -> None:
     text = "; ".join(failures)
     if text:
         raise PupgeventError(text)

@@ -1,19 +1,23 @@
-"""The file that tells other programs the pid of a child. Blocks on disks: for a thread."""
+"""The file that tells other programs the pid of a child, and the queue of what is done with it.
+
+A disk may not answer for a long time. So files are written and removed in threads.
+"""
 
 import os
 from collections import deque
-from typing import Any, Callable, Deque, Dict
+from typing import Callable, Deque, Dict
 
 from gevent.event import Event
 
-from concurrency import Life, rest
+from concurrency import Task, Threads, pause
 from errors import ShortageError
 
 
 def write(path: str, pid: int, is_outdated: Callable[[], bool] = lambda: False) -> None:
-    """Whoever reads it sees the old content or the new one, never a half. OSError.
+    """Replace the file as a whole: a reader sees the old content or the new one. For a thread.
+    OSError.
 
-    Nothing is written when that is out of date once the disk has answered.
+    The file stays as it is if `is_outdated` holds by the time the disk has answered.
     """
     draft = "%s.%d" % (path, pid)
     try:
@@ -31,9 +35,9 @@ def write(path: str, pid: int, is_outdated: Callable[[], bool] = lambda: False) 
 
 
 def remove(path: str, pid: int) -> None:
-    """Remove it, if it is still about that pid. OSError."""
+    """Remove it, if it still tells that pid. For a thread. OSError."""
     try:
-        # Whatever has taken its place: a read does not wait for it.
+        # It may be a named pipe by now: O_NONBLOCK keeps the read from waiting for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             content = file.read(32)
@@ -50,25 +54,27 @@ def _forget(path: str) -> None:
         pass
 
 
-# Files that are written and removed in threads, in the order in which that was asked for.
+# The queue: of each file, one job after the other, in the order in which they were asked for
 
 
 #: Seconds until something is tried again for which there was no thread, or no memory.
 _RETRY_DELAY = 1.0
 
 
-class FileOrder:
-    """One thing to be done with one file, by `do(order)` in a thread; `tell` gets its failure."""
+class FileJob:
+    """One thing to do with one file, by `do(job)` in a thread; `on_error(text)` is told where that
+    fails."""
 
-    def __init__(self, do: "Callable[[FileOrder], Any]", tell: Callable[[str], Any]) -> None:
+    def __init__(self, do: "Callable[[FileJob], None]", on_error: Callable[[str], None]) -> None:
         self.do = do
-        self.tell = tell
-        #: True once somebody wants something else of the file.
+        self.on_error = on_error
+        #: True once a later job is there for the same file.
         self.outdated = False
         self._over = Event()
 
     def wait(self, timeout: float) -> bool:
-        """True: it is over, be it done or not. Blocks the calling greenlet."""
+        """True once it is over, done or failed; False after so many seconds. Blocks the calling
+        greenlet."""
         return bool(self._over.wait(timeout))
 
     def finish(self) -> None:
@@ -76,35 +82,35 @@ class FileOrder:
 
 
 class FileQueue:
-    """All such orders, by path."""
+    """The jobs of each file, one after the other."""
 
-    def __init__(self, threads: Any) -> None:
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._orders: Dict[str, Deque[FileOrder]] = {}
+        self._jobs: Dict[str, Deque[FileJob]] = {}
 
-    def add(self, path: str, order: FileOrder) -> FileOrder:
+    def add(self, path: str, job: FileJob) -> FileJob:
         """Returns at once."""
-        orders = self._orders.get(path)
-        if orders is None:
-            self._orders[path] = deque([order])
-            Life(self._carry_out, path)
-            return order
-        for earlier in orders:
+        jobs = self._jobs.get(path)
+        if jobs is None:
+            self._jobs[path] = deque([job])
+            Task(self._do_jobs, path)
+            return job
+        for earlier in jobs:
             earlier.outdated = True
-        orders.append(order)
-        return order
+        jobs.append(job)
+        return job
 
-    def _carry_out(self, path: str) -> None:
-        orders = self._orders[path]
-        while orders:
-            order = orders[0]
+    def _do_jobs(self, path: str) -> None:
+        jobs = self._jobs[path]
+        while jobs:
+            job = jobs[0]
             try:
-                self._threads.call(order.do, order)
+                self._threads.call(job.do, job)
             except (ShortageError, MemoryError):
-                rest(_RETRY_DELAY)
+                pause(_RETRY_DELAY)
                 continue
             except Exception as error:
-                order.tell(getattr(error, "strerror", None) or str(error))
-            orders.popleft()
-            order.finish()
-        del self._orders[path]
+                job.on_error(getattr(error, "strerror", None) or str(error))
+            jobs.popleft()
+            job.finish()
+        del self._jobs[path]

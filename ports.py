@@ -11,22 +11,23 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tu
 
 import procfs
 import sockets
-from listening_sockets import Listening, address_of, listeners, overlap, takers
+from listening_sockets import ListeningSocket, accepting_at, address_of, listeners, overlap
 
 #: Seconds for one look at a port. On the machine itself the answer is there at once.
 _LOOK_TIMEOUT = 1.0
 
-#: Of a stranger's command line. Characters.
+#: Characters of an intruder's command line that a message shows.
 _COMMAND_LENGTH = 80
 
 #: The state of a socket in /proc/net/tcp (enum in the kernel's net/tcp_states.h).
 _LISTEN = "0A"
 
-#: How often is looked again when what listens there changes under the looking.
+#: How many looks are made while what listens there changes during each.
 _LOOKS = 3
 
-#: Programs that have somebody else run the application: it listens out of their reach (the daemon
-#: of Docker, its docker-proxy, a container on the host's network), and nobody can tell whose it is.
+#: Programs that have another process run the application. The listener is not among their own
+#: descendants (it belongs to Docker's daemon, its docker-proxy, or a container on the host's
+#: network), so nobody can tell whose it is.
 _DELEGATING = frozenset([
     "docker", "docker-compose", "podman", "nerdctl", "lxc", "incus", "systemd-run"])
 
@@ -106,28 +107,28 @@ def sockets_at(port: int) -> List[Socket]:
 # Is it the instance that listens?
 
 
-def intruder(host: str, port: int, leader: int, marks: Set[bytes]) -> str:
-    """Who takes connections there besides an instance; empty: nobody, or it cannot be known.
+def intruder(host: str, port: int, leader: int, env_marks: Set[bytes]) -> str:
+    """Who accepts connections there besides an instance; empty: nobody, or it cannot be known.
 
-    To the instance belong the session of its first process, the `leader`, all that descend from
-    it, and all that have the `marks` (NAME=value) in their environment: a daemon that has left
-    its session has them still.
+    An instance is the session of its first process, the `leader`, all that descend from it, and
+    all that have the `env_marks` (NAME=value) in their environment: a daemon that has left the
+    session has them still.
     """
     if not _proc_shows_us():
         return ""
     for _ in range(_LOOKS):
-        there = takers(listeners(port), host, port)
+        there = accepting_at(listeners(port), host, port)
         try:
-            who = _who_else({each.inode: each for each in there}, leader, marks)
+            found = _find_intruder({each.inode: each for each in there}, leader, env_marks)
         except _Unreadable:
             return ""
-        # What listens may have changed under the looking: then nothing was found.
-        if not who or there == takers(listeners(port), host, port):
-            return who
+        # What listens may have changed during the look: then it proves nothing.
+        if not found or there == accepting_at(listeners(port), host, port):
+            return found
     return ""
 
 
-def places(leader: int) -> List[str]:
+def listening_addresses(leader: int) -> List[str]:
     """Where an instance listens, on whatever port: "[::1]:8000"."""
     mine: Set[int] = set()
     for pid in _session(leader):
@@ -135,49 +136,56 @@ def places(leader: int) -> List[str]:
             mine.update(_sockets_of(pid))
         except OSError:
             continue  # gone, or not for us to see
-    return sorted(each.place for each in listeners() if each.inode in mine) if mine else []
+    return sorted(each.address for each in listeners() if each.inode in mine) if mine else []
 
 
-def _who_else(missing: Dict[int, Listening], leader: int, marks: Set[bytes]) -> str:
-    """Besides the instance, to whose processes those of the sockets are struck off that they hold;
-    first the cheap way, by the session."""
+def _find_intruder(
+    missing: Dict[int, ListeningSocket], leader: int, env_marks: Set[bytes]
+) -> str:
+    """Who holds one of these sockets (by inode) and is not of the instance.
+
+    The sockets that processes of the instance hold are taken out of `missing`, the cheap way first,
+    by the session; whoever holds one that is left is the intruder.
+    """
     for pid in _session(leader):
         if not missing:
             return ""
-        _strike(missing, _sockets_of_member(pid, set(missing)))
+        _discard(missing, _sockets_of_member(pid, set(missing)))
     if not missing:
         return ""
     for pid in procfs.family(leader):
         if procfs.name_of(pid) in _DELEGATING:
             return ""
-        _strike(missing, _sockets_of_member(pid, set(missing)))
+        _discard(missing, _sockets_of_member(pid, set(missing)))
     strangers = []
     for pid, held in _holders(set(missing)):
-        if _has_marks(pid, marks):
-            _strike(missing, held)
+        if _has_env_marks(pid, env_marks):
+            _discard(missing, held)
         else:
             strangers.append((pid, held))
     for pid, held in strangers:
         if not held.isdisjoint(missing):
             return _describe(pid)
-    return _unseen(list(missing.values()))
+    return _describe_unseen(list(missing.values()))
 
 
-def _unseen(left: List[Listening]) -> str:
-    """Of sockets whose holder may not be looked at, which without root is that of another user."""
-    # Where /proc hides others (hidepid), one of the instance may be among them.
+def _describe_unseen(left: List[ListeningSocket]) -> str:
+    """The holder of sockets that no process was seen to hold: without root, those of other users
+    may not be looked at."""
+    # Where /proc hides others (hidepid), a process of the instance may be among them.
     if not left or not os.path.exists("/proc/1/stat"):
         return ""
     return _of_user(left[0].uid)
 
 
-def _strike(missing: Dict[int, Listening], inodes: Iterable[int]) -> None:
+def _discard(missing: Dict[int, ListeningSocket], inodes: Iterable[int]) -> None:
     for inode in inodes:
         missing.pop(inode, None)
 
 
 def _session(leader: int) -> Iterator[int]:
-    """The leader first: mostly nobody else is needed. getsid(2) is a tenth of a read of /proc."""
+    """Its processes, the leader first: mostly nobody else is needed. getsid(2) takes a tenth of a
+    read of /proc."""
     yield leader
     for pid in map(int, procfs.pids()):
         try:
@@ -188,7 +196,7 @@ def _session(leader: int) -> Iterator[int]:
 
 
 def _sockets_of_member(pid: int, wanted: Set[int]) -> Set[int]:
-    """Those of the wanted that a process of the instance has. Raises _Unreadable."""
+    """Those of the wanted sockets that a process of the instance has. Raises _Unreadable."""
     try:
         return _sockets_of(pid, wanted)
     except PermissionError:
@@ -201,7 +209,7 @@ def _sockets_of_member(pid: int, wanted: Set[int]) -> Set[int]:
 
 
 def _holders(wanted: Set[int]) -> Iterator[Tuple[int, Set[int]]]:
-    """Who has such sockets, and which; without root only our own can be looked at."""
+    """The processes that have such sockets, and which; without root, of our own processes only."""
     for pid in map(int, procfs.pids()):
         try:
             held = _sockets_of(pid, wanted)
@@ -212,7 +220,7 @@ def _holders(wanted: Set[int]) -> Iterator[Tuple[int, Set[int]]]:
 
 
 def _sockets_of(pid: int, wanted: Optional[Set[int]] = None) -> Set[int]:
-    """The inodes of all the sockets that it has, or of those that are wanted. OSError."""
+    """The inodes of all sockets that a process has, or of the wanted ones. OSError."""
     found: Set[int] = set()
     # One after the other, and not all at once: what listens was opened early.
     for name in procfs.descriptors(pid):
@@ -225,10 +233,10 @@ def _sockets_of(pid: int, wanted: Optional[Set[int]] = None) -> Set[int]:
     return found
 
 
-def _has_marks(pid: int, marks: Set[bytes]) -> bool:
+def _has_env_marks(pid: int, env_marks: Set[bytes]) -> bool:
     try:
         with open("/proc/%d/environ" % pid, "rb") as file:
-            return bool(marks) and marks <= set(file.read().split(b"\0"))
+            return bool(env_marks) and env_marks <= set(file.read().split(b"\0"))
     except OSError:
         return False
 

@@ -1,21 +1,21 @@
-"""One run of one instance: from the look at its port to the burial of its group.
+"""One run of one instance, from the look at its port until its process group is empty.
 
 A run takes place in the greenlet of its instance and reads from top to bottom: start, become
-ready, serve, stop, bury. Whatever may cut a step short (the child's death, an order to end, an
-order to kill) rings one condition, and each wait of a run is a wait for that condition.
+ready, serve, stop, reap. Whatever may cut a step short (the child's death, an order to end, an
+order to kill) notifies one condition, and each wait of a run is a wait for that condition.
 """
 
 import functools
 import signal
-from typing import Any, Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 import gevent
 
 import ports
 from child import (
-    NOBODY_ELSE,
+    OWN_ACCOUNT,
     Child,
-    Order,
+    SpawnSpec,
     StartError,
     command,
     describe_exit,
@@ -24,13 +24,16 @@ from child import (
     signal_name,
 )
 from child_io import ChildIO
-from concurrency import Condition
+from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
+from logs import InstanceLog, Source
 from model import InstanceSpec, Process, variables_of
-from port_ownership import Tenure, place_of
+from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
+
+T = TypeVar("T")
 
 #: Seconds between two looks at a port that does not accept yet, or at a group that still lives:
 #: the first, and the longest.
@@ -43,38 +46,50 @@ _LOOK_UP = 10.0
 _UNKILLABLE = 10.0
 
 
-class Run:
-    """One child, or the failure to start one. `live` it once."""
+class RunOwner:
+    """Whom a run tells what happens to it. Called in the run's greenlet; must not block."""
+
+    def on_move(self, event: str) -> None:
+        """READY or STOP has happened."""
+
+    def on_drain(self) -> None:
+        """The run's `draining` is another."""
+
+
+class ProcessRun:
+    """One child, or the failure to start one. `run` it once; it then tells how it went."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
-        condition: Condition,
+        condition: Condition, owner: RunOwner,
     ) -> None:
-        #: May be exchanged while it lives, for one that starts the same child.
+        #: May be exchanged while the child lives, for values that start the same child.
         self.process = process
         self._spec = spec
         self._context = context
+        self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._condition = condition
+        self._owner = owner
         self._registration = Registration(rotation, spec, condition)
         self._child_io: Optional[ChildIO] = None
         self._child: Optional[Child] = None
-        self._tenure: Optional[Tenure] = None
+        self._ownership: Optional[PortOwnership] = None
         self._killing = False
         self.started_at: Optional[float] = None
         self.ready_at: Optional[float] = None
         self.ended_at: Optional[float] = None
-        #: True once it is to end, whatever its child makes of that.
+        #: True once it was ordered to end, whatever its child does.
         self.ending = False
-        #: What its exit does not tell: "port 8000 does not accept after 30 s".
+        #: Why it failed, where the exit code does not say: "port 8000 does not accept after 30 s".
         self.failure: Optional[str] = None
-        #: What it waits for while it is drained.
+        #: What it waits for while it drains.
         self.draining: Optional[Draining] = None
-        #: True: it failed to start for want of something that pupgevent will have again.
+        #: True: it failed to start for lack of processes, threads or memory.
         self.shortage = False
 
     @property
     def pid(self) -> Optional[int]:
-        """Of the living child."""
+        """Of the child while it lives."""
         return None if self._child is None or self._child.exited else self._child.pid
 
     @property
@@ -84,7 +99,7 @@ class Run:
 
     @property
     def lasted(self) -> float:
-        """Seconds between being ready and the end."""
+        """Seconds between being ready and the end; 0 if it was never ready."""
         if self.ready_at is None or self.ended_at is None:
             return 0.0
         return self.ended_at - self.ready_at
@@ -95,20 +110,18 @@ class Run:
         self._condition.notify()
 
     def kill(self) -> None:
-        """SIGKILL to its group, now, whatever step it is at."""
+        """SIGKILL to its process group, now, whatever step the run is at."""
         self.ending = self._killing = True
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
         self._condition.notify()
 
     def intruder(self) -> str:
-        """Who accepts in the place of its child, where that is known; blocks for a look."""
-        return "" if self._tenure is None else self._tenure.intruder()
+        """Who else accepts on the port of its child, where that is known; blocks for a look."""
+        return "" if self._ownership is None else self._ownership.intruder()
 
-    def live(self, move: Callable[[str], None], on_drain: Callable[[], None]) -> None:
-        """Blocks until nothing of it is left; tells READY and STOP as they happen, and each time
-        that `draining` is another."""
-        self._on_drain = on_drain
+    def run(self) -> None:
+        """Start the child, see it through to its end, and reap it. Blocks for all of that."""
         try:
             try:
                 child = self._start()
@@ -116,46 +129,48 @@ class Run:
                 self.failure = str(error)
                 self.shortage = isinstance(error, ShortageError)
                 return
-            self._serve(child, move)
+            self._serve(child)
             if self.ready_at is None and not self.ending:
                 self._explain_exit(child)
         finally:
             if self._child is not None:
-                self._bury(self._child)
+                self._reap(self._child)
 
-    def _serve(self, child: Child, move: Callable[[str], None]) -> None:
+    def _serve(self, child: Child) -> None:
         if self._becomes_ready(child):
             self.ready_at = self._now()
             self._registration.enter()
-            move(READY)
+            self._owner.on_move(READY)
             if self._spec.port is not None:
-                self._say("info", "accepts on port %d" % self._spec.port)
-            self._last()
+                self._log.info("accepts on port %d" % self._spec.port)
+            self._wait_for_end()
         if child.exited and not self.ending:
             return
+        # It was ordered to end, or has reached its time limit.
         if not self.ending:
-            self._say("warning", "runs longer than %g s, stopping it" % (self.process.timeout or 0))
-        move(STOP)
+            self._log.warning("runs longer than %g s, stopping it" % (self.process.timeout or 0))
+        self._owner.on_move(STOP)
         self._stop(child)
 
-    def _last(self) -> None:
-        """Until it is cut short, or its time is over; that may change meanwhile."""
-        if self._tenure is None:
-            self._outlast()
+    def _wait_for_end(self) -> None:
+        """Block until the run is cut short or its time limit is over; watch its port meanwhile."""
+        if self._ownership is None:
+            self._wait_until_cut_short()
             return
-        self._context.watch.begin(self._tenure, self._on_intruder)
+        self._context.ownership_watch.start(self._ownership, self._on_intruder)
         try:
-            self._outlast()
+            self._wait_until_cut_short()
         finally:
-            self._context.watch.end(self._tenure)
+            self._context.ownership_watch.stop(self._ownership)
 
-    def _outlast(self) -> None:
+    def _wait_until_cut_short(self) -> None:
+        """The time limit may change meanwhile."""
         while not self._is_cut_short():
-            has_news = functools.partial(self._has_news, self.process)
-            if not self._condition.wait_for(has_news, self._overdue()):
+            is_due = functools.partial(self._is_cut_short_or_changed, self.process)
+            if not self._condition.wait_for(is_due, self._deadline()):
                 return
 
-    def _has_news(self, process: Process) -> bool:
+    def _is_cut_short_or_changed(self, process: Process) -> bool:
         return self._is_cut_short() or self.process is not process
 
     # Start
@@ -163,24 +178,24 @@ class Run:
     def _start(self) -> Child:
         process = self.process
         self._check_port()
-        account = NOBODY_ELSE
+        account = OWN_ACCOUNT
         if process.user is not None or process.group is not None:
             account = self._look_up(find_account, process.user, process.group)
         variables = environment(
             dict(account.variables, **variables_of(process, self._spec)), process.path)
-        order = Order(command(process.cmd, variables), process.cwd, variables, account.identity)
-        with self._context.turnstile.turn():
+        spawn_spec = SpawnSpec(
+            command(process.cmd, variables), process.cwd, variables, account.identity)
+        with self._context.fork_gate.turn():
             if self.ending:
                 raise StartError("stopped before it was started")
-            child = self._child = self._context.spawner.spawn(order)
+            child = self._child = self._context.spawner.spawn(spawn_spec)
         self.started_at = self._now()
         child.on_exit(self._on_exit)
-        self._child_io = ChildIO(process, self._spec, child, self._context)
-        place = place_of(process, self._spec, child.pid)
-        if place is not None:
-            say = functools.partial(self._say, "warning")
-            self._tenure = Tenure(place, self._context.threads, say)
-        self._say("info", "started, pid %d" % child.pid)
+        self._child_io = ChildIO(process, self._spec, child, self._context, self._log)
+        expected = expected_listener(process, self._spec, child.pid)
+        if expected is not None:
+            self._ownership = PortOwnership(expected, self._context.threads, self._log)
+        self._log.info("started, pid %d" % child.pid)
         self._child_io.write_pid_file()
         return child
 
@@ -191,44 +206,44 @@ class Run:
             if owner is not None:
                 raise StartError("port %d is taken by %s" % (spec.port, owner))
 
-    def _look_up(self, find: Callable[..., Any], *words: Any) -> Any:
-        """In a thread: the system's tables and databases may be slow."""
+    def _look_up(self, find: Callable[..., T], *arguments: object) -> T:
+        """Ask the user database or /proc in a thread, since they may be slow. StartError."""
         with gevent.Timeout(_LOOK_UP, StartError("the system does not answer a look-up")):
-            return self._context.threads.call(find, *words)
+            return self._context.threads.call(find, *arguments)
 
     # Readiness
 
     def _becomes_ready(self, child: Child) -> bool:
         """False: it was cut short, or it was not ready in time and is dead."""
-        tenure = self._tenure
-        if tenure is None:
+        ownership = self._ownership
+        if ownership is None:
             return self._lives_long_enough(child)
-        began, pause = self._now(), _FIRST_LOOK
+        began, pauses = self._now(), growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._is_cut_short() and not self._is_overdue():
-            if self._accepts(tenure, child):
+            if self._accepts(ownership, child):
                 return not self.ending
             waited = self._now() - began
             if waited >= self._ready_timeout:
-                self._fail_to_start(tenure, child)
+                self._fail_to_start(ownership, child)
                 return False
-            tenure.search(waited)
-            self._condition.wait_for(self._is_cut_short, self._now() + pause)
-            pause = min(pause * 1.5, _LONGEST_LOOK)
+            ownership.search(waited)
+            self._condition.wait_for(self._is_cut_short, self._now() + next(pauses))
         return False
 
     def _lives_long_enough(self, child: Child) -> bool:
-        """Without a port nothing else tells that it works; how long may change meanwhile."""
+        """Without a port, living for `minUptimeMs` is all that tells that it works. The value may
+        change meanwhile."""
         while not self._is_cut_short():
-            due, overdue = (self.started_at or 0.0) + self.process.min_uptime, self._overdue()
+            due, deadline = (self.started_at or 0.0) + self.process.min_uptime, self._deadline()
             if self._now() >= due and not child.is_dead():
                 return True
             if child.is_dead():
-                # It has ended, and that is about to be told.
+                # Its exit is about to be told by the loop.
                 self._condition.wait_for(self._is_cut_short)
             elif self._is_overdue():
                 break
-            has_news = functools.partial(self._has_news, self.process)
-            self._condition.wait_for(has_news, due if overdue is None else min(due, overdue))
+            is_due = functools.partial(self._is_cut_short_or_changed, self.process)
+            self._condition.wait_for(is_due, due if deadline is None else min(due, deadline))
         return False
 
     @property
@@ -237,49 +252,52 @@ class Run:
         cluster = self.process.cluster
         return 0.0 if cluster is None else cluster.ready_timeout
 
-    def _accepts(self, tenure: Tenure, child: Child) -> bool:
-        accepts = ports.accepts(self._spec.host, tenure.port)
-        # Whoever accepts while the child is dead is not the child: asked last, since a look takes
-        # its time.
-        return accepts and tenure.is_kept() and not child.is_dead()
+    def _accepts(self, ownership: PortOwnership, child: Child) -> bool:
+        accepts = ports.accepts(self._spec.host, ownership.port)
+        # Whoever accepts while the child is dead is not the child. That is asked last, since the
+        # other looks take their time.
+        return accepts and ownership.accepts_alone() and not child.is_dead()
 
-    def _fail_to_start(self, tenure: Tenure, child: Child) -> None:
-        self.failure = tenure.failure(self._ready_timeout)
+    def _fail_to_start(self, ownership: PortOwnership, child: Child) -> None:
+        self.failure = ownership.failure(self._ready_timeout)
         child.signal(signal.SIGKILL)
         self._await_exit(child)
 
     def _explain_exit(self, child: Child) -> None:
-        """Of one that was never ready: a server whose port somebody else has got says so in its own
-        words, if at all; and whatever its exit code says, one that has never accepted has not done
-        its work."""
-        if self.failure is not None or self._tenure is None:
+        """Why a child that was never ready has failed, where that is more than its exit code.
+
+        A server whose port was taken by somebody else says so in its own words, if at all. And a
+        server that has never accepted has not done its work, also where its exit code is 0.
+        """
+        if self.failure is not None or self._ownership is None:
             return
-        if self._tenure.last_intruder:
+        if self._ownership.last_intruder:
             self.failure = "%s, port %d is taken by %s" % (
-                describe_exit(child.returncode or 0), self._tenure.port,
-                self._tenure.last_intruder)
+                describe_exit(child.returncode or 0), self._ownership.port,
+                self._ownership.last_intruder)
         elif child.returncode == 0:
-            self.failure = "exit code 0 before port %d accepted" % self._tenure.port
+            self.failure = "exit code 0 before port %d accepted" % self._ownership.port
 
     def _on_intruder(self) -> None:
-        if self._tenure is not None:
+        if self._ownership is not None:
             self._registration.suspect("port %d is taken by %s" % (
-                self._tenure.port, self._tenure.last_intruder))
+                self._ownership.port, self._ownership.last_intruder))
 
     def _is_cut_short(self) -> bool:
         return self.ending or self._child is None or self._child.exited
 
-    def _overdue(self) -> Optional[float]:
+    def _deadline(self) -> Optional[float]:
         if self.process.timeout is None or self.started_at is None:
             return None
         return self.started_at + float(self.process.timeout)
 
     def _is_overdue(self) -> bool:
-        overdue = self._overdue()
-        return overdue is not None and self._now() >= overdue
+        deadline = self._deadline()
+        return deadline is not None and self._now() >= deadline
 
     def _on_exit(self) -> None:
-        """In the hub: no client is to be sent to a dead instance, however busy greenlets are."""
+        """Called in the hub, so that no client is sent to a dead instance, however busy the
+        greenlets are."""
         try:
             self._registration.leave()
         finally:
@@ -300,9 +318,9 @@ class Run:
 
     def _tell_drain(self, draining: Draining) -> None:
         if self.draining is None:
-            self._say("info", str(draining))
+            self._log.info(str(draining))
         self.draining = draining
-        self._on_drain()
+        self._owner.on_drain()
 
     def _ask_to_stop(self, child: Child) -> None:
         number, timeout = self.process.stop_signal, self.process.terminate_timeout
@@ -310,40 +328,38 @@ class Run:
         # A suspended program could not act on it; systemd.kill(5) does the same.
         child.signal(signal.SIGCONT)
         if not self._group_ends_before(self._now() + timeout, child):
-            self._say("warning", "still there %g s after %s, killing it" % (
+            self._log.warning("still there %g s after %s, killing it" % (
                 timeout, signal_name(number)))
 
     def _group_ends_before(self, deadline: float, child: Child) -> bool:
-        """A shell dies of the signal at once; the server behind it may still finish its work."""
+        """Wait for the whole group: a shell dies of the signal at once, while the server that it
+        has started may still finish its work."""
         if not self._condition.wait_for(lambda: child.exited or self._killing, deadline):
             return False
-        pause = _FIRST_LOOK
+        pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._killing and child.group_lives():
             if self._now() >= deadline:
                 return False
-            self._condition.wait_for(lambda: self._killing, min(deadline, self._now() + pause))
-            pause = min(pause * 1.5, _LONGEST_LOOK)
+            look = min(deadline, self._now() + next(pauses))
+            self._condition.wait_for(lambda: self._killing, look)
         return True
 
     def _await_exit(self, child: Child) -> None:
-        """After SIGKILL."""
+        """Block until a child that got SIGKILL is gone."""
         if not self._condition.wait_for(lambda: child.exited, self._now() + _UNKILLABLE):
-            self._say("error", "pid %d survives SIGKILL: the kernel holds it" % child.pid)
+            self._log.error("pid %d survives SIGKILL: the kernel holds it" % child.pid)
             self._condition.wait_for(lambda: child.exited)
 
-    # Burial
+    # End
 
-    def _bury(self, child: Child) -> None:
+    def _reap(self, child: Child) -> None:
         self.ended_at = self._now()
         try:
             self._registration.leave()
         finally:
-            self._context.spawner.bury(child)
+            self._context.spawner.reap(child)
         if self._child_io is not None:
             self._child_io.clear()
 
     def _now(self) -> float:
         return self._context.clock()
-
-    def _say(self, level: str, text: str) -> None:
-        getattr(self._context.log, level)("core", text, who=self._spec.name)

@@ -1,4 +1,4 @@
-"""CPU and memory of the instances, from /proc (proc(5)).
+"""What /proc (proc(5)) tells of processes, above all the CPU and memory of the instances.
 
 An instance is more than its first process: what it forks counts for it, as long as it stays in
 the session that each instance leads, or descends from it.
@@ -22,7 +22,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Usage(NamedTuple):
-    """Of one instance, with all that it has started."""
+    """CPU and memory of one instance, with all that it has started."""
 
     #: 1.0 is one core; None where nothing is known yet.
     cpu: "Optional[float]"
@@ -30,7 +30,7 @@ class Usage(NamedTuple):
     memory: int
 
 
-class _Process(NamedTuple):
+class _ProcStat(NamedTuple):
     parent: int
     session: int
     #: Seconds of CPU so far.
@@ -42,7 +42,7 @@ class _Process(NamedTuple):
 
 class _Sample(NamedTuple):
     taken_at: float
-    processes: "Dict[int, _Process]"
+    processes: "Dict[int, _ProcStat]"
 
 
 _NOTHING = _Sample(float("-inf"), {})
@@ -72,8 +72,7 @@ class Meter:
             gevent.sleep(wait)
         now = self._last = self._sample()
         # There may be thousands.
-        found: Dict[int, Usage] = self._threads.call(usage, before, now, set(pids))
-        return found
+        return self._threads.call(usage, before, now, set(pids))
 
     def _sample(self) -> _Sample:
         taken = self._threads.call(read_processes)
@@ -97,8 +96,8 @@ def usage(before: _Sample, now: _Sample, pids: "set[int]") -> "Dict[int, Usage]"
     }
 
 
-def _owner(pid: int, processes: "Dict[int, _Process]", pids: "set[int]") -> "Optional[int]":
-    """The instance that a process belongs to; None: to no instance."""
+def _owner(pid: int, processes: "Dict[int, _ProcStat]", pids: "set[int]") -> "Optional[int]":
+    """The instance that a process belongs to, by its first pid; None: to no instance."""
     seen: set[int] = set()
     while pid not in pids:
         process = processes.get(pid)
@@ -111,12 +110,12 @@ def _owner(pid: int, processes: "Dict[int, _Process]", pids: "set[int]") -> "Opt
     return pid
 
 
-def _cpu_before(pid: int, process: _Process, earlier: "Dict[int, _Process]") -> float:
+def _cpu_before(pid: int, process: _ProcStat, earlier: "Dict[int, _ProcStat]") -> float:
     old = earlier.get(pid)
     return old.cpu if old is not None and old.started == process.started else 0.0
 
 
-def read_processes() -> "Dict[int, _Process]":
+def read_processes() -> "Dict[int, _ProcStat]":
     """All that run on this machine; for a thread, a large machine takes some 10 ms."""
     found = {}
     for name in pids():
@@ -169,12 +168,12 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def _read(name: str) -> _Process:
+def _read(name: str) -> _ProcStat:
     with open("/proc/%s/stat" % name, "rb") as file:
         data = file.read()
     # The second field is the program's name between parentheses, which may hold anything.
     fields = data[data.rindex(b")") + 2 :].split()
     cpu = (int(fields[11]) + int(fields[12])) / _TICKS
-    return _Process(int(fields[1]), int(fields[3]), cpu, int(fields[21]) * _PAGE, fields[19])
+    return _ProcStat(int(fields[1]), int(fields[3]), cpu, int(fields[21]) * _PAGE, fields[19])
 
 

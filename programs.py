@@ -1,16 +1,18 @@
-"""Which command lines of a shell are one simple command, whose place the shell need not keep.
+"""The program of a command: run by the shell's `exec` where that is safe, and checked beforehand.
 
-A shell that only waits for one program has a pid that is not the program's: that is what would
-be shown, written to a pid file and signalled. So it is asked to `exec` the program (sh(1)), where
-that changes nothing else. Whatever is not surely one simple command is left to the shell as it is:
-lists, pipes, compound commands, substitutions, assignments in front, builtins.
+A shell that only waits for one program has a pid that is not the program's. The shell's pid would
+be shown, written to the pid file and signalled. So the shell is told to `exec` the program (sh(1))
+where that changes nothing else. Whatever is not surely one simple command is left to the shell as
+it is: lists, pipes, compound commands, substitutions, assignments in front, builtins.
 """
 
 import os
 import re
 from typing import Mapping, Optional, Tuple, Union
 
-#: Of dash, bash, ksh and busybox: the shell's own version is what runs without `exec`.
+from errors import decoded
+
+#: Builtins of dash, bash, ksh and busybox. Without `exec` the shell runs its own version of these.
 BUILTINS = frozenset("""
     . : [ alias bg bind break builtin caller cd chdir command compgen complete compopt continue
     declare dirs disown echo enable eval exec exit export false fc fg getopts hash help history
@@ -19,7 +21,7 @@ BUILTINS = frozenset("""
     unset wait whence
 """.split())
 
-#: Of the same shells.
+#: Reserved words of the same shells.
 RESERVED = frozenset("""
     ! [[ ]] { } case coproc do done elif else esac fi for function if in namespace select then time
     until while
@@ -68,35 +70,35 @@ def _is_program(name: str) -> bool:
     return name not in BUILTINS and name not in RESERVED
 
 
-# The program of a command: where a child finds it, and what is wrong with it. Looks at files.
+# Where a child finds its program, and what is wrong with that file
 
 
-#: As much of a first line as the kernel looks at (BINPRM_BUF_SIZE of Linux 5.1 and newer).
-_HEAD = 256
+#: Bytes of a first line that the kernel looks at (BINPRM_BUF_SIZE of Linux 5.1 and newer).
+_FIRST_LINE_BYTES = 256
 
 #: The first word of a line for the shell, where that is a word and nothing else.
 _FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
 
 #: Builtins of other shells than the usual /bin/sh (dash, or bash): a program there, if anything.
-_ELSEWHERE = frozenset("compopt namespace newgrp print whence".split())
+_NOT_IN_SH = frozenset("compopt namespace newgrp print whence".split())
 
-#: What a shell does itself.
-_OWN_WORDS = (BUILTINS | RESERVED) - _ELSEWHERE
+#: Words that the usual /bin/sh does not take for a program.
+_SHELL_WORDS = (BUILTINS | RESERVED) - _NOT_IN_SH
 
 
 def first_word(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
-    """The program of a command; None where only the shell can tell which that is."""
+    """The program that a command runs; None where only the shell can tell."""
     if not isinstance(cmd, str):
         return cmd[0]
     found = _FIRST_WORD.match(cmd)
-    if found is None or found.group(1) in _OWN_WORDS or found.group(1).isdigit():
+    if found is None or found.group(1) in _SHELL_WORDS or found.group(1).isdigit():
         return None
     return found.group(1)
 
 
 def trouble(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
-    """Why a child in `folder` with that PATH cannot run a program: the end of a sentence that
-    begins with its name. None where nothing is wrong that can be seen."""
+    """Why a child in `folder` with that PATH cannot run a program, as the end of a sentence that
+    begins with the program's name. None where nothing is seen to be wrong."""
     file = find(name, path, folder)
     if b"/" not in name:
         return "is not on the PATH" if file is None else flaw(file, path)
@@ -109,7 +111,7 @@ def trouble(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
 
 
 def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
-    """The file that is run, as execvp(3) looks for it; None where there is none."""
+    """The file that is run for a name, as execvp(3) looks for it; None where there is none."""
     places = [b""] if b"/" in name else path.split(b":")
     for place in places:
         file = os.path.join(folder, place, name)
@@ -121,7 +123,7 @@ def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
 def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
     """What is wrong with the #! line of a file; the kernel says only that something is missing.
 
-    With a `path`, also whether what `env` is to find is on it.
+    With a `path`, also whether the program that `env` is to find is on it.
     """
     line = _first_line(file)
     if not line.startswith(b"#!"):
@@ -132,10 +134,10 @@ def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
     if not words:
         return "has a #! line without an interpreter"
     if not os.path.exists(words[0]):
-        return "names an interpreter that is not there: %s" % _text(words[0])
+        return "names an interpreter that is not there: %s" % decoded(words[0])
     by_env = len(words) == 2 and os.path.basename(words[0]) == b"env"
     if by_env and path and find(words[1], path, b"/") is None:
-        return "names an interpreter that is not on the PATH: %s" % _text(words[1])
+        return "names an interpreter that is not on the PATH: %s" % decoded(words[1])
     return None
 
 
@@ -144,10 +146,6 @@ def _first_line(file: bytes) -> bytes:
         if not os.path.isfile(file):
             return b""
         with open(file, "rb") as opened:
-            return opened.read(_HEAD).partition(b"\n")[0]
+            return opened.read(_FIRST_LINE_BYTES).partition(b"\n")[0]
     except OSError:
         return b""
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import cli
 from cli import Arguments
-from errors import ConfigurationError, PupgeventError, UsageError
+from errors import ConfigurationError, PupgeventError, UsageError, encoded
 
 __version__ = "0.1.0"
 
@@ -228,7 +228,7 @@ def _warning(process: Any) -> "Optional[str]":
     path = process.env.get("PATH", os.environ.get("PATH", os.defpath))
     path = ":".join(filter(None, (path, process.path)))
     reason = programs.trouble(*(
-        each.encode("utf-8", "surrogateescape") for each in (word, path, process.cwd)))
+        encoded(each) for each in (word, path, process.cwd)))
     return reason and "%s %s" % (word, reason)
 
 
@@ -255,7 +255,7 @@ def export(told: Arguments) -> int:
     text = exports.FORMATS[told.format](configuration.load(told.config))
     # For a program, whatever the terminal's encoding is.
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(encoded(text))
     return 0
 
 

@@ -36,10 +36,9 @@ def load(path: str, threads: Threads) -> Found:
         if found is not None:
             return found
     try:
-        loaded: Configuration = threads.call(configuration.load, path)
+        return threads.call(configuration.load, path)
     except ConfigurationError as error:
         return error
-    return loaded
 
 
 def load_in_process(path: str) -> Optional[Found]:

@@ -22,25 +22,21 @@ Whatever is done for each process is done in slices: a file may have thousands.
 """
 
 import shlex
-from typing import Any, Callable, List, NamedTuple, Set, Union
+from typing import Callable, List, NamedTuple, Set, Union
 
-import conflicts
 import reading
 from concurrency import in_slices
 from errors import ConfigurationError, PupgeventError, spelled
 from instance import Instance
 from lifecycle import GIVEN_UP
 from model import Configuration, Process, instance_specs, keeping_child, same_child
-from rollout import Claim, Turn, roll, should_run, start_fresh
+from rollout import Change, RolloutStep, roll, should_run, start_fresh
 from runtime import Runtime, settings_of
 
-Say = Callable[[str], Any]
+Say = Callable[[str], None]
 
 #: Ids and names that a hint repeats.
 _MOST_WORDS = 5
-
-#: What a change of it needs a restart of pupgevent for: tables of the top level.
-_STAYING = ("control", "dashboard")
 
 
 class Done(NamedTuple):
@@ -90,7 +86,7 @@ class Reload:
         self._newly_automatic: Set[str] = set()
         self._done = Done([], [], [], [], [])
 
-    def hold(self, add: "Callable[[List[str]], Any]") -> None:
+    def hold(self, add: "Callable[[List[str]], None]") -> None:
         """Find what differs, and `add(ids)` it at once; raises what that raises."""
         for process in in_slices(self._new.processes):
             if self._differs(process):
@@ -117,7 +113,7 @@ class Reload:
         if any(map(should_run, self._supervisor.instances_of(process.id))):
             self._runs.add(process.id)
 
-    def apply(self, claim: Claim) -> str:
+    def apply(self, change: Change) -> str:
         """Blocks until it is done; returns a sentence about it. Raises ConfigurationError or
         PupgeventError where it could not be begun, which changes nothing, and PupgeventError when
         something did not come up."""
@@ -125,16 +121,20 @@ class Reload:
         self._take_effect()
         self._set()
         self._remove()
-        turns, failures = start_fresh(self._supervisor, self._turns())
-        failures += roll(self._supervisor, turns, claim)
+        steps, failures = start_fresh(self._supervisor, self._steps())
+        failures += roll(self._supervisor, steps, change)
         if failures:
             raise PupgeventError("; ".join(failures))
         changes = list(filter(None, [str(self._done), *stays])) or ["nothing differs"]
         return "reloaded: " + "; ".join(changes + self._given_up())
 
     def _tell_what_stays(self) -> List[str]:
-        texts = ["%s: a change of it needs a restart of pupgevent" % key
-                 for key in _STAYING if getattr(self._old, key) != getattr(self._new, key)]
+        """Warn of the tables whose change needs a restart of pupgevent."""
+        old, new = self._old, self._new
+        differs = {
+            "control": old.control != new.control, "dashboard": old.dashboard != new.dashboard}
+        texts = ["%s: a change of it needs a restart of pupgevent" % table
+                 for table, changed in differs.items() if changed]
         for text in texts:
             self._runtime.log.warning("core", text)
             self._say(text)
@@ -158,23 +158,23 @@ class Reload:
 
         The configuration that runs does not change between the last look at it here and the
         return."""
-        while True:
-            present = self._runtime.configuration
-            new = self._new._replace(
-                **{key: getattr(present, key) for key in _STAYING})
-            if present is self._old:
-                return new
-            held = {each.id for each in self._touched}
-            others = {each.id: each for each in in_slices(present.processes)}
-            new = new._replace(processes=tuple(
-                each if each.id in held else others[each.id]
-                for each in in_slices(new.processes)))
-            clash = self._runtime.threads.call(conflicts.first, new)
-            if present is self._runtime.configuration:
-                if clash is not None:
-                    raise ConfigurationError(
-                        new.path, None, "%s: %s" % (spelled(clash.where), clash.reason))
-                return new
+        if self._runtime.configuration is self._old:
+            return self._with_what_stays(self._old)
+        merged, conflict = self._runtime.changed_configuration(self._merge)
+        if conflict is not None:
+            raise ConfigurationError(
+                merged.path, None, "%s: %s" % (spelled(conflict.where), conflict.reason))
+        return merged
+
+    def _merge(self, present: Configuration) -> Configuration:
+        held = {each.id for each in self._touched}
+        others = {each.id: each for each in in_slices(present.processes)}
+        return self._with_what_stays(present)._replace(processes=tuple(
+            each if each.id in held else others[each.id]
+            for each in in_slices(self._new.processes)))
+
+    def _with_what_stays(self, present: Configuration) -> Configuration:
+        return self._new._replace(control=present.control, dashboard=present.dashboard)
 
     def _set(self) -> None:
         """The record of each process, and what does not concern its instances."""
@@ -214,22 +214,23 @@ class Reload:
             self._supervisor.remove_process(process_id)
             self._runtime.forget(process_id)
 
-    def _turns(self) -> List[Turn]:
-        """Whom to start, be it anew. What is new comes first: it takes nobody's place."""
-        everyone = (Turn(process, spec) for process in self._touched
+    def _steps(self) -> List[RolloutStep]:
+        """The instances to start or to restart; those that are new first, as nobody has their
+        place."""
+        everyone = (RolloutStep(process, spec) for process in self._touched
                     for spec in instance_specs(process))
-        turns = [turn for turn in in_slices(everyone) if self._needs_turn(turn)]
+        steps = [step for step in in_slices(everyone) if self._needs_step(step)]
         started = set(self._done.started)
-        turns.sort(key=lambda turn: turn.spec.name not in started)
-        return turns
+        steps.sort(key=lambda step: step.spec.name not in started)
+        return steps
 
-    def _needs_turn(self, turn: Turn) -> bool:
-        """Where not, the instance has its values by now."""
-        process, spec = turn
+    def _needs_step(self, step: RolloutStep) -> bool:
+        """Is the instance to be started? Where not, it has been given its values."""
+        process, spec = step
         instance = self._supervisor.instances.get(spec.name)
         automatic = process.id in self._newly_automatic
         if instance is None:
-            return self._adds(turn, automatic)
+            return self._adds(step, automatic)
         if not should_run(instance):
             instance.replace(process, spec)
             if automatic:
@@ -242,15 +243,16 @@ class Reload:
         self._done.rolled.append(spec.name)
         return True
 
-    def _adds(self, turn: Turn, automatic: bool) -> bool:
-        if automatic or turn.process.id in self._runs:
-            self._done.started.append(turn.spec.name)
+    def _adds(self, step: RolloutStep, automatic: bool) -> bool:
+        if automatic or step.process.id in self._runs:
+            self._done.started.append(step.spec.name)
             return True
-        self._supervisor.add(turn.process, turn.spec)
+        self._supervisor.add(step.process, step.spec)
         return False
 
     def _given_up(self) -> List[str]:
-        """A reload starts nobody anew for whom nothing has changed: which command does."""
+        """A reload does not start instances that were given up and have not changed: name the
+        command that does."""
         lost: List[Instance] = []
         words: List[str] = []
         for process_id in in_slices(list(self._after)):

@@ -1,4 +1,4 @@
-"""What comes of a run that has ended: pure, but for the jitter.
+"""Whether an instance is started again after a run, and after what delay; pure but for the jitter.
 
 A run that ended within ten seconds of being ready, or never got that far, is a failure whatever
 its exit code: a server that exits with 0 as soon as it is started should not be started again
@@ -15,26 +15,27 @@ from errors import counted
 from lifecycle import EXHAUST, FAIL, FINISH, RETRY
 from model import Process
 
-#: Seconds of running that make earlier failures forgotten.
+#: A run of so many seconds makes earlier failures forgotten.
 LONG_ENOUGH = 10.0
 
-#: At most so much of a delay is added to it at random, lest all should come back at once.
+#: The part of a delay that is added to it at random, at most, lest all should come back at once.
 JITTER = 0.1
 
-#: After so many doublings any delay is at its most; after a thousand a float would overflow.
+#: After so many doublings any delay has reached its maximum; after 1024 a float would overflow.
 _MOST_DOUBLINGS = 40
 
-#: So many restarts in a row follow the configuration alone, down to no delay at all.
-UNHINDERED = 5
+#: For so many restarts in a row the configured delay alone counts, be it 0.
+UNSLOWED_RESTARTS = 5
 
-#: Seconds of delay that each one after these has at least. A program that ends at once takes some
-#: milliseconds to start, so without a pause it would take a core. It is the default delay: who has
-#: not asked for a shorter one never meets it. systemd gives up at that point (StartLimitBurst=5).
+#: The shortest delay of each restart after these, in seconds. A program that ends at once takes
+#: some milliseconds to start, so without a delay it would take a whole core. It is the default of
+#: `restartDelayMs`, so it matters only where a shorter one is configured. systemd gives up after
+#: as many starts (StartLimitBurst=5).
 SHORTEST_DELAY = 0.5
 
 
-class Streak:
-    """The failures of one instance, in a row."""
+class RestartPolicy:
+    """Of one instance: counts its failures in a row, and tells what follows from a run."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -45,9 +46,11 @@ class Streak:
     def verdict(
         self, process: Process, returncode: Optional[int], lasted: float, failed_start: bool = False
     ) -> str:
-        """The event that follows a run; `returncode` is None where no child could be started.
+        """The event of lifecycle.py that follows a run.
 
-        After a `failed_start` it has not done its work, whatever its exit code is.
+        `returncode` is None where no child could be started, `lasted` the seconds between being
+        ready and the end. After a `failed_start` the child has not done its work, whatever its exit
+        code is.
         """
         self.failures = 0 if lasted >= LONG_ENOUGH else self.failures + 1
         succeeded = returncode == 0 and not failed_start
@@ -63,7 +66,7 @@ class Streak:
         """Seconds before the next start."""
         doublings = min(max(0, self.failures - 1), _MOST_DOUBLINGS)
         delay = min(process.restart_delay * 2.0**doublings, process.restart_max_delay)
-        if self.failures > UNHINDERED:
+        if self.failures > UNSLOWED_RESTARTS:
             delay = max(delay, SHORTEST_DELAY)
         return float(delay) * (1 + random.random() * JITTER)
 

@@ -1,12 +1,13 @@
-"""Changes to instances while they serve: one after the other, and nobody notices.
+"""Rolling changes: instances get new values while they serve, one after the other.
 
-What is to be done is told as turns: this instance, from these values. An instance gets its new
-values when its turn comes and not before, so that a roll-out that ends at the first one that does
-not come up leaves the rest as they were, also for the restarts of their own.
+What is to be done is a list of steps: this instance, from these values. An instance gets its new
+values when its step is taken and not before. So a roll-out that ends at the first instance that
+does not come up leaves the others as they were, also for the restarts of their own.
 
-Two changes of the same process at the same time would undo each other's work: `Claims` refuses
-the second, unless that is a stop. A stop does not wait for a start or a restart, and takes the
-process from it: what the other one has begun with is brought to its end, and nothing else.
+Two changes of the same process at the same time would undo each other's work: `ProcessLocks`
+refuses the second, unless that is a stop. A stop does not wait for a start or a restart, and takes
+the process from it: the step that the other one is at is brought to its end, and no further one is
+taken.
 """
 
 import contextlib
@@ -21,11 +22,11 @@ from lifecycle import BACKOFF, ERRORED, EXHAUSTED
 from model import InstanceSpec, Process
 from supervisor import Supervisor
 
-#: It should run, and does not.
+#: The states of an instance that should run and does not.
 FAILED = frozenset([BACKOFF, ERRORED, EXHAUSTED])
 
 
-class Turn(NamedTuple):
+class RolloutStep(NamedTuple):
     """What an instance is to be started from."""
 
     process: Process
@@ -35,7 +36,7 @@ class Turn(NamedTuple):
 class Busy(PupgeventError):
     """Somebody else is changing the process."""
 
-    def __init__(self, process_id: str, other: "Claim") -> None:
+    def __init__(self, process_id: str, other: "Change") -> None:
         self.reason = "%s of %s is under way" % (other.what, process_id)
         super().__init__(self.reason + ": try again when it is done")
         self._other = other
@@ -45,8 +46,8 @@ class Busy(PupgeventError):
         self._other.over.wait()
 
 
-class Claim:
-    """What one change holds."""
+class Change:
+    """One change under way, and the processes that it holds: "a restart"."""
 
     def __init__(self, what: str, yields: bool) -> None:
         self.what = what
@@ -56,8 +57,9 @@ class Claim:
         self.ids: Set[str] = set()
         #: Set when it holds nothing any more.
         self.over = Event()
-        #: The ids of these, and the names of the instances that were stopped.
+        #: The ids of the processes that a stop has taken from it.
         self.lost: Set[str] = set()
+        #: The names of the instances that this stop was about.
         self.stopped: Set[str] = set()
 
     def keeps(self, process_id: str) -> bool:
@@ -71,132 +73,137 @@ class Claim:
             raise PupgeventError("%s %s stopped meanwhile" % (", ".join(names), verb))
 
 
-class Claims:
-    """Who changes which process at the moment."""
+class ProcessLocks:
+    """Which change holds which process at the moment."""
 
     def __init__(self) -> None:
-        self._held: Dict[str, Claim] = {}
+        self._held: Dict[str, Change] = {}
 
     @contextlib.contextmanager
     def hold(
         self, ids: Iterable[str], what: str, *, yields: bool = False, stops: Iterable[str] = ()
-    ) -> Iterator[Claim]:
-        """Change these processes alone. Raises Busy where somebody else does.
+    ) -> Iterator[Change]:
+        """Hold these processes for one change. Raises Busy where another change holds one.
 
-        One that `stops` instances, by name, gets their processes from those that `yields` all the
-        same: they have lost them.
+        A change that `stops` instances, by name, takes their processes from a change that `yields`
+        instead of being refused.
         """
-        claim = Claim(what, yields)
-        self.add(claim, ids, stops)
+        change = Change(what, yields)
+        self.add(change, ids, stops)
         try:
-            yield claim
+            yield change
         finally:
-            for process_id in claim.ids:
-                if self._held.get(process_id) is claim:
+            for process_id in change.ids:
+                if self._held.get(process_id) is change:
                     del self._held[process_id]
-            claim.over.set()
+            change.over.set()
 
-    def add(self, claim: Claim, ids: Iterable[str], stops: Iterable[str] = ()) -> None:
-        """Hold these as well; raises Busy."""
+    def add(self, change: Change, ids: Iterable[str], stops: Iterable[str] = ()) -> None:
+        """Hold these processes as well; raises Busy."""
         wanted = sorted(set(ids))
         others = [(each, self._held[each]) for each in wanted
-                  if self._held.get(each, claim) is not claim]
+                  if self._held.get(each, change) is not change]
         for process_id, other in others:
             if not (stops and other.yields):
                 raise Busy(process_id, other)
         for process_id, other in others:
             other.lost.add(process_id)
             other.stopped.update(stops)
-        self._held.update(dict.fromkeys(wanted, claim))
-        claim.ids.update(wanted)
+        self._held.update(dict.fromkeys(wanted, change))
+        change.ids.update(wanted)
 
 
-def as_it_is(instance: Instance) -> Turn:
-    """A turn that changes nothing: a restart."""
-    return Turn(instance.process, instance.spec)
+def restart_step(instance: Instance) -> RolloutStep:
+    """A step that changes nothing: a restart."""
+    return RolloutStep(instance.process, instance.spec)
 
 
 def should_run(instance: Instance) -> bool:
-    """Also one that was given up: nobody has asked it to stop."""
+    """Is it to run, or was it given up? In both cases nobody has asked it to stop."""
     return instance.wanted or instance.state in FAILED
 
 
-def roll(supervisor: Supervisor, turns: Iterable[Turn], claim: Claim) -> List[str]:
-    """Take each turn when the one before runs; blocks until that is done.
+def roll(supervisor: Supervisor, steps: Iterable[RolloutStep], change: Change) -> List[str]:
+    """Take each step when the one before runs; blocks until that is done.
 
-    Of a process one of whose instances does not come up the turns that are left are not taken,
-    nor are those of one that the claim no longer keeps. Returns a line for each that did not come
-    up.
+    Once an instance does not come up, the steps that are left of its process are not taken; nor are
+    those of a process that the change has lost. Returns a line for each step that failed.
     """
-    pending = list(turns)
+    pending = list(steps)
     failed = []
-    made_room: Dict[str, Turn] = {}
+    made_room: Dict[str, RolloutStep] = {}
     while pending:
-        turn = _next(supervisor, pending, made_room)
-        pending.remove(turn)
-        made_room.pop(turn.spec.name, None)
-        failure = _take(supervisor, turn, claim)
+        step = _next_step(supervisor, pending, made_room)
+        pending.remove(step)
+        made_room.pop(step.spec.name, None)
+        failure = _take_step(supervisor, step, change)
         if failure is not None:
             failed.append(failure)
-            pending = [each for each in pending if each.process.id != turn.process.id]
+            pending = [each for each in pending if each.process.id != step.process.id]
     return failed + _bring_back(supervisor, made_room.values())
 
 
-def _bring_back(supervisor: Supervisor, turns: Iterable[Turn]) -> List[str]:
-    """Start those that had made room for a roll-out which then did not get to them: as they were,
-    or from their new values where somebody is in their place by now."""
+def _bring_back(supervisor: Supervisor, steps: Iterable[RolloutStep]) -> List[str]:
+    """Start instances that were stopped to free a port, and whose step was not taken after that:
+    as they were, or from their new values where another instance has their port by now."""
     names = []
     holders = _holders(supervisor)
-    for turn in turns:
-        instance = supervisor.instances[turn.spec.name]
-        if _holder(holders, as_it_is(instance)) is not None:
-            instance.replace(turn.process, turn.spec)
+    for step in steps:
+        instance = supervisor.instances[step.spec.name]
+        if _holder(holders, restart_step(instance)) is not None:
+            instance.replace(step.process, step.spec)
         names.append(instance.name)
     return list(map(str, supervisor.start(names)))
 
 
-def start_fresh(supervisor: Supervisor, turns: Iterable[Turn]) -> "Tuple[List[Turn], List[str]]":
-    """Start side by side those of the turns that take nobody's place; blocks until each runs or
-    has failed. Returns the turns that are left, of those processes none of whose has failed, and
-    a line for each that did not come up.
+def start_fresh(
+    supervisor: Supervisor, steps: Iterable[RolloutStep]
+) -> Tuple[List[RolloutStep], List[str]]:
+    """Take side by side the steps of instances that do not run and whose port nobody has; blocks
+    until each runs or has failed.
+
+    Returns the steps that are left, without those of processes of which an instance has failed,
+    and a line for each instance that did not come up.
     """
-    left: List[Turn] = []
-    fresh: List[Turn] = []
+    left: List[RolloutStep] = []
+    fresh: List[RolloutStep] = []
     holders = _holders(supervisor)
-    for turn in turns:
-        instance = supervisor.instances.get(turn.spec.name)
+    for step in steps:
+        instance = supervisor.instances.get(step.spec.name)
         replaces = instance is not None and should_run(instance)
-        (left if replaces or _holder(holders, turn) else fresh).append(turn)
-    for turn in in_slices(fresh):
-        instance = supervisor.instances.get(turn.spec.name)
+        (left if replaces or _holder(holders, step) else fresh).append(step)
+    for step in in_slices(fresh):
+        instance = supervisor.instances.get(step.spec.name)
         if instance is None:
-            supervisor.add(turn.process, turn.spec)
+            supervisor.add(step.process, step.spec)
         else:
-            instance.replace(turn.process, turn.spec)
-    failures = supervisor.start([turn.spec.name for turn in fresh])
+            instance.replace(step.process, step.spec)
+    failures = supervisor.start([step.spec.name for step in fresh])
     failed = {supervisor.instances[each.name].process_id for each in failures}
-    return [turn for turn in left if turn.process.id not in failed], list(map(str, failures))
+    return [step for step in left if step.process.id not in failed], list(map(str, failures))
 
 
-def _next(supervisor: Supervisor, pending: List[Turn], made_room: Dict[str, Turn]) -> Turn:
-    """One whose port is free, so that of two instances no one waits for the other's."""
+def _next_step(
+    supervisor: Supervisor, pending: List[RolloutStep], made_room: Dict[str, RolloutStep]
+) -> RolloutStep:
+    """A step whose port is free, so that no two instances wait for each other's."""
     holders = _holders(supervisor)
-    for turn in pending:
-        if _holder(holders, turn) is None:
-            return turn
-    # They wait for each other in a circle, or for somebody who stays. Where it is a circle, one
-    # that makes room beforehand breaks it.
-    turn = pending[0]
-    holder = _holder(holders, turn)
+    for step in pending:
+        if _holder(holders, step) is None:
+            return step
+    # The steps wait for each other in a circle, or for an instance that stays. A circle is broken
+    # by stopping one instance before its own step.
+    step = pending[0]
+    holder = _holder(holders, step)
     by_name = {each.spec.name: each for each in pending}
     if holder is not None and holder.name in by_name:
         made_room[holder.name] = by_name[holder.name]
         supervisor.stop([holder.name])
-    return turn
+    return step
 
 
 def _holders(supervisor: Supervisor) -> Dict[int, List[Instance]]:
-    """Who lives on which port, or will again; who was stopped, or given up, is on none."""
+    """The instances on each port that live, or will again; not those stopped or given up."""
     found: Dict[int, List[Instance]] = {}
     for instance in supervisor.instances.values():
         if instance.port is not None and instance.wanted:
@@ -204,27 +211,27 @@ def _holders(supervisor: Supervisor) -> Dict[int, List[Instance]]:
     return found
 
 
-def _holder(holders: Dict[int, List[Instance]], turn: Turn) -> Optional[Instance]:
-    """Another instance that lives on the port of this turn."""
-    there = holders.get(turn.spec.port, ()) if turn.spec.port is not None else ()
-    return next((each for each in there if each.name != turn.spec.name), None)
+def _holder(holders: Dict[int, List[Instance]], step: RolloutStep) -> Optional[Instance]:
+    """Another instance that has the port of this step."""
+    there = holders.get(step.spec.port, ()) if step.spec.port is not None else ()
+    return next((each for each in there if each.name != step.spec.name), None)
 
 
-def _take(supervisor: Supervisor, turn: Turn, claim: Claim) -> Optional[str]:
-    instance = supervisor.instances.get(turn.spec.name)
+def _take_step(supervisor: Supervisor, step: RolloutStep, change: Change) -> Optional[str]:
+    instance = supervisor.instances.get(step.spec.name)
     if instance is None:
-        supervisor.add(turn.process, turn.spec)
+        supervisor.add(step.process, step.spec)
     else:
-        if not claim.keeps(turn.process.id):
+        if not change.keeps(step.process.id):
             return "%s is left as it is" % instance.name
         instance.returning = True
         try:
             supervisor.stop([instance.name])
         finally:
             instance.returning = False
-        if instance.name in claim.stopped:
+        if instance.name in change.stopped:
             return "%s was stopped" % instance.name
         # Also when another instance of its process was stopped: nobody has stopped this one.
-        instance.replace(turn.process, turn.spec)
-    failures = supervisor.start([turn.spec.name])
+        instance.replace(step.process, step.spec)
+    failures = supervisor.start([step.spec.name])
     return str(failures[0]) if failures else None

@@ -1,15 +1,16 @@
-"""In and out of the rotation: how an instance comes to get clients, and how it is taken out.
+"""The rotation: the instances that get clients, and how an instance enters and leaves it.
 
-The supervising half tells a `Rotation`, by name; a balancer may stand behind it (runtime.py).
+The supervising half tells a `Rotation`, by the names of instances; a balancer may stand behind it
+(runtime.py).
 """
 
 import math
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
-from concurrency import Condition, Life
+from concurrency import Condition, Task
 from model import InstanceSpec
 
-#: Seconds between two looks at how many connections a drain still waits for.
+#: Seconds between two looks at how many connections a drain waits for.
 _DRAIN_LOOK = 1.0
 
 
@@ -26,27 +27,26 @@ class Draining(NamedTuple):
 
 
 class Rotation:
-    """What an instance tells of itself to whoever sends it clients, in plain data. This one has no
-    balancer behind it."""
+    """What an instance tells to whoever sends it clients. This one has no balancer behind it."""
 
     def up(self, name: str, host: str, port: int) -> None:
-        """It accepts: send it clients."""
+        """The instance accepts: send it clients."""
 
     def down(self, name: str) -> None:
-        """It is gone, or about to go: no further client."""
+        """The instance is gone, or about to go: no further client."""
 
     def suspect(self, name: str, reason: str) -> None:
-        """Somebody else accepts in its place: no client until a probe finds itself there."""
+        """Somebody else accepts on its port: no client, until a probe finds the instance there."""
 
     def drain(self, name: str, seconds: float) -> None:
         """No further client; block until its last connection has ended, or so many seconds."""
 
     def connections_of(self, name: str) -> int:
-        """How many it has."""
+        """How many connections the instance has."""
         return 0
 
     def remove(self, name: str) -> None:
-        """It will never come back."""
+        """The instance will never come back."""
 
 
 class Registration:
@@ -59,7 +59,7 @@ class Registration:
         self._is_in = False
 
     def enter(self) -> None:
-        """It accepts; without a port there is nothing to send clients to."""
+        """The instance accepts; one without a port is in no rotation."""
         if self._spec.port is not None:
             self._is_in = True
             self._rotation.up(self._spec.name, self._spec.host, self._spec.port)
@@ -71,27 +71,28 @@ class Registration:
             self._rotation.down(self._spec.name)
 
     def suspect(self, reason: str) -> None:
-        """No client, until the rotation finds that it accepts itself."""
+        """No client, until the rotation finds that the instance itself accepts."""
         if self._is_in:
             self._rotation.suspect(self._spec.name, reason)
 
     def drain(
         self, seconds: float, is_pointless: Callable[[], bool], tell: Callable[[Draining], None]
     ) -> None:
-        """Leave, and give the last connection so long to end; blocks unless it is pointless.
+        """Leave, and give the connections so many seconds to end; blocks until they have, or until
+        waiting `is_pointless`.
 
-        `tell` is told how it stands: at the beginning if there is a connection, and whenever their
-        number is another, about once a second.
+        `tell` is told what the drain waits for: at first, and when the number of connections has
+        changed, about once a second.
         """
         if self._is_in and seconds > 0:
-            drain = Life(self._rotation.drain, self._spec.name, seconds)
+            drain = Task(self._rotation.drain, self._spec.name, seconds)
             drain.rawlink(lambda _: self._condition.notify())
             self._watch(drain, seconds, is_pointless, tell)
             drain.kill()
         self.leave()
 
     def _watch(
-        self, drain: Any, seconds: float, is_pointless: Callable[[], bool],
+        self, drain: Task, seconds: float, is_pointless: Callable[[], bool],
         tell: Callable[[Draining], None],
     ) -> None:
         clock, before = self._condition.clock, 0

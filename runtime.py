@@ -5,20 +5,22 @@ instances report, and behind it stands the balancer, where the process has one.
 """
 
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
+import conflicts
 import ports
 from balancer import Balancer, Engine, Settings
 from concurrency import Threads, in_slices
+from conflicts import Conflict
 from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
-from log_history import Recent, Tee
-from logs import Heads, LineWriter, Log, Sink, wants_colors
-from model import Configuration, Logger, Process
+from log_history import LogHistory, Tee
+from logs import LinePrefix, LineWriter, Log, Sink, Source, wants_colors
+from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
-from supervisor import Supervisor
+from supervisor import Supervisor, SupervisorOwner
 
 #: Address and port.
 Place = Tuple[str, int]
@@ -32,7 +34,7 @@ class Seam(Rotation):
 
     def __init__(self) -> None:
         self._balancer: Optional[Balancer] = None
-        self._up: Dict[str, Any] = {}
+        self._up: Dict[str, Place] = {}
 
     def put_before(self, balancer: Balancer) -> None:
         """Tell the balancer of those who are up, and from now on of everything."""
@@ -68,7 +70,7 @@ class Seam(Rotation):
             self._balancer.remove(name)
 
 
-class Runtime:
+class Runtime(SupervisorOwner):
     """`on_essential(name)` is told of an essential instance that is given up.
 
     `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
@@ -79,9 +81,9 @@ class Runtime:
         self,
         configuration: Configuration,
         log: Log,
-        recent: Recent,
+        history: LogHistory,
         console: Sink,
-        on_essential: "Callable[[str], Any]",
+        on_essential: "Callable[[str], None]",
         fd: int = 1,
         clock: "Callable[[], float]" = time.monotonic,
         limits: "Optional[Limits]" = None,
@@ -93,11 +95,11 @@ class Runtime:
         #: For the file and for /proc: these of our own disks answer whatever children wait for.
         self.threads = Threads(2)
         self.log = log
-        self.recent = recent
+        self.history = history
         #: Called with each instance whose state has changed.
-        self.watchers: Set[Callable[[Instance], Any]] = set()
+        self.watchers: Set[Callable[[Instance], None]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
-        self.on_reach: Callable[[], Any] = lambda: None
+        self.on_reach: Callable[[], None] = lambda: None
         self.engine = Engine(self._say_balancer, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
@@ -106,28 +108,21 @@ class Runtime:
         self.seams: Dict[str, Seam] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
-        self._outlets = _Outlets(log, configuration.logger, recent, console, fd)
+        self._outlets = _Outlets(log, configuration.logger, history, console, fd)
         for process in configuration.processes:
             self.prepare(process)
+        self._on_essential = on_essential
         self.supervisor = Supervisor(
-            configuration.processes,
-            log,
-            rotation_for=lambda process: self.seams[process.id],
-            outputs=self._outlets.writers,
-            on_change=self._changed,
-            on_essential=lambda instance: on_essential(instance.name),
-            clock=clock,
-            limits=limits,
-        )
+            configuration.processes, log, owner=self, clock=clock, limits=limits)
 
     def listen(self) -> None:
         """Open every common port, before anything is started; raises PupgeventError."""
         processes = self.configuration.processes
         self.move_ports(processes, self.open_ports(processes))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start what has `autostart`; does not wait for it."""
-        self.supervisor.begin()
+        self.supervisor.startup()
 
     def shutdown(self) -> None:
         """Stop accepting, stop all instances side by side; blocks until nothing lives."""
@@ -249,8 +244,7 @@ class Runtime:
 
     def _owner(self, host: str, port: int) -> str:
         """Who has it; blocks the calling greenlet only."""
-        answer = self.threads.ask(_LOOK_UP, _owner_or_rest, host, port)
-        return str(answer or "somebody unknown")
+        return self.threads.ask(_LOOK_UP, _owner_or_rest, host, port) or "somebody unknown"
 
     def _tell_place(self, process: Process) -> None:
         cluster = process.cluster
@@ -277,19 +271,46 @@ class Runtime:
             self._retired = [each for each in self._retired if not each.closed] + [balancer]
         del self.seams[process_id]
         self._outlets.forget(process_id)
-        self.recent.forget(process_id)
 
     def instances(self) -> "List[Instance]":
         return list(self.supervisor.instances.values())
+
+    def changed_configuration(
+        self, change: "Callable[[Configuration], Configuration]"
+    ) -> "Tuple[Configuration, Optional[Conflict]]":
+        """What `change` makes of the configuration that runs, and what in it cannot be had.
+
+        Looked at in a thread, for there may be thousands; blocks the calling greenlet, and does it
+        again where somebody else has changed the configuration meanwhile.
+        """
+        while True:
+            present = self.configuration
+            changed = change(present)
+            conflict = self.threads.call(conflicts.first, changed)
+            if present is self.configuration:
+                return changed, conflict
 
     def backend_state(self, instance: Instance) -> "Optional[str]":
         """What its balancer makes of it; None where it has none."""
         balancer = self.balancers.get(instance.process_id)
         return None if balancer is None else balancer.state_of(instance.name)
 
-    def _changed(self, instance: Instance) -> None:
+    # What the supervisor asks and tells, as SupervisorOwner
+
+    def rotation_for(self, process: Process) -> Rotation:
+        return self.seams[process.id]
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        return self._outlets.writers(process, spec)
+
+    def on_change(self, instance: Instance) -> None:
         for watcher in list(self.watchers):
             watcher(instance)
+
+    def on_essential(self, instance: Instance) -> None:
+        self._on_essential(instance.name)
+
+    # What the balancers tell
 
     def _reach_changed(self) -> None:
         self.on_reach()
@@ -299,55 +320,59 @@ class Runtime:
 
 
 class _Outlets:
-    """Where the output of each process goes: through its memory to the console, or only there.
-    Our own lines go the same way."""
+    """Where lines go: those of each process, and our own, into the history, and on to the console
+    where their logger has `console`."""
 
     def __init__(
-        self, log: Log, own: Logger, recent: Recent, console: Sink, fd: int
+        self, log: Log, own: Logger, history: LogHistory, console: Sink, fd: int
     ) -> None:
         self._log = log
-        self._recent = recent
+        self._history = history
         self._console = console
         self._fd = fd
-        #: What `log` does already.
+        #: The logger of our own lines, in effect by now.
         self._own = self.in_effect(own)
         self._tees: Dict[str, Tee] = {}
-        self._heads: Dict[str, Heads] = {}
+        self._prefixes: Dict[str, LinePrefix] = {}
 
     def set(self, process: Process) -> None:
-        """As its logger says; what runs follows."""
+        """Send the lines of a process where its logger says; also of instances that run."""
         logger = self.in_effect(process.logger)
+        self._history.know(process.id)
         if process.id not in self._tees:
-            self._tees[process.id] = self._recent.sink(self._onward(logger))
-            self._heads[process.id] = Heads()
+            self._tees[process.id] = self._history.sink(self._onward(logger))
+            self._prefixes[process.id] = LinePrefix()
         self._tees[process.id].onward = self._onward(logger)
-        self._heads[process.id].colors = bool(logger.colors)
+        self._prefixes[process.id].colors = bool(logger.colors)
 
     def set_own(self, logger: Logger) -> bool:
-        """The same for our own lines; False: nothing differs."""
+        """The same for our own lines; False: nothing has changed."""
         own = self.in_effect(logger)
         if own == self._own:
             return False
         self._own = own
-        self._log.sink = self._recent.sink(self._onward(own))
-        self._log.heads.colors = bool(own.colors)
+        self._log.sink = self._history.sink(self._onward(own))
+        self._log.prefix.colors = bool(own.colors)
         return True
 
     def in_effect(self, logger: Logger) -> Logger:
-        """With the colours that the console gets."""
+        """The logger with the colours that the console gets."""
         return logger._replace(colors=wants_colors(self._fd, logger.colors))
 
     def _onward(self, logger: Logger) -> Sink:
         return self._console if logger.console else Sink()
 
     def forget(self, process_id: str) -> None:
+        """The process is gone for good."""
         self._tees.pop(process_id, None)
-        self._heads.pop(process_id, None)
+        self._prefixes.pop(process_id, None)
+        self._history.forget(process_id)
 
-    def writers(self, process: Process, spec: Any) -> Any:
-        """One for stdout, one for stderr."""
-        tee, heads = self._tees[process.id], self._heads[process.id]
-        return tuple(LineWriter(tee, heads, spec.name, name) for name in ("stdout", "stderr"))
+    def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        """For one child: (stdout, stderr)."""
+        tee, prefix = self._tees[process.id], self._prefixes[process.id]
+        source = Source(process.id, spec.name)
+        return LineWriter(tee, prefix, source, "stdout"), LineWriter(tee, prefix, source, "stderr")
 
 
 def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
@@ -372,10 +397,3 @@ def _owner_or_rest(host: str, port: int) -> str:
 def _turn_away(fileno: int, key: str) -> None:
     """Of a listener that has no balancer yet, and does not accept yet."""
 
-
-def process_of(runtime: Runtime, name: str) -> "Optional[str]":
-    """The id of the process that an instance, or an id, belongs to."""
-    instance = runtime.supervisor.instances.get(name)
-    if instance is not None:
-        return instance.process_id
-    return name if name in runtime.supervisor.processes else None

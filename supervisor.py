@@ -1,25 +1,27 @@
-"""The set of all instances: found by name, started and stopped side by side."""
+"""All instances: found by name, started and stopped side by side.
 
-import functools
+Below it, in the order of a walk from a start to an exit: `Instance.start` wakes the main loop of an
+instance, which makes a `ProcessRun`, which has a `Spawner` fork the child and waits for its exit.
+Back up go `RunOwner` (the run tells its instance), `Instance`'s `on_change` (the instance tells the
+supervisor) and `SupervisorOwner` (the supervisor tells the runtime).
+"""
+
 import time
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from child import Spawner, adopt_orphans, close_on_exec
-from concurrency import Threads, TokenBucket, Turnstile, in_slices
-from context import Context, Outputs
+from concurrency import ForkGate, Threads, TokenBucket, in_slices
+from context import Context
 from errors import PupgeventError
 from guardian import Guardian
 from instance import Instance
 from lifecycle import GIVEN_UP
-from logs import Heads, LineWriter, Log, Sink
+from logs import LineWriter, Log
 from model import InstanceSpec, Process, instance_specs
 from pid_files import FileQueue
-from port_ownership import Watch
+from port_ownership import OwnershipWatch
 from rotation import Rotation
 from sockets import Limits
-
-RotationFor = Callable[[Process], Rotation]
-OnInstance = Callable[[Instance], None]
 
 
 class Failure(NamedTuple):
@@ -34,33 +36,50 @@ class Failure(NamedTuple):
         return "%s did not come up: %s" % (self.name, self.reason)
 
 
+class SupervisorOwner:
+    """Whom a supervisor asks what its instances need, and tells what happens to them.
+
+    `on_change` and `on_essential` are called in the greenlet of the instance, and must not block.
+    """
+
+    def rotation_for(self, process: Process) -> Rotation:
+        """What the instances of a process tell when they are up; asked before it has instances."""
+        return Rotation()
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        """Where a child of that instance prints: (stdout, stderr)."""
+        raise NotImplementedError
+
+    def on_change(self, instance: Instance) -> None:
+        """Its state has changed, or what its stop waits for."""
+
+    def on_essential(self, instance: Instance) -> None:
+        """An instance of an essential process is given up for good."""
+
+
 class Supervisor:
     """Holds the instances of all processes, in the order of the configuration.
 
-    `rotation_for` gives the seam to the balancer of a process; it is asked once per process and
-    again when that is replaced. `outputs` says where children print, by default to where `log`
-    goes. `on_change` is told of each change of state, `on_essential` of an instance of an
-    essential process that is given up for good: both are called in the greenlet of the instance
-    and must not block. `limits` are those of the children's descriptors, None: pupgevent's own.
+    `limits` are those of the children's descriptors, None: pupgevent's own.
     """
 
     def __init__(
-        self, processes: Iterable[Process], log: Log, *,
-        rotation_for: Optional[RotationFor] = None, outputs: Optional[Outputs] = None,
-        on_change: Optional[OnInstance] = None, on_essential: Optional[OnInstance] = None,
+        self, processes: Iterable[Process], log: Log, owner: SupervisorOwner, *,
         clock: Callable[[], float] = time.monotonic, limits: Optional[Limits] = None,
     ) -> None:
         self.guardian = Guardian(log)
-        self._log = log
-        self._rotation_for = rotation_for or (lambda process: Rotation())
-        self._on_change = on_change
-        self._on_essential = on_essential
+        self._owner = owner
         threads = Threads(4)
         self._context = Context(
-            log, Spawner(self.guardian, limits), outputs or console_outputs(log), threads,
-            TokenBucket(),
-            Watch(threads, functools.partial(log.error, "core")), Turnstile(), clock,
-            FileQueue(threads),
+            log=log,
+            spawner=Spawner(self.guardian, limits),
+            writers_for=owner.writers_for,
+            threads=threads,
+            bucket=TokenBucket(),
+            ownership_watch=OwnershipWatch(threads, log),
+            fork_gate=ForkGate(),
+            clock=clock,
+            pid_files=FileQueue(threads),
         )
         self._closing = False
         self._rotations: Dict[str, Rotation] = {}
@@ -68,38 +87,38 @@ class Supervisor:
         self.processes: Dict[str, Process] = {}
         #: By name.
         self.instances: Dict[str, Instance] = {}
-        #: The same by process: to look through all for each process would take too long.
+        #: By id of the process, then by name: looking through all instances would take too long.
         self._members: Dict[str, Dict[str, Instance]] = {}
         for process in processes:
             self.add_process(process)
 
-    # All of them
+    # All instances
 
-    def begin(self) -> None:
-        """Start the guardian, then all that has `autostart`; does not wait for these."""
+    def startup(self) -> None:
+        """Start the guardian, then each instance with `autostart`, without waiting for these."""
         close_on_exec()
         adopt_orphans()
-        self.guardian.begin()
+        self.guardian.start()
         for instance in in_slices(list(self.instances.values())):
             if instance.process.autostart and not self._closing:
                 instance.start()
 
     def shutdown(self) -> None:
-        """Stop all side by side, and the guardian; blocks until nothing lives."""
+        """Stop all instances side by side, then the guardian; blocks until nothing lives."""
         self._closing = True
         self.stop(list(self.instances))
         self.guardian.close()
 
     def kill(self) -> None:
-        """SIGKILL to all groups at once, and no start any more; `shutdown` waits for the rest."""
+        """SIGKILL to all process groups, and no start any more. `shutdown` waits for their end."""
         self._closing = True
         for instance in self.instances.values():
             instance.kill()
 
-    # Some of them, by the names of instances; PupgeventError where there is none
+    # Some instances, by name; PupgeventError for a name that no instance has
 
     def start(self, names: Iterable[str]) -> List[Failure]:
-        """Side by side; blocks until each runs or has failed, and returns those that have."""
+        """Start them side by side; blocks until each runs or has failed. Returns the failures."""
         attempts = []
         for instance in in_slices(self._find(names)):
             self._refuse_when_closing()
@@ -108,7 +127,7 @@ class Supervisor:
                 if not instance.came_up(attempt)]
 
     def stop(self, names: Iterable[str]) -> None:
-        """Side by side; blocks until all have stopped."""
+        """Stop them side by side; blocks until all have stopped."""
         chosen = self._find(names)
         for instance in in_slices(chosen):
             instance.stop()
@@ -116,7 +135,7 @@ class Supervisor:
             instance.wait_settled()
 
     def instances_of(self, process_id: str) -> List[Instance]:
-        """In the order of their index."""
+        """In the order of their numbers."""
         return list(self._members.get(process_id, {}).values())
 
     def _find(self, names: Iterable[str]) -> List[Instance]:
@@ -125,17 +144,17 @@ class Supervisor:
         except KeyError as error:
             raise PupgeventError('there is no instance "%s"' % error.args[0]) from None
 
-    # The set itself; see rollout.py for changing it while it serves
+    # Adding and removing instances; rollout.py does it while they serve
 
     def add_process(self, process: Process) -> List[Instance]:
-        """Make its instances, and start none."""
+        """Make the instances of a process; starts none."""
         self.know(process)
         return [self.add(process, spec) for spec in instance_specs(process)]
 
     def know(self, process: Process) -> None:
-        """A process that has no instances yet."""
+        """Add a process without instances."""
         self.processes[process.id] = process
-        self._rotations[process.id] = self._rotation_for(process)
+        self._rotations[process.id] = self._owner.rotation_for(process)
 
     def remove_process(self, process_id: str) -> None:
         """Stop its instances side by side, and forget them; blocks until that is done."""
@@ -166,32 +185,16 @@ class Supervisor:
             del self._members[instance.process_id][instance.name]
 
     def _changed(self, instance: Instance) -> None:
-        self._log.debug("core", instance.state, who=instance.name)
-        if self._on_change is not None:
-            try:
-                self._on_change(instance)
-            except MemoryError:
-                pass  # the next change is told again
-        if instance.state in GIVEN_UP and instance.process.essential and self._on_essential:
-            self._on_essential(instance)
+        try:
+            self._owner.on_change(instance)
+        except MemoryError:
+            pass  # the next change is told again
+        if instance.state in GIVEN_UP and instance.process.essential:
+            self._owner.on_essential(instance)
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise PupgeventError("pupgevent is stopping")
-
-
-def console_outputs(log: Log) -> Outputs:
-    """What children print goes where the log goes, unless their logger has `console` off."""
-    def outputs(process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
-        logger: Any = process.logger
-        sink = log.sink if logger is None or logger.console else Sink()
-        colors = log.heads.colors if logger is None or logger.colors is None else logger.colors
-        heads = Heads(colors)
-        return (
-            LineWriter(sink, heads, spec.name, "stdout"),
-            LineWriter(sink, heads, spec.name, "stderr"),
-        )
-    return outputs
 
 
 def _failure(instance: Instance) -> Failure:

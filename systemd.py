@@ -16,7 +16,7 @@ from typing import Any, Callable, Deque, Iterable, Iterator, MutableMapping, Opt
 import gevent
 
 import lifecycle
-from concurrency import Life
+from concurrency import Task
 from errors import counted
 from status import Health, health_of
 
@@ -151,7 +151,7 @@ class Herald:
         if not self._looking:
             self._looking = True
             try:
-                Life(self.look)
+                Task(self.look)
             except MemoryError:
                 self._look_later()
 

@@ -9,10 +9,10 @@ import gevent
 
 import configuration
 from instance import Instance
-from log_history import Recent
+from log_history import LogHistory
 from logs import Log, Sink
 from operations import Operations
-from runtime import Runtime, process_of
+from runtime import Runtime
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
 
@@ -56,7 +56,7 @@ class Inside(NamedTuple):
 
     def remembered(self) -> str:
         """What `pupgevent logs` shows."""
-        return b"".join(self.runtime.recent.last(None)).decode("utf-8", "backslashreplace")
+        return b"".join(self.runtime.history.last(None)).decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -66,15 +66,15 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[Inside]:
     config.write_text(json.dumps(dict(top, processes=processes)))
     loaded = configuration.load(str(config))
     page, essential = Page(), []  # type: ignore[var-annotated]
-    recent = Recent(lambda name: process_of(runtime, name))
-    log = Log(recent.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
+    history = LogHistory()
+    log = Log(history.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
-        runtime = Runtime(loaded, log, recent, page, essential.append, no_terminal.fileno())
+        runtime = Runtime(loaded, log, history, page, essential.append, no_terminal.fileno())
         stage = Inside(config, runtime, Operations(runtime, contextlib.ExitStack), page, [],
                        essential)
         try:
             runtime.listen()
-            runtime.begin()
+            runtime.start()
             for each in runtime.instances():
                 if each.process.autostart:
                     stage.reaches("running", each.name)

@@ -11,11 +11,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 import gevent
 
+from guardian import Guardian
 from instance import Instance
-from logs import Log, Sink
-from model import Cluster, Logger, Process
+from logs import NO_INSTANCE, LineWriter, Log, Sink, Source
+from model import Cluster, InstanceSpec, Logger, Process
 from rotation import Rotation
-from supervisor import Supervisor
+from supervisor import Supervisor, SupervisorOwner
 
 CHILDREN = Path(__file__).resolve().parent / "children"
 
@@ -59,7 +60,7 @@ class Page(Sink):
     def __init__(self) -> None:
         self.written = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
         self.written += data
 
     @property
@@ -68,9 +69,9 @@ class Page(Sink):
         text = self.written.decode("utf-8", "backslashreplace")
         return [line.partition("]")[2] for line in text.splitlines()]
 
-    def texts(self, head: str) -> List[str]:
+    def texts(self, prefix: str) -> List[str]:
         """Of the lines that begin so: "[app][stdout]"."""
-        return [line[len(head) + 1:] for line in self.lines if line.startswith(head)]
+        return [line[len(prefix) + 1:] for line in self.lines if line.startswith(prefix)]
 
 
 class Ledger(Rotation):
@@ -112,6 +113,37 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+class Owner(SupervisorOwner):
+    """Writes down what its supervisor tells. Children print to where the log goes."""
+
+    def __init__(self, log: Log, rotation: Rotation, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._rotation = rotation
+        self._clock = clock
+        self.changes: List[Tuple[str, str]] = []
+        self.moments: List[float] = []
+        self.delays: List[float] = []
+        self.essential: List[str] = []
+
+    def rotation_for(self, process: Process) -> Rotation:
+        return self._rotation
+
+    def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        sink = self._log.sink if process.logger.console else Sink()
+        source = Source(process.id, spec.name)
+        return (LineWriter(sink, self._log.prefix, source, "stdout"),
+                LineWriter(sink, self._log.prefix, source, "stderr"))
+
+    def on_change(self, instance: Instance) -> None:
+        self.changes.append((instance.name, instance.state))
+        self.moments.append(self._clock())
+        if instance.due_at is not None:
+            self.delays.append(instance.due_at - self._clock())
+
+    def on_essential(self, instance: Instance) -> None:
+        self.essential.append(instance.name)
+
+
 class Stage(NamedTuple):
     """A supervisor at work, and all that can be known about it."""
 
@@ -146,42 +178,30 @@ class Stage(NamedTuple):
                        name, instance.state, self.states(name), self.page.lines))
         return instance
 
-    def prints(self, text: str, head: str = "[app][stdout]") -> str:
+    def prints(self, text: str, prefix: str = "[app][stdout]") -> str:
         """The first line with that text."""
         def found() -> List[str]:
-            return [line for line in self.page.texts(head) if text in line]
+            return [line for line in self.page.texts(prefix) if text in line]
         wait_until(found, PATIENCE, lambda: str(self.page.lines))
         return found()[0]
 
 
 @contextlib.contextmanager
 def supervise(
-    *processes: Process, begin: bool = True, ledger: Optional[Ledger] = None,
+    *processes: Process, start: bool = True, ledger: Optional[Ledger] = None,
     log: Optional[Log] = None,
 ) -> Iterator[Stage]:
     """Supervise them until the block ends; then nothing of them is left."""
     page, clock = Page(), Clock()
-    seams = ledger or Ledger()
-    changes: List[Tuple[str, str]] = []
-    moments: List[float] = []
-    delays: List[float] = []
-    essential: List[str] = []
-
-    def note(instance: Instance) -> None:
-        changes.append((instance.name, instance.state))
-        moments.append(clock())
-        if instance.due_at is not None:
-            delays.append(instance.due_at - clock())
-
+    ledger, log = ledger or Ledger(), log or Log(page)
+    owner = Owner(log, ledger, clock)
     with gevent_waits_for_children():
-        supervisor = Supervisor(
-            processes, log or Log(page), rotation_for=lambda process: seams, on_change=note,
-            on_essential=lambda instance: essential.append(instance.name), clock=clock,
-        )
+        supervisor = Supervisor(processes, log, owner, clock=clock)
         try:
-            if begin:
-                supervisor.begin()
-            yield Stage(supervisor, page, seams, changes, moments, delays, essential, clock)
+            if start:
+                supervisor.startup()
+            yield Stage(supervisor, page, ledger, owner.changes, owner.moments, owner.delays,
+                        owner.essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()
@@ -198,6 +218,11 @@ def gevent_waits_for_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def pid_of(guardian: Guardian) -> int:
+    """Of its shell; 0 while there is none."""
+    return 0 if guardian._process is None else int(guardian._process.pid)
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE,

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -17,6 +18,8 @@ from guardian import registration
 from logs import Log
 from supervision import (
     CHILDREN,
+    Ledger,
+    Owner,
     Page,
     gevent_waits_for_children,
     process,
@@ -103,10 +106,12 @@ def test_child_has_the_descriptor_limit_that_it_is_to_have() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     page = Page()
     with gevent_waits_for_children():
-        supervisor = Supervisor([process(script("inspecting.py"))], Log(page),
-                                limits=(soft - 1, hard))
+        log = Log(page)
+        supervisor = Supervisor(
+            [process(script("inspecting.py"))], log, Owner(log, Ledger(), time.monotonic),
+            limits=(soft - 1, hard))
         try:
-            supervisor.begin()
+            supervisor.startup()
             wait_until(lambda: page.texts("[app][stdout]"))
             assert json.loads(page.texts("[app][stdout]")[0])["limit"] == soft - 1
         finally:

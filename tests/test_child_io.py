@@ -13,13 +13,25 @@ import pytest
 import child_io
 from child_io import CHUNK, PipeReader
 from concurrency import SHARE, TokenBucket
-from logs import LONGEST_LINE, DescriptorSink, Heads, LineWriter, Log, Sink
+from logs import (
+    LONGEST_LINE,
+    NO_INSTANCE,
+    DescriptorSink,
+    InstanceLog,
+    LinePrefix,
+    LineWriter,
+    Log,
+    Sink,
+    Source,
+)
 from supervision import Page, process, runs, script, supervise, wait_until
 
 #: fcntl(2); Python has a name for it from 3.10 on.
 F_GETPIPE_SZ = 1032
 
-MakePump = Callable[[Sink], PipeReader]
+APP = Source("app", "app")
+
+MakeReader = Callable[[Sink], PipeReader]
 
 
 class Valve(Page):
@@ -56,12 +68,13 @@ def pipe() -> Iterator[Tuple[int, int]]:
 
 
 @pytest.fixture
-def pump(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
-    """`pump(sink)` carries what is written to the pipe."""
+def read(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
+    """`read(sink)` reads what is written to the pipe."""
     made: List[PipeReader] = []
 
     def make(sink: Sink) -> PipeReader:
-        made.append(PipeReader(pipe[0], LineWriter(sink, Heads(), "app", "stdout"), TokenBucket()))
+        lines = LineWriter(sink, LinePrefix(), APP, "stdout")
+        made.append(PipeReader(pipe[0], lines, TokenBucket()))
         return made[-1]
 
     yield make
@@ -78,10 +91,10 @@ def is_open(fd: int) -> bool:
 
 
 def test_lines_come_out_as_they_are_written(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     page = Page()
-    pump(page)
+    read(page)
     os.write(pipe[1], b"one\ntw")
     wait_until(lambda: page.texts("[app][stdout]") == ["one"])
     os.write(pipe[1], b"o\n")
@@ -89,10 +102,10 @@ def test_lines_come_out_as_they_are_written(
 
 
 def test_end_of_the_pipe_closes_its_descriptor(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     page = Page()
-    pump(page)
+    read(page)
     os.write(pipe[1], b"last")
     os.close(pipe[1])
     wait_until(lambda: not is_open(pipe[0]))
@@ -100,11 +113,11 @@ def test_end_of_the_pipe_closes_its_descriptor(
 
 
 def test_full_sink_stops_the_reading_until_there_is_room(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     valve = Valve()
     valve.shut = True
-    pump(valve)
+    read(valve)
     os.write(pipe[1], b"waits\n")
     wait_until(lambda: valve.waiting)
     assert valve.lines == []
@@ -113,10 +126,10 @@ def test_full_sink_stops_the_reading_until_there_is_room(
 
 
 def test_finish_carries_what_is_left_though_somebody_holds_the_other_end(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     page = Page()
-    it = pump(page)
+    it = read(page)
     os.write(pipe[1], b"one\ntwo\nthree")
     assert it.finish(1.0)
     assert page.texts("[app][stdout]") == ["one", "two", "three"]
@@ -124,10 +137,10 @@ def test_finish_carries_what_is_left_though_somebody_holds_the_other_end(
 
 
 def test_finish_waits_for_room_as_long_as_it_was_told(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     valve = Valve()
-    it = pump(valve)
+    it = read(valve)
     valve.shut = True
     os.write(pipe[1], b"late\n")
     gevent.spawn_later(0.1, valve.open)
@@ -136,11 +149,11 @@ def test_finish_waits_for_room_as_long_as_it_was_told(
 
 
 def test_finish_gives_up_on_a_sink_that_takes_nothing(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     valve = Valve()
     valve.shut = True
-    it = pump(valve)
+    it = read(valve)
     os.write(pipe[1], b"lost\n")
     began = time.monotonic()
     assert not it.finish(0.2)
@@ -150,9 +163,9 @@ def test_finish_gives_up_on_a_sink_that_takes_nothing(
 
 
 def test_closing_twice_closes_once(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
-    it = pump(Page())
+    it = read(Page())
     it.close()
     taken = os.open(os.devnull, os.O_RDONLY)
     assert taken == pipe[0]
@@ -161,22 +174,22 @@ def test_closing_twice_closes_once(
 
 
 def test_pace_lets_a_little_pass_and_leaves_most_of_the_time_to_others() -> None:
-    pace, now, busy = TokenBucket(), 1000.0, 0.0
-    assert pace.rest(now, now + 0.001) == 0.0
+    bucket, now, busy = TokenBucket(), 1000.0, 0.0
+    assert bucket.delay_after(now, now + 0.001) == 0.0
     while now < 1010.0:
-        rest = pace.rest(now, now + 0.001)
+        rest = bucket.delay_after(now, now + 0.001)
         busy += 0.001
         now += 0.001 + rest
     assert busy == pytest.approx(10 * SHARE, rel=0.1)
 
 
 def test_pace_is_common_to_all_that_flood() -> None:
-    pace, busy = TokenBucket(), 0.0
+    bucket, busy = TokenBucket(), 0.0
     due = [1000.0, 1000.0, 1000.0]
     now = 1000.0
     while now < 1010.0:
         now = max(now, min(due))
-        due[due.index(min(due))] = now + 0.001 + pace.rest(now, now + 0.001)
+        due[due.index(min(due))] = now + 0.001 + bucket.delay_after(now, now + 0.001)
         now += 0.001
         busy += 0.001
     assert busy == pytest.approx(10 * SHARE, rel=0.1)
@@ -235,10 +248,10 @@ def test_grandchild_that_keeps_the_pipe_open_does_not_hold_the_instance_up() -> 
 
 
 def test_what_comes_faster_than_it_may_be_read_comes_out_whole_all_the_same(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     page = Page()
-    pump(page)
+    read(page)
     os.set_blocking(pipe[1], False)
     line = b"y" * 127 + b"\n"
     rest = memoryview(line * (40 * CHUNK // len(line)))
@@ -251,7 +264,7 @@ def test_what_comes_faster_than_it_may_be_read_comes_out_whole_all_the_same(
 
 
 def test_writer_that_outlives_the_child_is_not_read_for_ever(
-    pipe: Tuple[int, int], pump: MakePump
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     """It writes whenever something is read: there is always more."""
     capacity = fcntl.fcntl(pipe[0], F_GETPIPE_SZ)
@@ -264,33 +277,33 @@ def test_writer_that_outlives_the_child_is_not_read_for_ever(
                 os.write(pipe[1], b"more\n" * 1000)
 
     class Endless(Sink):
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
             taken.append(data.count(b"more"))
-            # A pump without an end shall fail this test, and not hang it.
+            # A reader without an end shall fail this test, and not hang it.
             if sum(taken) * 5 < 20 * capacity:
                 write_more()
 
     write_more()
-    it = pump(Endless())
+    it = read(Endless())
     assert it.finish(30.0)
     assert capacity <= sum(taken) * 5 + 5 * len(taken) and sum(taken) * 5 <= capacity + CHUNK
     assert not is_open(pipe[0])
 
 
-def test_lack_of_memory_loses_no_line_and_ends_no_pump(
-    pipe: Tuple[int, int], pump: MakePump
+def test_lack_of_memory_loses_no_line_and_ends_no_reader(
+    pipe: Tuple[int, int], read: MakeReader
 ) -> None:
     class Poor(Page):
         failures = 3
 
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
             if self.failures:
                 self.failures -= 1
                 raise MemoryError
             super().write(data)
 
     page = Poor()
-    it = pump(page)
+    it = read(page)
     os.write(pipe[1], b"one\ntwo\nthr")
     wait_until(lambda: page.texts("[app][stdout]") == ["one", "two"])
     os.write(pipe[1], b"ee\n")
@@ -309,24 +322,24 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     """For lack of memory: before the first, at the first, at the second."""
     made: List[PipeReader] = []
 
-    def pump(*words: Any) -> PipeReader:
+    def make(*words: Any) -> PipeReader:
         if len(made) == good:
             raise MemoryError
         made.append(PipeReader(*words))
         return made[-1]
 
-    def outputs(*_: Any) -> Any:
+    def writers_for(*_: Any) -> Any:
         if good is None:
             raise MemoryError
-        return tuple(LineWriter(Page(), Heads(), "app", name) for name in ("stdout", "stderr"))
+        return tuple(LineWriter(Page(), LinePrefix(), APP, name) for name in ("stdout", "stderr"))
 
-    monkeypatch.setattr(child_io, "PipeReader", pump)
+    monkeypatch.setattr(child_io, "PipeReader", make)
     pipes = [os.pipe(), os.pipe()]
     child: Any = SimpleNamespace(pid=1, stdout=pipes[0][0], stderr=pipes[1][0])
-    context: Any = SimpleNamespace(outputs=outputs, bucket=TokenBucket())
+    context: Any = SimpleNamespace(writers_for=writers_for, bucket=TokenBucket())
     spec: Any = SimpleNamespace(number=0, name="app")
     with pytest.raises(MemoryError):
-        child_io.ChildIO(process(), spec, child, context)
+        child_io.ChildIO(process(), spec, child, context, InstanceLog(Log(Page()), APP))
     for _, writer in pipes:
         with pytest.raises(BrokenPipeError):
             os.write(writer, b"x")

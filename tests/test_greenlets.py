@@ -1,4 +1,4 @@
-"""A greenlet that cannot take its first step is begun again."""
+"""A task whose greenlet cannot take its first step is started again."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 import concurrency
-from concurrency import Life, rest
+from concurrency import Task, pause
 
 PATIENCE = 30.0
 
@@ -30,57 +30,57 @@ class Stillborn:
 
 @pytest.mark.parametrize("failures", [
     [], ["raises"], ["dies"], ["dies", "raises", "dies"], ["raises", "dies", "dies"]])
-def test_it_begins_whatever_comes_between_and_once(
+def test_a_task_starts_whatever_comes_between_and_once(
     failures: List[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gevent, "spawn", Stillborn(list(failures)))
     monkeypatch.setattr(concurrency, "_RETRY", 0.001)
     seen: List[Any] = []
-    life = Life(lambda *words: seen.append(words), "a", 1)
-    life.rawlink(seen.append)
-    assert life.wait(PATIENCE) and life.ready()
-    assert seen == [("a", 1), life]
+    task = Task(lambda *words: seen.append(words), "a", 1)
+    task.rawlink(seen.append)
+    assert task.wait(PATIENCE) and task.ready()
+    assert seen == [("a", 1), task]
     gevent.sleep(0.01)
-    assert seen == [("a", 1), life]
+    assert seen == [("a", 1), task]
 
 
-def test_one_that_is_killed_before_it_has_begun_never_begins(
+def test_a_task_that_is_killed_before_it_has_started_never_starts(
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gevent, "spawn", Stillborn(["raises"]))
     monkeypatch.setattr(concurrency, "_RETRY", 0.001)
     seen: List[Any] = []
-    life = Life(seen.append, "function")
-    life.rawlink(lambda _: seen.append("over"))
-    life.kill()
-    assert life.ready()
+    task = Task(seen.append, "function")
+    task.rawlink(lambda _: seen.append("over"))
+    task.kill()
+    assert task.ready()
     gevent.sleep(0.01)
     assert seen == ["over"]
 
 
-def test_one_that_is_killed_in_the_middle_is_over() -> None:
+def test_a_task_that_is_killed_in_the_middle_is_over() -> None:
     waiting = gevent.event.Event()
-    life = Life(waiting.wait)
+    task = Task(waiting.wait)
     gevent.sleep(0)
-    assert not life.ready()
-    life.kill()
-    assert life.wait(PATIENCE)
+    assert not task.ready()
+    task.kill()
+    assert task.wait(PATIENCE)
 
 
-def test_one_that_fails_is_over(capsys: Any) -> None:
+def test_a_task_that_fails_is_over(capsys: Any) -> None:
     def fail() -> None:
         raise ValueError("as it happens")
 
-    assert Life(fail).wait(PATIENCE)
+    assert Task(fail).wait(PATIENCE)
     assert "as it happens" in capsys.readouterr().err
 
 
-def test_a_rest_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         raise MemoryError
 
     monkeypatch.setattr(gevent, "sleep", sleep)
-    rest(1.0)
+    pause(1.0)
 
 
 #: Makes some while there is not a byte to be had, and then there is plenty again. To make one may
@@ -89,7 +89,7 @@ STARVING = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 import gevent
-from concurrency import Life
+from concurrency import Task
 
 gevent.sleep(0)
 ran, made = [], [None] * 50
@@ -100,7 +100,7 @@ nothing = (size, plenty[1])
 resource.setrlimit(resource.RLIMIT_AS, nothing)
 for number in range(50):
     try:
-        made[number] = Life(ran.append, number)
+        made[number] = Task(ran.append, number)
         gevent.sleep(0)
     except MemoryError:
         pass

@@ -19,6 +19,7 @@ from supervision import (
     Page,
     accepts,
     gevent_waits_for_children,
+    pid_of,
     process,
     runs,
     script,
@@ -92,7 +93,7 @@ def guardian(loop_with_children: None) -> Iterator[Callable[..., Guardian]]:
 
     def make(shell: str = "/bin/sh") -> Guardian:
         made.append(Guardian(Log(Page()), shell))
-        made[-1].begin()
+        made[-1].start()
         return made[-1]
 
     yield make
@@ -284,7 +285,7 @@ def test_group_that_was_forgotten_is_not_killed(
     it.watch(number)
     it.forget(number)
     it.close()
-    assert it.pid is None and runs(number)
+    assert pid_of(it) == 0 and runs(number)
 
 
 def test_killed_guardian_is_followed_by_one_that_knows_all_groups(
@@ -292,9 +293,9 @@ def test_killed_guardian_is_followed_by_one_that_knows_all_groups(
 ) -> None:
     it, number = guardian(), group()
     it.watch(number)
-    first = it.pid
-    os.kill(first or 0, signal.SIGKILL)
-    wait_until(lambda: it.pid not in (None, first))
+    first = pid_of(it)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: pid_of(it) not in (0, first))
     it.close()
     wait_until(lambda: group_is_empty(number), 3.0)
 
@@ -303,20 +304,20 @@ def test_suspended_guardian_is_replaced_before_its_pipe_is_full_for_good(
     guardian: Callable[..., Guardian], group: Callable[[], int]
 ) -> None:
     it, number = guardian(), group()
-    first = it.pid
-    os.killpg(first or 0, signal.SIGSTOP)
+    first = pid_of(it)
+    os.killpg(first, signal.SIGSTOP)
     it.watch(number)
     for _ in range(12000):
         it.watch(4194304)
         it.forget(4194304)
-    wait_until(lambda: it.pid not in (None, first))
+    wait_until(lambda: pid_of(it) not in (0, first))
     it.close()
     wait_until(lambda: group_is_empty(number), 3.0)
 
 
 def test_guardian_holds_no_descriptor_but_its_pipe() -> None:
     with supervise(process()) as stage:
-        readers = three(stage.supervisor.guardian.pid or 0)
+        readers = three(pid_of(stage.supervisor.guardian))
         targets = {
             os.readlink("/proc/%d/fd/%s" % (pid, name))
             for pid in readers for name in os.listdir("/proc/%d/fd" % pid)}
@@ -329,7 +330,7 @@ def test_guardian_is_not_found_by_the_name_of_what_it_guards(
     guardian: Callable[..., Guardian]
 ) -> None:
     """`pkill -9 -f pupgevent` must not take away who cleans up after that."""
-    with open("/proc/%s/cmdline" % guardian().pid) as file:
+    with open("/proc/%s/cmdline" % pid_of(guardian())) as file:
         assert "pup" not in file.read()
 
 
@@ -342,11 +343,11 @@ def test_guardian_knows_no_group_that_has_ended() -> None:
 
 def test_instance_that_started_without_a_guardian_is_known_to_the_next() -> None:
     with supervise(process(script("stubborn.py"), autostart=False)) as stage:
-        first = stage.supervisor.guardian.pid
-        os.kill(first or 0, signal.SIGKILL)
-        wait_until(lambda: stage.supervisor.guardian.pid is None)
+        first = pid_of(stage.supervisor.guardian)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: pid_of(stage.supervisor.guardian) == 0)
         stage.supervisor.start(["app"])
-        wait_until(lambda: stage.supervisor.guardian.pid not in (None, first))
+        wait_until(lambda: pid_of(stage.supervisor.guardian) not in (0, first))
         assert stage.supervisor.guardian._groups == {stage.instance().pid}
 
 
@@ -364,9 +365,9 @@ def test_guardian_that_cannot_be_started_is_started_later(
 
     page = Page()
     it, number = Poor(Log(page)), group()
-    it.begin()
+    it.start()
     it.watch(number)
-    assert it.pid is None and "cannot start the guardian process" in page.lines[0]
-    wait_until(lambda: it.pid is not None)
+    assert pid_of(it) == 0 and "cannot start the guardian process" in page.lines[0]
+    wait_until(lambda: pid_of(it) != 0)
     it.close()
     wait_until(lambda: group_is_empty(number))

@@ -16,10 +16,10 @@ import status
 from conftest import eventually
 from errors import PupgeventError
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
-from log_history import Recent
+from log_history import LogHistory
 from logs import Log
 from running import PUPGEVENT, SERVER, Running, server, sleeper
-from runtime import Runtime, process_of
+from runtime import Runtime
 from status import Health, health_of, is_healthy, state_of
 from supervision import (
     Clock,
@@ -228,10 +228,9 @@ restartDelayMs = 500000
     log = Log(page)
     with gevent_waits_for_children():
         runtime = Runtime(
-            configuration.load(str(file)), log, Recent(lambda name: process_of(runtime, name)),
-            page, lambda name: None, clock=clock)
+            configuration.load(str(file)), log, LogHistory(), page, lambda name: None, clock=clock)
         try:
-            runtime.begin()
+            runtime.start()
             job, bad = runtime.instances()
             wait_until(lambda: (job.state, bad.state) == ("running", "backoff"))
             before = times(runtime)

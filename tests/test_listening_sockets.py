@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 import listening_sockets
-from listening_sockets import Listening, listeners, overlap, takers
+from listening_sockets import ListeningSocket, accepting_at, listeners, overlap
 
 FreePort = Callable[[], int]
 
@@ -44,7 +44,7 @@ def bound(port: int, *hosts: str, shared: bool = False, v6only: bool = False,
         yield inodes
 
 
-def inodes_of(found: List[Listening]) -> List[int]:
+def inodes_of(found: List[ListeningSocket]) -> List[int]:
     return [each.inode for each in found]
 
 
@@ -56,10 +56,10 @@ def test_socket_that_listens_is_told_with_its_place_and_its_user(
     with bound(port, host) as inodes:
         (found,) = listeners(port)
         # Of one address of IPv6 the kernel says that it takes no IPv4, which goes without saying.
-        assert found._replace(v6only=False) == Listening(
+        assert found._replace(v6only=False) == ListeningSocket(
             host, port, inodes[0], os.geteuid(), False)
         assert found in listeners()
-        assert found.place == ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
+        assert found.address == ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
     assert listeners(port) == []
 
 
@@ -87,7 +87,7 @@ def test_many_are_told_and_who_does_not_listen_is_not(source: str, free_port: Fr
 def test_all_that_share_a_port_take_its_connections(source: str, free_port: FreePort) -> None:
     port = free_port()
     with bound(port, "127.0.0.1", "127.0.0.1", "127.0.0.1", shared=True) as inodes:
-        assert sorted(inodes_of(takers(listeners(), "127.0.0.1", port))) == sorted(inodes)
+        assert sorted(inodes_of(accepting_at(listeners(), "127.0.0.1", port))) == sorted(inodes)
 
 
 @pytest.mark.parametrize("hosts, asked, taker", [
@@ -112,14 +112,14 @@ def test_connection_gets_to_the_closest_address(
     port = free_port()
     with bound(port, *hosts, shared=True) as inodes:
         expected = [] if taker is None else [inodes[taker]]
-        assert inodes_of(takers(listeners(port), asked, port)) == expected
+        assert inodes_of(accepting_at(listeners(port), asked, port)) == expected
 
 
 def test_socket_for_ipv6_alone_takes_no_ipv4(free_port: FreePort) -> None:
     port = free_port()
     with bound(port, "::", v6only=True) as inodes:
-        assert inodes_of(takers(listeners(port), "127.0.0.1", port)) == []
-        assert inodes_of(takers(listeners(port), "::1", port)) == inodes
+        assert inodes_of(accepting_at(listeners(port), "127.0.0.1", port)) == []
+        assert inodes_of(accepting_at(listeners(port), "::1", port)) == inodes
 
 
 @pytest.mark.parametrize("held", ["127.0.0.1", "0.0.0.0", "::1", "::"])

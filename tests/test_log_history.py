@@ -18,11 +18,11 @@ from log_history import (
     MOST_LINES,
     PIECE_BLOCKS,
     PIECE_BYTES,
-    Recent,
+    LogHistory,
     Wanted,
     uncolored,
 )
-from logs import LONGEST_LINE, Heads, LineWriter, Log, Sink
+from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Sink, Source
 
 STAMP = b"[2026-11-23 15:04:05]"
 
@@ -31,89 +31,118 @@ def line(name: str, text: str) -> bytes:
     return STAMP + ("[%s][stdout] %s\n" % (name, text)).encode()
 
 
-def process_of(name: str) -> Optional[str]:
-    return name.rpartition("-")[0] or None
+def source(name: str) -> Source:
+    return Source(name.rpartition("-")[0], name)
+
+
+class History(LogHistory):
+    """Knows each process as soon as a line is about it."""
+
+    def put(self, name: str, text: str, times: int = 1) -> None:
+        """The line so many times, as one block."""
+        self.know(source(name).process)
+        self.add(line(name, text) * times, source(name))
 
 
 def only(*names: str) -> Wanted:
     return Wanted(set(), set(names))
 
 
-def last(memory: Recent, wanted: Optional[Wanted] = None, most: Optional[int] = None) -> bytes:
-    return b"".join(memory.last(wanted, most))
+def last(history: LogHistory, wanted: Optional[Wanted] = None, most: Optional[int] = None) -> bytes:
+    return b"".join(history.last(wanted, most))
 
 
 def test_lines_come_back_in_the_order_they_came() -> None:
-    memory = Recent(process_of)
+    history = History()
     for number in range(5):
-        memory.add(line("a-1", str(number)))
-        memory.add(line("b-1", str(number)))
-    assert last(memory).count(b"\n") == 10
-    assert last(memory).splitlines()[:2] == [
+        history.put("a-1", str(number))
+        history.put("b-1", str(number))
+    assert last(history).count(b"\n") == 10
+    assert last(history).splitlines()[:2] == [
         line("a-1", "0").strip(), line("b-1", "0").strip()]  # fmt: skip
-    assert last(memory, only("b-1")) == b"".join(line("b-1", str(n)) for n in range(5))
-    assert last(memory, Wanted({"a"}, set()), 2) == line("a-1", "3") + line("a-1", "4")
+    assert last(history, only("b-1")) == b"".join(line("b-1", str(n)) for n in range(5))
+    assert last(history, Wanted({"a"}, set()), 2) == line("a-1", "3") + line("a-1", "4")
 
 
 def test_a_flood_forgets_its_own_lines_only() -> None:
-    memory = Recent(process_of)
-    memory.add(line("quiet-1", "kept"))
+    history = History()
+    history.put("quiet-1", "kept")
     for number in range(5 * MOST_LINES):
-        memory.add(line("loud-1", str(number)))
-    assert last(memory, only("quiet-1")) == line("quiet-1", "kept")
-    assert last(memory, only("loud-1")).count(b"\n") == MOST_LINES
+        history.put("loud-1", str(number))
+    assert last(history, only("quiet-1")) == line("quiet-1", "kept")
+    assert last(history, only("loud-1")).count(b"\n") == MOST_LINES
 
 
 @pytest.mark.parametrize("size", [10, 1000, 60000])
 def test_one_process_holds_no_more_than_it_may(size: int) -> None:
-    memory = Recent(process_of)
+    history = History()
     for _ in range(100):
-        memory.add(line("loud-1", "x" * size) * 30)
-    held = last(memory)
+        history.put("loud-1", "x" * size, 30)
+    held = last(history)
     assert len(held) <= MOST_BYTES and held.count(b"\n") <= MOST_LINES
     assert all(each.startswith(STAMP) for each in held.splitlines())
 
 
 @pytest.mark.parametrize("colors", [True, False])
 def test_heads_of_real_writers_are_understood_and_their_colours_taken_off(colors: bool) -> None:
-    memory = Recent(process_of)
-    sink = memory.sink(Sink())
+    history = History()
+    sink = history.sink(Sink())
     Log(sink, colors).info("core", "ours")
-    Log(sink, colors).warning("core", "about it", who="app-1")
-    writer = LineWriter(sink, Heads(colors), "app-1", "stderr")
+    Log(sink, colors).warning("core", "about it", source("app-1"))
+    writer = LineWriter(sink, LinePrefix(colors), source("app-1"), "stderr")
     writer.feed(b"one\n\x1b[31mred\x1b[0m\n")
-    assert last(memory, only("app-1")).count(b"\n") == 3
-    assert uncolored(last(memory, only("app-1"))).endswith(
+    assert last(history, only("app-1")).count(b"\n") == 3
+    assert uncolored(last(history, only("app-1"))).endswith(
         b"[app-1][stderr] \x1b[31mred\x1b[0m\n")
-    assert b"ours" in last(memory)
-    assert (b"\x1b[90m" in last(memory)) is colors
-    assert b"\x1b[90m" not in uncolored(last(memory))
+    assert b"ours" in last(history)
+    assert (b"\x1b[90m" in last(history)) is colors
+    assert b"\x1b[90m" not in uncolored(last(history))
 
 
 def test_a_follower_gets_what_comes_and_is_told_what_it_missed() -> None:
-    memory = Recent(process_of)
-    memory.add(line("a-1", "before"))
-    follower = memory.follow(only("a-1"))
-    memory.add(line("b-1", "not asked for"))
-    memory.add(line("a-1", "now"))
+    history = History()
+    history.put("a-1", "before")
+    follower = history.follow(only("a-1"))
+    history.put("b-1", "not asked for")
+    history.put("a-1", "now")
     assert follower.take(0) == line("a-1", "now")
     assert follower.take(0) == b""
     block = line("a-1", "x" * 1000) * 10
     for _ in range(FOLLOWER_BYTES // len(block) + 7):
-        memory.add(block)
+        history.put("a-1", "x" * 1000, 10)
     taken = follower.take(0)
     assert len(taken) <= FOLLOWER_BYTES + 100
     assert b"(70 lines left out" in taken.splitlines()[-1]
     follower.close()
-    memory.add(line("a-1", "later"))
+    history.put("a-1", "later")
     assert follower.take(0) == b""
 
 
 def test_what_is_gone_is_forgotten() -> None:
-    memory = Recent(process_of)
-    memory.add(line("a-1", "text"))
-    memory.forget("a")
-    assert last(memory) == b""
+    history = History()
+    history.put("a-1", "text")
+    history.forget("a")
+    assert last(history) == b""
+
+
+def test_late_line_about_a_process_that_is_gone_is_among_those_about_none() -> None:
+    """Of a look at a port that ends after its instance, say; no ring is kept for it."""
+    history = History()
+    history.know("a")
+    history.forget("a")
+    history.add(line("a-1", "late"), source("a-1"))
+    assert last(history) == last(history, only("a-1")) == line("a-1", "late")
+    assert list(history._rings) == [""]
+
+
+def test_what_pupgevent_tells_of_an_instance_is_with_its_process() -> None:
+    history = History()
+    history.know("app")
+    log = Log(history.sink(Sink()))
+    log.warning("core", "of the instance", source("app-1"))
+    log.info("core", "of nobody")
+    assert last(history, Wanted({"app"}, set())).count(b"\n") == 1
+    assert last(history).count(b"\n") == 2
 
 
 def test_last_lines() -> None:
@@ -124,13 +153,13 @@ def test_last_lines() -> None:
 # However much is remembered, it is given out in pieces
 
 
-def full(processes: int, width: int = 200) -> Recent:
+def full(processes: int, width: int = 200) -> History:
     """All that may be remembered of so many, who have taken turns."""
-    memory = Recent(process_of)
+    history = History()
     for number in range(MOST_LINES):
         for process in range(processes):
-            memory.add(line("p%d-1" % process, "%d %s" % (number, "x" * width)))
-    return memory
+            history.put("p%d-1" % process, "%d %s" % (number, "x" * width))
+    return history
 
 
 class Everything:
@@ -145,37 +174,38 @@ class Everything:
 
 @pytest.mark.parametrize("most", [None, 10])
 def test_no_piece_is_more_work_than_a_turn_of_the_loop_has_time_for(most: Optional[int]) -> None:
-    memory, wanted = full(60), Everything()
+    history, wanted = full(60), Everything()
     found: List[bytes] = []
     asked: List[int] = []
-    for piece in memory.last(wanted, most):  # type: ignore[arg-type]
+    for piece in history.last(wanted, most):  # type: ignore[arg-type]
         found.append(piece)
         asked.append(wanted.asked - sum(asked))
     assert max(map(len, found)) <= PIECE_BYTES
     assert max(asked) <= PIECE_BLOCKS + MOST_LINES and sum(asked) > 50000
-    assert b"".join(found) == last(memory, None, most)
+    assert b"".join(found) == last(history, None, most)
     assert all(not piece or piece.endswith(b"\n") for piece in found)
 
 
 @pytest.mark.parametrize("most", [None, 5000])
 def test_the_lines_of_many_come_in_the_order_they_came(most: Optional[int]) -> None:
-    memory = Recent(process_of)
+    history = History()
     came = []
     for number in range(3000):
-        came.append(line("p%d-1" % (number * number % 59), str(number)))
-        memory.add(came[-1])
-    assert last(memory, None, most) == b"".join(came)
+        name = "p%d-1" % (number * number % 59)
+        came.append(line(name, str(number)))
+        history.put(name, str(number))
+    assert last(history, None, most) == b"".join(came)
 
 
 def test_what_is_written_while_lines_are_given_out_is_not_among_them() -> None:
     """And what is forgotten meanwhile does no harm."""
-    memory = full(60)
-    found = memory.last(None)
+    history = full(60)
+    found = history.last(None)
     assert next(found) == b""
     for _ in range(2 * MOST_LINES):
         for process in range(60):
-            memory.add(line("p%d-1" % process, "later"))
-    memory.forget("p59")
+            history.put("p%d-1" % process, "later")
+    history.forget("p59")
     rest = b"".join(found).splitlines()
     assert rest and not any(each.endswith(b"later") for each in rest)
     numbers = [int(each.split()[2]) for each in rest]
@@ -184,12 +214,13 @@ def test_what_is_written_while_lines_are_given_out_is_not_among_them() -> None:
 
 @pytest.mark.parametrize("size", [LONGEST_LINE, 2 * LONGEST_LINE, 5 * PIECE_BYTES])
 def test_a_line_that_is_longer_than_a_piece_is_a_piece_of_its_own(size: int) -> None:
-    memory = Recent(process_of)
-    lines = [line("a-1", "short"), line("a-1", "x" * size), line("a-1", "short again")]
-    for each in lines:
-        memory.add(each)
-    assert [piece for piece in memory.last(None) if piece] == lines
-    assert last(memory, None, 2) == b"".join(lines[1:])
+    history = History()
+    texts = ["short", "x" * size, "short again"]
+    for text in texts:
+        history.put("a-1", text)
+    lines = [line("a-1", text) for text in texts]
+    assert [piece for piece in history.last(None) if piece] == lines
+    assert last(history, None, 2) == b"".join(lines[1:])
 
 
 class Turns:
@@ -232,8 +263,8 @@ def told(connection: Any) -> "Iterator[bytes]":
 @pytest.mark.parametrize("follow", [False, True])
 def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow: bool) -> None:
     """However many ask at once, and though their sockets take everything at once."""
-    memory = full(60, width=0)
-    runtime = SimpleNamespace(recent=memory, threads=Threads(1))
+    history = full(60, width=0)
+    runtime = SimpleNamespace(history=history, threads=Threads(1))
     service = Service(runtime, None, lambda: None, {})  # type: ignore
     request = service.requests()["logs"]
     dates: List[int] = []
@@ -261,8 +292,8 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
         if follow:
             gevent.sleep(0)
             for number in range(5000):
-                memory.add(line("p1-1", str(number)))
-            memory.add(line("p1-1", "the end"))
+                history.put("p1-1", str(number))
+            history.put("p1-1", "the end")
         gevent.joinall([*serving, *reading], raise_error=True)
     for _, theirs in ends:
         theirs.close()
@@ -270,4 +301,4 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
     if follow:
         assert all(b" 4999\n" in each.value for each in reading)
     else:
-        assert all(each.value == last(memory) for each in reading)
+        assert all(each.value == last(history) for each in reading)

@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 import logs
-from logs import HIGH_WATER, LIMIT, DescriptorSink, Log, Sink
+from logs import HIGH_WATER, LIMIT, NO_INSTANCE, DescriptorSink, Log, Sink, Source
 from supervision import PATIENCE, wait_until
 
 LINE = b"x" * 99 + b"\n"
@@ -247,7 +247,7 @@ def test_source_that_meets_a_lack_of_memory_is_called_again(pipe: Tuple[int, int
 
 def test_own_line_for_which_there_is_no_memory_is_no_error() -> None:
     class Poor(Sink):
-        def write(self, data: bytes) -> None:
+        def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
             raise MemoryError
 
     Log(Poor()).error("core", "nothing")

@@ -8,15 +8,16 @@ from typing import Any, List
 import pytest
 from hypothesis import given, strategies as st
 
-from logs import LONGEST_LINE, Heads, LineWriter, Log, wants_colors
+from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Source, wants_colors
 from supervision import Page, process, script, supervise
 
 NOON = time.struct_time((2026, 11, 23, 15, 4, 5, 0, 327, 0))
+SOURCE = Source("app", "app-1")
 HEAD = b"[2026-11-23 15:04:05][app-1][stdout] "
 
 
 def writer(page: Page) -> LineWriter:
-    return LineWriter(page, Heads(clock=lambda: NOON), "app-1", "stdout")
+    return LineWriter(page, LinePrefix(clock=lambda: NOON), SOURCE, "stdout")
 
 
 def written(chunks: List[bytes]) -> bytes:
@@ -36,7 +37,7 @@ def test_own_line_names_its_category_and_whom_it_is_about() -> None:
     page = Page()
     log = Log(page, clock=lambda: NOON)
     log.info("balancer", "listening")
-    log.warning("core", "odd", who="app-1")
+    log.warning("core", "odd", SOURCE)
     log.error("core", "bad")
     assert page.written.decode().splitlines() == [
         "[2026-11-23 15:04:05][balancer] listening",
@@ -107,7 +108,7 @@ def test_very_long_line_is_not_cut_within_a_character(shift: int) -> None:
 
 def test_colors_stand_around_the_head_and_never_in_the_text() -> None:
     page = Page()
-    LineWriter(page, Heads(True, lambda: NOON), "app-1", "stderr").feed(b"a\nb\n")
+    LineWriter(page, LinePrefix(True, lambda: NOON), SOURCE, "stderr").feed(b"a\nb\n")
     plain = re.sub(rb"\x1b\[\d*m", b"", page.written)
     assert plain == b"".join(HEAD.replace(b"stdout", b"stderr") + each for each in (b"a\n", b"b\n"))
     assert all(line[:-1].endswith(b"\x1b[0m ") for line in page.written.splitlines())

@@ -192,9 +192,9 @@ def test_each_mistake_of_a_bad_file_is_a_line_of_its_own(running: Make, folder: 
         '%s:3: unknown key "y": known here are' % app.config,
     ]
 
-    def is_told(lines: "List[str]", head: str = "") -> bool:
+    def is_told(lines: "List[str]", prefix: str = "") -> bool:
         return len(lines) == 3 and all(
-            line.startswith(head + start) for line, start in zip(lines, told))
+            line.startswith(prefix + start) for line, start in zip(lines, told))
 
     app.config.write_text(bad)
     for words in ([], ["check"], ["export", "systemd"], ["status"]):

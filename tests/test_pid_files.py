@@ -10,15 +10,17 @@ import pytest
 from gevent.event import Event
 
 import pid_files
+from concurrency import Threads
 from errors import ShortageError
-from pid_files import FileOrder, FileQueue
+from pid_files import FileJob, FileQueue
 from supervision import wait_until
 
 
-class Disk:
+class Disk(Threads):
     """Threads whose calls wait until the disk answers, one by one."""
 
     def __init__(self) -> None:
+        super().__init__(1)
         self.waiting: List[Event] = []
         self.fails: List[Exception] = []
 
@@ -43,17 +45,17 @@ class Stage:
         self.queue = FileQueue(self.disk)
         self.told: List[str] = []
 
-    def add(self, do: Callable[[FileOrder], Any]) -> FileOrder:
-        return self.queue.add(str(self.path), FileOrder(do, self.told.append))
+    def add(self, do: Callable[[FileJob], None]) -> FileJob:
+        return self.queue.add(str(self.path), FileJob(do, self.told.append))
 
-    def write(self, pid: int) -> FileOrder:
-        return self.add(lambda order: pid_files.write(str(self.path), pid, lambda: order.outdated))
+    def write(self, pid: int) -> FileJob:
+        return self.add(lambda job: pid_files.write(str(self.path), pid, lambda: job.outdated))
 
-    def remove(self, pid: int) -> FileOrder:
-        return self.add(lambda order: pid_files.remove(str(self.path), pid))
+    def remove(self, pid: int) -> FileJob:
+        return self.add(lambda job: pid_files.remove(str(self.path), pid))
 
-    def finishes(self, *orders: FileOrder) -> None:
-        wait = [gevent.spawn(order.wait, 30.0) for order in orders]
+    def finishes(self, *jobs: FileJob) -> None:
+        wait = [gevent.spawn(job.wait, 30.0) for job in jobs]
         while not all(each.ready() for each in wait):
             if self.disk.waiting:
                 self.disk.answers()
@@ -83,11 +85,11 @@ def test_a_file_written_late_does_not_follow_its_removal(stage: Stage) -> None:
 
 
 def test_a_file_written_late_does_not_replace_a_later_one(stage: Stage) -> None:
-    orders = [stage.write(1), stage.remove(1), stage.write(2)]
-    stage.finishes(*orders)
+    jobs = [stage.write(1), stage.remove(1), stage.write(2)]
+    stage.finishes(*jobs)
     assert stage.content() == ["2\n"]
-    orders = [stage.remove(2), stage.write(3)]
-    stage.finishes(*orders)
+    jobs = [stage.remove(2), stage.write(3)]
+    stage.finishes(*jobs)
     assert stage.content() == ["3\n"]
     stage.finishes(stage.remove(2))
     assert stage.content() == ["3\n"]
@@ -122,4 +124,4 @@ def test_a_failure_is_told_and_ends_nothing(stage: Stage) -> None:
     assert len(stage.told) == 2
     stage.finishes(stage.write(4711))
     assert stage.content() == ["4711\n"]
-    assert stage.queue._orders == {}
+    assert stage.queue._jobs == {}

@@ -14,20 +14,21 @@ import pytest
 
 import port_ownership
 import ports
-from child import Child, Order, Spawner
-from concurrency import Condition, Threads, TokenBucket, Turnstile
+from child import Child, Spawner, SpawnSpec
+from concurrency import Condition, ForkGate, Threads, TokenBucket
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
-from logs import Log
+from logs import InstanceLog, Log, Source
 from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
-from port_ownership import Watch
-from process_run import Run
+from port_ownership import OwnershipWatch
+from process_run import ProcessRun, RunOwner
 from running import Running, now
 from supervision import (
     Ledger,
+    Owner,
     Page,
     Stage,
     accepts,
@@ -40,7 +41,6 @@ from supervision import (
     supervise,
     wait_until,
 )
-from supervisor import console_outputs
 
 pytest_plugins = ["runs"]
 
@@ -128,8 +128,8 @@ class Undead(Child):
 
 
 class UndeadSpawner(Spawner):
-    def spawn(self, order: Order) -> Child:
-        child = super().spawn(order)
+    def spawn(self, spec: SpawnSpec) -> Child:
+        child = super().spawn(spec)
         return Undead(child._popen, child.stdout, child.stderr)
 
 
@@ -146,15 +146,17 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
         log, threads = Log(page), Threads(1)
         guardian = Guardian(log)
         context = Context(
-            log, UndeadSpawner(guardian), console_outputs(log), threads, TokenBucket(),
-            Watch(threads, page.texts), Turnstile(), clock, FileQueue(threads))
-        run = Run(listening, instance_specs(listening)[0], context, ledger, Condition(clock))
-        life = gevent.spawn(run.live, lambda event: None, lambda: None)
+            log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
+            TokenBucket(),
+            OwnershipWatch(threads, log), ForkGate(), clock, FileQueue(threads))
+        run = ProcessRun(
+            listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
+        running = gevent.spawn(run.run)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         # It is looked at every tenth of a second.
         gevent.sleep(0.5)
         clock_ahead[0] += 600
-        life.join(30)
+        running.join(30)
     assert run.failure is not None and ledger.told == []
 
 
@@ -292,10 +294,10 @@ def test_stranger_in_the_place_of_an_instance_that_serves_is_noticed(free_port: 
 def test_instance_that_has_stopped_is_watched_no_longer(free_port: FreePort) -> None:
     with supervise(process(script("tenant.py", "open"), cluster=cluster(free_port()))) as stage:
         stage.reaches("running", "app-1")
-        watch = stage.supervisor._context.watch
-        assert len(watch._lost) == 1
+        watch = stage.supervisor._context.ownership_watch
+        assert len(watch._watched) == 1
         stage.supervisor.stop(["app-1"])
-        assert len(watch._lost) == 0
+        assert len(watch._watched) == 0
 
 
 def test_stranger_who_shares_the_port_is_noticed(free_port: FreePort) -> None:
@@ -318,8 +320,8 @@ def test_instance_that_listens_anew_is_no_stranger(free_port: FreePort) -> None:
         os.kill(pid, signal.SIGUSR2)
         wait_until(lambda: accepts(port))
         run: Any = stage.instance("app-1")._run
-        before = run._tenure._finding[0]
-        wait_until(lambda: run._tenure._finding[0] - before)
+        before = run._ownership._finding[0]
+        wait_until(lambda: run._ownership._finding[0] - before)
         assert ledger.told == [("up", "app-1", port)]
 
 
@@ -341,19 +343,20 @@ def test_watch_outlives_every_shortage(
     free_port: FreePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port_ownership, "WATCH_EVERY", 0.01)
-    port, told, logged = free_port(), [], []  # type: ignore[var-annotated]
+    port, page, lost = free_port(), Page(), []
     with supervise(process(script("stubborn.py"))) as stage, stranger(port):
-        place = port_ownership.Place("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
-        one = port_ownership.Tenure(place, Threads(1), told.append)
-        watch = Watch(Shaky(), logged.append)
-        watch.begin(one, lambda: told.append("lost"))
-        wait_until(lambda: "lost" in told)
-        watch.end(one)
-        watch.begin(one, lambda: told.append("lost again"))
-        wait_until(lambda: "lost again" in told)
-        watch.end(one)
-        wait_until(lambda: watch._greenlet is None)
-    assert logged == []
+        place = port_ownership.ExpectedListener("127.0.0.1", port, stage.pid(), frozenset([b"X"]))
+        one = port_ownership.PortOwnership(
+            place, Threads(1), InstanceLog(Log(page), Source("app", "app")))
+        watch = OwnershipWatch(Shaky(), Log(page))
+        watch.start(one, lambda: lost.append("lost"))
+        wait_until(lambda: "lost" in lost)
+        watch.stop(one)
+        watch.start(one, lambda: lost.append("lost again"))
+        wait_until(lambda: "lost again" in lost)
+        watch.stop(one)
+        wait_until(lambda: watch._task is None)
+    assert all("[app][core] warning: port" in line for line in page.lines)
 
 
 # Clients
@@ -418,22 +421,23 @@ def test_place_elsewhere_is_told_when_two_looks_agree_and_once(
     free_ports: Callable[[int], List[int]]
 ) -> None:
     expected, one, other = free_ports(3)
-    told: List[str] = []
-    place = port_ownership.Place("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
-    search = port_ownership.Tenure(place, Threads(1), told.append).search
+    page = Page()
+    place = port_ownership.ExpectedListener("127.0.0.1", expected, os.getpid(), frozenset([b"X"]))
+    search = port_ownership.PortOwnership(
+        place, Threads(1), InstanceLog(Log(page), Source("app", "app"))).search
     with stranger(one):
         search(0.9)
         search(1.0)
         search(1.9)
     with stranger(other):
         search(2.0)
-        assert told == []
+        assert page.lines == []
         search(4.0)
-        assert len(told) == 1 and "127.0.0.1:%d, and not on" % other in told[0]
+        assert len(page.lines) == 1 and "127.0.0.1:%d, and not on" % other in page.lines[0]
     with stranger(one):
         search(8.0)
         search(16.0)
-    assert len(told) == 1
+    assert len(page.lines) == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])

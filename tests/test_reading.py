@@ -17,7 +17,7 @@ import pytest
 import concurrency
 import configuration
 import reading
-from concurrency import SLICE, Threads, Turnstile, in_slices
+from concurrency import SLICE, ForkGate, Threads, in_slices
 from control import Answer
 from control_requests import Service
 from errors import ConfigurationError
@@ -203,7 +203,7 @@ def test_a_start_that_waits_for_its_fork_can_be_stopped(
     sleepers = dict(sleeper("job", autostart=False), cluster={"instances": 30})
     with inside(tmp_path, [sleepers]) as stage:
         monkeypatch.setattr(concurrency, "_LONGEST_STEP", 600)
-        with stage.runtime.supervisor._context.turnstile.turn():
+        with stage.runtime.supervisor._context.fork_gate.turn():
             start = gevent.spawn(stage.runtime.supervisor.start, ["job-%d" % n for n in (1, 30)])
             stage.reaches("starting", "job-30")
             stop = gevent.spawn(stage.runtime.supervisor.stop, ["job-30"])
@@ -262,11 +262,11 @@ def test_short_work_is_not_interrupted() -> None:
     other.join()
 
 
-def test_a_turnstile_lets_one_through_after_the_other() -> None:
-    turnstile, inside_now, most = Turnstile(), [0], [0]
+def test_a_fork_gate_lets_one_through_after_the_other() -> None:
+    fork_gate, inside_now, most = ForkGate(), [0], [0]
 
     def step() -> None:
-        with turnstile.turn():
+        with fork_gate.turn():
             inside_now[0] += 1
             most[0] = max(most[0], inside_now[0])
             gevent.sleep(0)
@@ -276,8 +276,8 @@ def test_a_turnstile_lets_one_through_after_the_other() -> None:
     assert most == [1]
 
 
-def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
-    turnstile = Turnstile()
+def test_everybody_else_has_a_turn_between_two_that_pass_a_fork_gate() -> None:
+    fork_gate = ForkGate()
     seen: List[int] = []
     ticks = [0]
 
@@ -285,7 +285,7 @@ def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
         ticks[0] += 1
 
     def step() -> None:
-        with turnstile.turn():
+        with fork_gate.turn():
             until = time.monotonic() + SLICE
             while time.monotonic() < until:
                 pass
@@ -302,16 +302,16 @@ def test_everybody_else_has_a_turn_between_two_that_pass_a_turnstile() -> None:
 def test_a_step_that_hangs_holds_up_nobody_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program on a disk that does not answer; and who comes late has no turn to give back."""
     monkeypatch.setattr(concurrency, "_LONGEST_STEP", 0.01)
-    turnstile = Turnstile()
+    fork_gate = ForkGate()
     through: List[int] = []
 
     def step() -> None:
-        with turnstile.turn():
+        with fork_gate.turn():
             through.append(1)
 
-    with turnstile.turn():
+    with fork_gate.turn():
         gevent.joinall([gevent.spawn(step) for _ in range(3)], timeout=30, raise_error=True)
         assert len(through) == 3
     gevent.joinall([gevent.spawn(step) for _ in range(3)], timeout=30, raise_error=True)
     assert len(through) == 6
-    assert turnstile._lock.counter <= 1
+    assert fork_gate._lock.counter <= 1

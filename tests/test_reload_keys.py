@@ -12,6 +12,7 @@ import pytest
 import keys
 import status
 from inside import Inside, inside, listening, sleeper
+from logs import Source
 from schema import Table
 from supervision import script, wait_until
 
@@ -140,7 +141,7 @@ def colours_appear(*kinds: str) -> Callable[[Inside, Any], None]:
     def effect(stage: Inside, before: Any) -> None:
         same(stage, before)
         stage.console.written = b""
-        stage.runtime.log.info("core", "still here", "job")
+        stage.runtime.log.info("core", "still here", Source("job", "job"))
         wait_until(lambda: all(b"[%s]\x1b" % kind.encode() in stage.console.written
                                for kind in kinds))
 
@@ -153,7 +154,7 @@ def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
         same(stage, before)
         stage.console.written = b""
         remembered = len(stage.remembered())
-        stage.runtime.log.info("core", "still here", "job")
+        stage.runtime.log.info("core", "still here", Source("job", "job"))
         for kind in kinds + others:
             wait_until(functools.partial(is_remembered, stage, remembered, "[%s]" % kind))
         for kind in kinds:
@@ -164,8 +165,8 @@ def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
     return effect
 
 
-def is_remembered(stage: Inside, before: int, head: str) -> bool:
-    return head in stage.remembered()[before:]
+def is_remembered(stage: Inside, before: int, prefix: str) -> bool:
+    return prefix in stage.remembered()[before:]
 
 
 def nothing(stage: Inside, before: Any) -> None:

@@ -18,7 +18,7 @@ import reload
 from conftest import eventually
 from errors import ConfigurationError, PupgeventError
 from inside import inside, listening
-from rollout import Claims
+from rollout import ProcessLocks
 from running import PUPGEVENT, SCALE, Running, get, instance_of, is_free, run, server, sleeper
 
 pytest_plugins = ["runs"]
@@ -211,8 +211,8 @@ def begun(stage: Any) -> reload.Reload:
     return work
 
 
-def claim() -> Any:
-    with Claims().hold([], "a reload") as found:
+def change() -> Any:
+    with ProcessLocks().hold([], "a reload") as found:
         return found
 
 
@@ -224,7 +224,7 @@ def test_a_cluster_that_is_scaled_after_it_was_compared_stays_so(
         stage.write([sleeper("a", env={"A": "1"}), listening("web", ports[0])])
         work = begun(stage)
         stage.operations.scale("web", 3, stage.told.append)
-        assert work.apply(claim()) == "reloaded: changed a; restarted a"
+        assert work.apply(change()) == "reloaded: changed a; restarted a"
         assert stage.states() == dict.fromkeys(["a", "web-1", "web-2", "web-3"], "running")
         _, web = stage.runtime.configuration.processes
         assert web.cluster is not None and web.cluster.instances == 3
@@ -256,7 +256,7 @@ def test_a_file_that_does_not_go_with_a_scaling_meanwhile_changes_nothing(
         stage.operations.scale("web", 3, stage.told.append)
         before, configuration = stage.pids(), stage.runtime.configuration
         with pytest.raises(ConfigurationError, match=r"processes\[2\].cluster.startPort: port"):
-            work.apply(claim())
+            work.apply(change())
         assert stage.pids() == before
         assert stage.runtime.configuration is configuration
         assert "new" not in stage.runtime.supervisor.processes
@@ -287,8 +287,8 @@ def test_a_port_that_cannot_be_had_changes_no_setting_no_logger_and_no_instance(
                 {each.name: each.process for each in runtime.instances()},
                 {name: (each._settings, each.address) for name, each in runtime.balancers.items()},
                 {name: each.onward for name, each in runtime._outlets._tees.items()},
-                {name: each.colors for name, each in runtime._outlets._heads.items()},
-                (runtime.log.sink, runtime.log.heads.colors), dict(runtime.seams),
+                {name: each.colors for name, each in runtime._outlets._prefixes.items()},
+                (runtime.log.sink, runtime.log.prefix.colors), dict(runtime.seams),
             )  # fmt: skip
 
         before = everything()

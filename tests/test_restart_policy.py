@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 import keys
-from restart_policy import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNHINDERED, Streak
+from restart_policy import JITTER, LONG_ENOUGH, SHORTEST_DELAY, UNSLOWED_RESTARTS, RestartPolicy
 from supervision import process
 
 ALWAYS = process(restart="always", restart_delay=0.5, restart_max_delay=30.0)
 
 
-def delays_of(count: int, streak: Optional[Streak] = None) -> List[float]:
-    streak = streak or Streak()
+def delays_of(count: int, policy: Optional[RestartPolicy] = None) -> List[float]:
+    policy = policy or RestartPolicy()
     found = []
     for _ in range(count):
-        assert streak.verdict(ALWAYS, 1, 0.0) == "retry"
-        found.append(streak.delay(ALWAYS))
+        assert policy.verdict(ALWAYS, 1, 0.0) == "retry"
+        found.append(policy.delay(ALWAYS))
     return found
 
 
@@ -31,26 +31,26 @@ def test_delays_differ_by_chance() -> None:
 
 
 def test_a_run_of_ten_seconds_makes_failures_forgotten() -> None:
-    streak = Streak()
-    delays_of(5, streak)
-    streak.verdict(ALWAYS, 1, LONG_ENOUGH)
-    assert streak.delay(ALWAYS) <= 0.5 * (1 + JITTER)
+    policy = RestartPolicy()
+    delays_of(5, policy)
+    policy.verdict(ALWAYS, 1, LONG_ENOUGH)
+    assert policy.delay(ALWAYS) <= 0.5 * (1 + JITTER)
 
 
 def test_a_run_of_almost_ten_seconds_is_one_more_failure() -> None:
-    streak = Streak()
-    delays_of(3, streak)
-    streak.verdict(ALWAYS, 1, LONG_ENOUGH - 0.1)
-    assert streak.delay(ALWAYS) >= 4.0
+    policy = RestartPolicy()
+    delays_of(3, policy)
+    policy.verdict(ALWAYS, 1, LONG_ENOUGH - 0.1)
+    assert policy.delay(ALWAYS) >= 4.0
 
 
 @given(st.integers(0, 5000), st.floats(0, 3600), st.floats(0, 86400))
 def test_no_number_of_failures_and_no_setting_exceeds_the_longest_delay(
     failures: int, delay: float, most: float
 ) -> None:
-    streak = Streak()
-    streak.failures = failures
-    found = streak.delay(process(restart_delay=delay, restart_max_delay=most))
+    policy = RestartPolicy()
+    policy.failures = failures
+    found = policy.delay(process(restart_delay=delay, restart_max_delay=most))
     assert 0 <= found <= max(most, SHORTEST_DELAY) * 1.1
 
 
@@ -63,7 +63,7 @@ def test_no_number_of_failures_and_no_setting_exceeds_the_longest_delay(
 def test_restart_decides_by_how_a_run_ended(
     restart: str, returncode: Optional[int], verdict: str
 ) -> None:
-    assert Streak().verdict(process(restart=restart), returncode, 0.0) == verdict
+    assert RestartPolicy().verdict(process(restart=restart), returncode, 0.0) == verdict
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.1, 0.5])
@@ -71,30 +71,30 @@ def test_restart_decides_by_how_a_run_ended(
 def test_the_first_restarts_come_as_configured_and_no_flapping_beats_the_shortest_delay(
     delay: float, most: float
 ) -> None:
-    streak, flapping = Streak(), process(restart="always", restart_delay=delay,
+    policy, flapping = RestartPolicy(), process(restart="always", restart_delay=delay,
                                          restart_max_delay=max(delay, most))
     for failure in range(1, 50):
-        assert streak.verdict(flapping, 0, 0.0) == "retry"
-        found, asked = streak.delay(flapping), min(delay * 2.0 ** (failure - 1), max(delay, most))
-        if failure > UNHINDERED:
+        assert policy.verdict(flapping, 0, 0.0) == "retry"
+        found, asked = policy.delay(flapping), min(delay * 2.0 ** (failure - 1), max(delay, most))
+        if failure > UNSLOWED_RESTARTS:
             asked = max(asked, SHORTEST_DELAY)
         assert asked <= found <= asked * (1 + JITTER)
     # Ten seconds of running are ten seconds without a start: no floor is needed after them.
-    streak.verdict(flapping, 1, LONG_ENOUGH)
-    assert streak.delay(flapping) <= delay * (1 + JITTER)
+    policy.verdict(flapping, 1, LONG_ENOUGH)
+    assert policy.delay(flapping) <= delay * (1 + JITTER)
 
 
 def test_the_reference_tells_the_shortest_delay() -> None:
-    words = {6: "sixth"}[UNHINDERED + 1], "at least %d ms" % (SHORTEST_DELAY * 1000)
+    words = {6: "sixth"}[UNSLOWED_RESTARTS + 1], "at least %d ms" % (SHORTEST_DELAY * 1000)
     (meaning,) = [key.meaning for key in keys.PROCESS.keys if key.name == "restartDelayMs"]
     assert "from the %s restart in a row on %s" % words in meaning
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_a_limit_counts_restarts_as_pup_does_so_one_more_run_may_fail(limit: int) -> None:
-    streak = Streak()
+    policy = RestartPolicy()
     limited = process(restart="always", restart_limit=limit)
-    verdicts = [streak.verdict(limited, 1, 0.0) for _ in range(limit + 1)]
+    verdicts = [policy.verdict(limited, 1, 0.0) for _ in range(limit + 1)]
     assert verdicts == ["retry"] * limit + ["exhaust"]
 
 
@@ -109,9 +109,9 @@ def test_a_limit_counts_restarts_as_pup_does_so_one_more_run_may_fail(limit: int
 def test_a_limit_of_0_is_no_restart_and_an_end_with_0_is_no_error(
     restart: str, returncode: Optional[int], verdict: str, reason: str, lasted: float
 ) -> None:
-    streak, limited = Streak(), process(restart=restart, restart_limit=0)
-    assert streak.verdict(limited, returncode, lasted) == verdict
-    assert streak.reason(limited, verdict) == reason
+    policy, limited = RestartPolicy(), process(restart=restart, restart_limit=0)
+    assert policy.verdict(limited, returncode, lasted) == verdict
+    assert policy.reason(limited, verdict) == reason
 
 
 @pytest.mark.parametrize("restart, verdict", [
@@ -119,17 +119,17 @@ def test_a_limit_of_0_is_no_restart_and_an_end_with_0_is_no_error(
 def test_a_start_that_failed_is_a_failure_whatever_its_exit_code(
     restart: str, verdict: str
 ) -> None:
-    assert Streak().verdict(process(restart=restart), 0, 0.0, failed_start=True) == verdict
+    assert RestartPolicy().verdict(process(restart=restart), 0, 0.0, failed_start=True) == verdict
 
 
 def test_failures_that_are_not_in_a_row_never_exhaust() -> None:
-    streak = Streak()
+    policy = RestartPolicy()
     limited = process(restart="always", restart_limit=2)
-    verdicts = {streak.verdict(limited, 1, lasted) for lasted in (0.0, 20.0) * 10}
+    verdicts = {policy.verdict(limited, 1, lasted) for lasted in (0.0, 20.0) * 10}
     assert verdicts == {"retry"}
 
 
 def test_a_quick_exit_with_code_0_counts_as_a_failure() -> None:
-    streak = Streak()
+    policy = RestartPolicy()
     limited = process(restart="always", restart_limit=1)
-    assert [streak.verdict(limited, 0, 0.1) for _ in range(2)] == ["retry", "exhaust"]
+    assert [policy.verdict(limited, 0, 0.1) for _ in range(2)] == ["retry", "exhaust"]

@@ -6,7 +6,7 @@ import pytest
 
 import client
 import status_table
-from procfs import _Process, _Sample, usage
+from procfs import _ProcStat, _Sample, usage
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_frame_fits_its_screen(lines: int) -> None:
     assert any("lines more)" in line for line in frame)
 
 
-def process(parent: int, session: int, cpu: float, started: bytes = b"1") -> _Process:
-    return _Process(parent, session, cpu, 1000, started)
+def process(parent: int, session: int, cpu: float, started: bytes = b"1") -> _ProcStat:
+    return _ProcStat(parent, session, cpu, 1000, started)
 
 
 def test_what_an_instance_has_started_counts_for_it() -> None:

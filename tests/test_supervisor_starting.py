@@ -39,7 +39,7 @@ def test_process_without_autostart_stays_created() -> None:
 
 
 def test_instances_are_named_and_numbered_and_know_their_ports() -> None:
-    with supervise(process(cluster=cluster(8000, 3)), process(id="plain"), begin=False) as stage:
+    with supervise(process(cluster=cluster(8000, 3)), process(id="plain"), start=False) as stage:
         assert list(stage.supervisor.instances) == ["app-1", "app-2", "app-3", "plain"]
         places = [(each.process_id, each.index, each.port)
                  for each in stage.supervisor.instances.values()]
@@ -141,11 +141,11 @@ def test_instance_starts_by_itself_when_a_taken_port_is_given_back(
 ) -> None:
     port = free_port()
     waiting = process(script("listener.py"), restart="always", cluster=cluster(port))
-    with supervise(waiting, begin=False) as stage:
+    with supervise(waiting, start=False) as stage:
         with socket.socket() as stranger:
             stranger.bind(("127.0.0.1", port))
             stranger.listen(5)
-            stage.supervisor.begin()
+            stage.supervisor.startup()
             stage.reaches("backoff", "app-1")
         stage.reaches("running", "app-1")
 

@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from errors import PupgeventError
-from rollout import Claim, as_it_is, roll
+from rollout import Change, restart_step, roll
 from supervision import (
     PATIENCE,
     Stage,
@@ -294,16 +294,16 @@ def test_an_instance_that_was_killed_follows_no_order_to_start() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "at once", "a turn of the loop later"])
-def test_a_kill_leaves_nothing_of_a_begin(when: str) -> None:
+def test_a_kill_leaves_nothing_of_a_startup(when: str) -> None:
     many = [process(id="app%d" % number) for number in range(8)]
-    with supervise(*many, begin=False) as stage:
+    with supervise(*many, start=False) as stage:
         if when == "before":
             stage.supervisor.kill()
-        beginning = gevent.spawn(stage.supervisor.begin)
+        starting = gevent.spawn(stage.supervisor.startup)
         if when == "a turn of the loop later":
             gevent.sleep(0)
         stage.supervisor.kill()
-        beginning.get(timeout=30)
+        starting.get(timeout=30)
         stage.supervisor.shutdown()
         assert all(each.pid is None for each in stage.supervisor.instances.values())
         assert {each.state for each in stage.supervisor.instances.values()} == {"stopped"}
@@ -312,9 +312,9 @@ def test_a_kill_leaves_nothing_of_a_begin(when: str) -> None:
 
 
 def test_a_begin_after_a_shutdown_starts_nothing() -> None:
-    with supervise(process(), process(id="other"), begin=False) as stage:
+    with supervise(process(), process(id="other"), start=False) as stage:
         stage.supervisor.shutdown()
-        stage.supervisor.begin()
+        stage.supervisor.startup()
         gevent.sleep(0)
         assert [each.attempts for each in stage.supervisor.instances.values()] == [0, 0]
         assert {state for _, state in stage.changes} == {"stopped"}
@@ -326,8 +326,8 @@ def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
         instances = list(stage.supervisor.instances.values())
         for each in instances:
             stage.prints("ignoring", "[%s][stdout]" % each.name)
-        claim = Claim("a restart", True)
-        rolling = gevent.spawn(roll, stage.supervisor, list(map(as_it_is, instances)), claim)
+        change = Change("a restart", True)
+        rolling = gevent.spawn(roll, stage.supervisor, list(map(restart_step, instances)), change)
         stage.reaches("stopping", "app-1")
         stage.supervisor.kill()
         rolling.join(30)

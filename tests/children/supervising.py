@@ -7,6 +7,7 @@ process (p0, p1, ...) to stop.
 """
 
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -15,14 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gevent.os
 
 from logs import DescriptorSink, Log
-from supervision import process
+from rotation import Rotation
+from supervision import Owner, pid_of, process
 from supervisor import Supervisor
 
 sink = DescriptorSink(1)
+log = Log(sink)
 supervisor = Supervisor(
-    [process(cmd, id="p%d" % number) for number, cmd in enumerate(sys.argv[1:])], Log(sink))
-supervisor.begin()
-sink.write(b"guardian %d\n" % (supervisor.guardian.pid or 0))
+    [process(cmd, id="p%d" % number) for number, cmd in enumerate(sys.argv[1:])], log,
+    Owner(log, Rotation(), time.monotonic))
+supervisor.startup()
+sink.write(b"guardian %d\n" % pid_of(supervisor.guardian))
 while True:
     line = gevent.os.tp_read(0, 100)
     if not line:
