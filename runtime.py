@@ -1,14 +1,14 @@
 """A running pupgevent: the supervisor and the balancers of one configuration, wired together.
 
-The two do not know each other. What joins them is here: each process has a `Seam`, to which its
-instances report, and behind it stands the balancer, where the process has one.
+The two do not know each other. What joins them is here: each process has a `RotationAdapter`,
+to which its instances report, and behind it stands the balancer, where the process has one.
 """
 
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import ports
-from balancer import Balancer, Engine, Settings
+from balancer import Balancer, BalancerOwner, Engine
 from concurrency import Threads, in_slices
 from errors import PupgeventError, counted
 from instance import Instance
@@ -27,7 +27,7 @@ Place = Tuple[str, int]
 _LOOK_UP = 10.0
 
 
-class Seam(Rotation):
+class RotationAdapter(Rotation):
     """What instances of one process report to, whether there is a balancer or not, or not yet."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Seam(Rotation):
             self._balancer.remove(name)
 
 
-class Runtime:
+class Runtime(BalancerOwner):
     """`on_essential(name)` is told of an essential instance that is given up.
 
     `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
@@ -98,12 +98,12 @@ class Runtime:
         self.watchers: Set[Callable[[Instance], Any]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
         self.on_reach: Callable[[], Any] = lambda: None
-        self.engine = Engine(self._say_balancer, clock)
+        self.engine = Engine(self.warn, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
         self._retired: List[Balancer] = []
         self._parting = False
-        self.seams: Dict[str, Seam] = {}
+        self.rotations: Dict[str, RotationAdapter] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
         self._outlets = _Outlets(log, configuration.logger, recent, console, fd)
@@ -112,7 +112,7 @@ class Runtime:
         self.supervisor = Supervisor(
             configuration.processes,
             log,
-            rotation_for=lambda process: self.seams[process.id],
+            rotation_for=lambda process: self.rotations[process.id],
             outputs=self._outlets.writers,
             on_change=self._changed,
             on_essential=lambda instance: on_essential(instance.name),
@@ -138,7 +138,7 @@ class Runtime:
         self.supervisor.shutdown()
         self._parting = True
         for balancer in [*self.balancers.values(), *self._retired]:
-            balancer.see_off(end - self.clock())
+            balancer.wait_delivered(end - self.clock())
         self.close()
 
     def _longest_stop(self) -> float:
@@ -170,15 +170,15 @@ class Runtime:
 
     def prepare(self, process: Process) -> None:
         """Have what its instances need before there are any. Idempotent."""
-        self.seams.setdefault(process.id, Seam())
+        self.rotations.setdefault(process.id, RotationAdapter())
         self._outlets.set(process)
-        if not places_of([process]) or process.id in self.balancers:
+        if process.cluster is None or process.cluster.common_port is None:
             return
-        balancer = Balancer(
-            process.id, settings_of(process), self.engine, self._say_balancer, self._intruder)
-        balancer.watch(self._reach_changed)
+        if process.id in self.balancers:
+            return
+        balancer = Balancer(process.id, process.cluster, self.engine, self)
         self.balancers[process.id] = balancer
-        self.seams[process.id].put_before(balancer)
+        self.rotations[process.id].put_before(balancer)
 
     def open_ports(self, processes: "Iterable[Process]") -> "Dict[Place, Listener]":
         """Those common ports of these processes that nobody of us holds, for `move_ports`.
@@ -229,7 +229,7 @@ class Runtime:
         beside = [each for each, (_, other) in self._places.items() if other == port]
         try:
             return Listener(
-                host, port, _turn_away, self._say_balancer, self.clock,
+                host, port, self.warn, self.clock,
                 self.balancers[beside[0]].listener if beside else None,
             )  # fmt: skip
         except PupgeventError as error:
@@ -242,7 +242,7 @@ class Runtime:
                 raise PupgeventError("%s by %s" % (error, self._owner(host, port))) from None
             raise
 
-    def _intruder(self, name: str) -> str:
+    def intruder(self, name: str) -> str:
         """Who else accepts in the place of an instance; blocks the greenlet for a look."""
         instance = self.supervisor.instances.get(name)
         return "" if instance is None else instance.intruder()
@@ -275,7 +275,7 @@ class Runtime:
         if balancer is not None:
             balancer.retire()
             self._retired = [each for each in self._retired if not each.closed] + [balancer]
-        del self.seams[process_id]
+        del self.rotations[process_id]
         self._outlets.forget(process_id)
         self.recent.forget(process_id)
 
@@ -291,10 +291,12 @@ class Runtime:
         for watcher in list(self.watchers):
             watcher(instance)
 
-    def _reach_changed(self) -> None:
+    # Told by the balancers
+
+    def on_reach_changed(self) -> None:
         self.on_reach()
 
-    def _say_balancer(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         self.log.warning("balancer", text)
 
 
@@ -359,18 +361,9 @@ def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
     }
 
 
-def settings_of(process: Process) -> Settings:
-    """What the balancer takes of a cluster: the names are the same on both sides."""
-    return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
-
-
 def _owner_or_rest(host: str, port: int) -> str:
     """For a thread."""
     return ports.owner(host, port) or "connections that have not ended"
-
-
-def _turn_away(fileno: int, key: str) -> None:
-    """Of a listener that has no balancer yet, and does not accept yet."""
 
 
 def process_of(runtime: Runtime, name: str) -> "Optional[str]":
