@@ -5,7 +5,7 @@
                 |          |
                 +----------+  refused or timed out: that backend is down, choose again
                 |
-              queue           none can take it: wait in line until one can, or time is over
+              queue           none can take it: wait until one can, or time is over
 
 Runs in the hub, for every client, and never blocks. On a local network the whole way is one call
 of `admit`: a non-blocking connect there has succeeded or failed by the time it returns.
@@ -14,27 +14,33 @@ of `admit`: a non-blocking connect there has succeeded or failed by the time it 
 import _socket
 import errno
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from gevent import get_hub
 
-import backends
-from backends import CONNECTED, OUR_SHORTAGES, UNDER_WAY, Backend, Pool
+from backends import (
+    CONNECTED,
+    OUR_SHORTAGES,
+    UNDER_WAY,
+    Backend,
+    Pool,
+    connect_state,
+    open_upstream,
+    start_connect,
+)
 from connections import Connections
+from listener import Admitter
 from poller import Poller
-from relay import STREAM, End
-from sockets import last_ceiling
+from relay import STREAM, RelaySocket
+from sockets import WarningLimiter, upstream_ceiling
 from strategies import Strategy
-from wait_queue import Attempt, Line, Visitor
+from wait_queue import ConnectAttempt, PendingClient, PendingOwner, WaitQueue
 
-#: Seconds between two looks at those who wait; runs only while someone does.
-_LOOK_EVERY = 0.05
-
-#: Seconds between two warnings of the same shortage.
-_WARN_EVERY = 60.0
+#: Seconds between two looks whose time is over; runs only while someone waits.
+_EXPIRE_EVERY = 0.05
 
 
-class Patience(NamedTuple):
+class QueueLimits(NamedTuple):
     """How long, in seconds, and how many may wait."""
 
     connect_timeout: float
@@ -42,45 +48,39 @@ class Patience(NamedTuple):
     queue_limit: int
 
 
-class Admission:
+class Admission(Admitter, PendingOwner):
     """See the module. `clock` is monotonic seconds, `log(text)` takes a line for people."""
 
     def __init__(
-        self,
-        poller: Poller,
-        connections: Connections,
-        strategy: Strategy,
-        patience: Patience,
-        log: "Callable[[str], Any]",
-        clock: "Callable[[], float]",
-    ) -> None:
+        self, poller: Poller, connections: Connections, pool: Pool, strategy: Strategy,
+        limits: QueueLimits, log: "Callable[[str], Any]", clock: "Callable[[], float]",
+    ) -> None:  # fmt: skip
+        #: Both may be exchanged while it is in use.
         self.strategy = strategy
-        self.patience = patience
+        self.limits = limits
         self.accepted = 0
         self.turned_away = 0
-        self.queue = Line()
-        self._attempts = Line()
+        self.queue: WaitQueue[PendingClient] = WaitQueue()
+        self._attempts: WaitQueue[ConnectAttempt] = WaitQueue()
         self._poller = poller
         self._connections = connections
+        self._pool = pool
         self._log = log
         self._clock = clock
-        self._warned: Dict[int, float] = {}
+        self._warnings = WarningLimiter(log, clock)
         self._loop = get_hub().loop
-        self._looker = self._loop.timer(_LOOK_EVERY, _LOOK_EVERY)
+        self._expiry_timer = self._loop.timer(_EXPIRE_EVERY, _EXPIRE_EVERY)
         self._serving = False
         #: When an instance was last seen to drain.
         self._drained_at = float("-inf")
-        self._ceiling = last_ceiling()
-
-    def begin(self, pool: Pool) -> None:
-        """Meet the pool; the two know each other, so one is told after both are made."""
-        self._pool = pool
+        self._ceiling = upstream_ceiling()
 
     def admit(self, fileno: int, key: str) -> None:
         """Take an accepted connection, known by its client's address, to a backend."""
         try:
             self.accepted += 1
-            client = End(_socket.AF_INET6 if ":" in key else _socket.AF_INET, STREAM, 0, fileno)
+            family = _socket.AF_INET6 if ":" in key else _socket.AF_INET
+            client = RelaySocket(family, STREAM, 0, fileno)
         except Exception:
             os.close(fileno)
             raise
@@ -90,10 +90,10 @@ class Admission:
                 self._enqueue(client, key)
         except OSError as error:
             # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
-            self._drop(client)
+            self._reject(client)
             self._warn(error.errno or 0)
         except Exception:
-            self._drop(client)
+            self._reject(client)
             raise
 
     def serve_queue(self) -> None:
@@ -102,52 +102,52 @@ class Admission:
             self._loop.run_callback(self._serve)
             self._serving = True
 
-    def readmit(self, client: End) -> None:
-        """Take a client on whose instance has gone before either had said a word."""
-        visitor = None
+    def redispatch(self, client: RelaySocket) -> None:
+        """Take a client to another instance: its own has gone before either had said a word."""
+        pending = None
         try:
-            visitor = Visitor(client, _address_of(client), self, self._clock())
-            self._poller.hand_over(client.fileno(), visitor)
-            if visitor.has_left():
-                self.left(visitor)
+            pending = PendingClient(client, _address_of(client), self, self._clock())
+            self._poller.replace_handler(client.fileno(), pending)
+            if pending.has_left():
+                self.drop(pending)
             else:
-                self._go_on(visitor)
+                self._try_next(pending)
         except Exception:
-            if visitor is not None:
-                self.left(visitor)
-            self._drop(client)
+            if pending is not None:
+                self.drop(pending)
+            self._reject(client)
             raise
 
     def has_room(self) -> bool:
         """A client that came now would find an instance at once."""
         return not self.queue and bool(self._pool.available)
 
-    def left(self, visitor: Visitor) -> None:
+    def drop(self, pending: PendingClient) -> None:
         """A client has gone, or its time is over, before it got through: leave nothing of it."""
-        self.queue.remove(visitor)
-        if visitor.attempt is not None:
-            self._end(visitor.attempt).close()
-        self._poller.forget(visitor.client.fileno())
-        visitor.client.close()
+        self.queue.remove(pending)
+        if pending.attempt is not None:
+            self._end(pending.attempt).close()
+        self._poller.forget(pending.client.fileno())
+        pending.client.close()
 
-    def progressed(self, attempt: Attempt) -> None:
+    def on_progress(self, attempt: ConnectAttempt) -> None:
         """Something happened to a connect under way."""
-        code = backends.ask(attempt.upstream, attempt.backend)
+        code = connect_state(attempt.upstream, attempt.backend)
         if code in CONNECTED:
             self._attempts.remove(attempt)
-            visitor = attempt.visitor
-            self._relay(visitor.client, attempt.upstream, attempt.backend, visitor, attempt.since)
+            pending = attempt.pending
+            self._relay(pending.client, attempt.upstream, attempt.backend, pending, attempt.since)
         elif code not in UNDER_WAY:
             self._failed(attempt, code)
 
-    def look_after(self) -> None:
-        """Once a second: what could not be done when memory had run out is done now."""
+    def maintain(self) -> None:
+        """Once a second: do what could not be done when memory had run out."""
         if self.is_empty():
             return
-        self._look_out()
-        for visitor in [*self.queue, *(attempt.visitor for attempt in self._attempts)]:
-            if not self._poller.is_told(visitor, visitor.client.fileno()):
-                self.left(visitor)
+        self._start_expiring()
+        for pending in [*self.queue, *(attempt.pending for attempt in self._attempts)]:
+            if not self._poller.is_watched(pending, pending.client.fileno()):
+                self.drop(pending)
 
     def backends_under_way(self) -> "List[Backend]":
         """To whom a connection is being made, once for each."""
@@ -159,40 +159,41 @@ class Admission:
 
     def close(self) -> None:
         """Send everyone away who waits; idempotent."""
-        self._looker.stop()
-        self._looker.close()
+        self._expiry_timer.stop()
+        self._expiry_timer.close()
         self.send_away()
 
     def send_away(self) -> None:
         """Everyone who waits."""
         for attempt in list(self._attempts):
-            self.left(attempt.visitor)
-        for visitor in list(self.queue):
-            self.left(visitor)
+            self.drop(attempt.pending)
+        for pending in list(self.queue):
+            self.drop(pending)
 
     # The straight way
 
-    def _place(self, client: End, key: str, visitor: "Optional[Visitor]") -> bool:
+    def _place(self, client: RelaySocket, key: str, pending: "Optional[PendingClient]") -> bool:
         """Connect the client to a backend, or begin to; false when none can take it now."""
         pool = self._pool
         choice = pool.available
         while choice:
             backend = self.strategy.choose(choice, key)
-            upstream = self._new_end(backend)
+            upstream = self._open_upstream(backend)
             if upstream is None:
                 return False
             began = self._clock()
             pool.take(backend)
             try:
-                code = backends.begin(upstream, backend)
+                code = start_connect(upstream, backend)
                 if code in CONNECTED:
-                    self._relay(client, upstream, backend, visitor, began)
+                    self._relay(client, upstream, backend, pending, began)
                     return True
                 if code in UNDER_WAY:
-                    self._await(visitor or self._visit(client, key), upstream, backend, began)
+                    pending = pending or self._make_pending(client, key)
+                    self._await(pending, upstream, backend, began)
                     return True
             except Exception:
-                if not upstream.has_begun:
+                if not upstream.is_attached:
                     upstream.close()
                     pool.release(backend)
                 raise
@@ -201,10 +202,10 @@ class Admission:
             choice = self._others(choice, backend, code, began)
         return False
 
-    def _new_end(self, backend: Backend) -> "Optional[End]":
+    def _open_upstream(self, backend: Backend) -> "Optional[RelaySocket]":
         """A socket to that backend; None, with a warning, when there is none to be had."""
         try:
-            upstream = backends.new_end(backend, self._ceiling)
+            upstream = open_upstream(backend, self._ceiling)
         except (OSError, MemoryError) as error:
             self._warn(getattr(error, "errno", None) or errno.ENOMEM)
             return None
@@ -224,31 +225,31 @@ class Admission:
 
     def _relay(
         self,
-        client: End,
-        upstream: End,
+        client: RelaySocket,
+        upstream: RelaySocket,
         backend: Backend,
-        visitor: "Optional[Visitor]",
+        pending: "Optional[PendingClient]",
         began: float,
     ) -> None:
         """Where this raises, nothing has begun; what fails later is the connection's own matter."""
         poller = self._poller
-        tells_room = visitor is not None and visitor.attempt is not None
-        connection = self._connections.begin(client, upstream, backend, tells_room)
+        wants_writable = pending is not None and pending.attempt is not None
+        connection = self._connections.start(client, upstream, backend, wants_writable)
         try:
             backend.total += 1
-            backend.connected_after(connection.began - began)
-            if visitor is None:
+            backend.add_connect_time(connection.began - began)
+            if pending is None:
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
                 return
             # Who was watched before has had its edges already: read what they told of.
-            poller.hand_over(client.fileno(), client)
-            if visitor.attempt is None:
+            poller.replace_handler(client.fileno(), client)
+            if pending.attempt is None:
                 poller.watch(upstream.fileno(), upstream)
             else:
-                poller.hand_over(upstream.fileno(), upstream)
-                poller.owe(upstream)
-            poller.owe(client)
+                poller.replace_handler(upstream.fileno(), upstream)
+                poller.call_soon(upstream)
+            poller.call_soon(client)
         except OSError as error:
             # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
             connection.close()
@@ -258,22 +259,22 @@ class Admission:
 
     # The other ways
 
-    def _visit(self, client: End, key: str) -> Visitor:
-        visitor = Visitor(client, key, self, self._clock())
-        self._poller.watch(client.fileno(), visitor)
-        return visitor
+    def _make_pending(self, client: RelaySocket, key: str) -> PendingClient:
+        pending = PendingClient(client, key, self, self._clock())
+        self._poller.watch(client.fileno(), pending)
+        return pending
 
-    def _enqueue(self, client: End, key: str) -> None:
-        if len(self.queue) >= self.patience.queue_limit:
+    def _enqueue(self, client: RelaySocket, key: str) -> None:
+        if len(self.queue) >= self.limits.queue_limit:
             self.turned_away += 1
             client.close()
         else:
-            visitor = self._visit(client, key)
+            pending = self._make_pending(client, key)
             try:
-                self.queue.add(visitor)
-                self._look_out()
+                self.queue.add(pending)
+                self._start_expiring()
             except Exception:
-                self.left(visitor)
+                self.drop(pending)
                 raise
 
     def _serve(self) -> None:
@@ -281,71 +282,74 @@ class Admission:
         self._serving = False
         try:
             while self.queue and self._pool.available:
-                visitor = self.queue.first()
-                self.queue.remove(visitor)
-                if not self._place_again(visitor):
-                    self._put_back(visitor)
+                pending = next(iter(self.queue))
+                self.queue.remove(pending)
+                if not self._place_again(pending):
+                    self._put_back(pending)
                     return
         except MemoryError:
             pass  # the next look goes on with it
         except Exception as error:
             self._log("the queue met a bug: %r" % error)
 
-    def _await(self, visitor: Visitor, upstream: End, backend: Backend, began: float) -> None:
-        attempt = Attempt(visitor, upstream, backend, began)
+    def _await(
+        self, pending: PendingClient, upstream: RelaySocket, backend: Backend, began: float
+    ) -> None:
+        attempt = ConnectAttempt(pending, upstream, backend, began)
         self._poller.watch_both_ways(upstream.fileno(), attempt)
-        self._look_out()
+        self._start_expiring()
         self._attempts.add(attempt)
-        visitor.attempt = attempt
+        pending.attempt = attempt
 
-    def _end(self, attempt: Attempt) -> End:
+    def _end(self, attempt: ConnectAttempt) -> RelaySocket:
         """Take an attempt out of everything; its socket is left to close."""
         self._attempts.remove(attempt)
-        attempt.visitor.attempt = None
+        attempt.pending.attempt = None
         self._pool.release(attempt.backend)
         self._poller.forget(attempt.upstream.fileno())
         return attempt.upstream
 
-    def _failed(self, attempt: Attempt, code: int) -> None:
+    def _failed(self, attempt: ConnectAttempt, code: int) -> None:
         self._end(attempt).close()
         self._blame(attempt.backend, code, attempt.since)
-        self._go_on(attempt.visitor)
+        self._try_next(attempt.pending)
 
-    def _go_on(self, visitor: Visitor) -> None:
-        """To the next backend, or into the line."""
-        if self.queue or not self._place_again(visitor):
-            self._wait_on(visitor)
-            self._look_out()
+    def _try_next(self, pending: PendingClient) -> None:
+        """To the next backend, or into the queue."""
+        if self.queue or not self._place_again(pending):
+            self._wait_on(pending)
+            self._start_expiring()
 
-    def _place_again(self, visitor: Visitor) -> bool:
+    def _place_again(self, pending: PendingClient) -> bool:
         try:
-            return self._place(visitor.client, visitor.key, visitor)
+            return self._place(pending.client, pending.key, pending)
         except OSError as error:
-            self.left(visitor)
+            self.drop(pending)
             self._warn(error.errno or 0)
             return True
         except Exception:
-            self.left(visitor)
+            self.drop(pending)
             raise
 
-    def _drop(self, client: End) -> None:
+    def _reject(self, client: RelaySocket) -> None:
         """Turn away who was never admitted, or only half."""
         self.turned_away += 1
         self._poller.forget(client.fileno())
         client.close()
 
-    def _wait_on(self, visitor: Visitor) -> None:
-        """At its place in the line; where that gets too long, the last one has to go."""
-        self._put_back(visitor)
-        if len(self.queue) > self.patience.queue_limit:
+    def _wait_on(self, pending: PendingClient) -> None:
+        """At its place in the queue; where that gets too long, the last one has to go."""
+        self._put_back(pending)
+        last = self.queue.last()
+        if last is not None and len(self.queue) > self.limits.queue_limit:
             self.turned_away += 1
-            self.left(self.queue.last())
+            self.drop(last)
 
-    def _put_back(self, visitor: Visitor) -> None:
+    def _put_back(self, pending: PendingClient) -> None:
         try:
-            self.queue.put_back(visitor)
+            self.queue.put_back(pending)
         except Exception:
-            self.left(visitor)
+            self.drop(pending)
             raise
 
     def _blame(self, backend: Backend, code: int, began: float) -> bool:
@@ -359,32 +363,29 @@ class Admission:
 
     def _warn(self, code: int) -> None:
         """One line for a shortage, however many clients it meets."""
-        now = self._clock()
-        if now - self._warned.get(code, -_WARN_EVERY) >= _WARN_EVERY:
-            self._warned[code] = now
-            self._log("clients have to wait: %s" % os.strerror(code).lower())
+        self._warnings.warn("clients have to wait: %s" % os.strerror(code).lower(), code)
 
     # Time
 
-    def _look_out(self) -> None:
-        if not self._looker.active:
-            self._looker.start(self._look)
+    def _start_expiring(self) -> None:
+        if not self._expiry_timer.active:
+            self._expiry_timer.start(self._expire)
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         """Whose time is over? Runs while anyone waits."""
         try:
             now = self._clock()
             if self._pool.drains:
                 self._drained_at = now
-            if now - self._drained_at >= self.patience.queue_timeout:
-                for visitor in self.queue.since(now - self.patience.queue_timeout):
+            if now - self._drained_at >= self.limits.queue_timeout:
+                for pending in self.queue.waiting_since(now - self.limits.queue_timeout):
                     self.turned_away += 1
-                    self.left(visitor)
-            for attempt in self._attempts.since(now - self.patience.connect_timeout):
+                    self.drop(pending)
+            for attempt in self._attempts.waiting_since(now - self.limits.connect_timeout):
                 try:
                     self._failed(attempt, errno.ETIMEDOUT)
                 except Exception:
-                    self.left(attempt.visitor)
+                    self.drop(attempt.pending)
                     raise
             # A shortage of ours ends without anybody telling.
             self._serve()
@@ -393,10 +394,10 @@ class Admission:
         except Exception as error:
             self._log("waiting met a bug: %r" % error)
         if not self.queue and not self._attempts:
-            self._looker.stop()
+            self._expiry_timer.stop()
 
 
-def _address_of(client: End) -> str:
+def _address_of(client: RelaySocket) -> str:
     """What the listener told, where it was not kept."""
     try:
         return str(client.getpeername()[0])

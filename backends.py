@@ -1,4 +1,11 @@
-"""An instance as the balancer sees it: where it is, whether it takes clients, what it has done."""
+"""The instances of one cluster as its balancer sees them, and how it connects to one.
+
+A `Backend` is where an instance is, whether it takes clients, and what it has done. The `Pool` is
+all of them, and knows which can take a client now. Two parties change that: the supervising half,
+which knows processes (`up`, `down`, `drain`, `remove`), and connecting, which may find that a
+living process does not answer (`failed`). A backend that failed is probed, and is up again at the
+first success.
+"""
 
 import _socket
 import errno
@@ -7,15 +14,17 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 import gevent
 from gevent.event import Event
 
-from relay import STREAM, End
-from sockets import SHORTAGES, accepts, can_meet_itself, met_itself
+from relay import STREAM, RelaySocket
+from sockets import SHORTAGES, is_self_connected, may_self_connect, tcp_check
+from status_report import BackendStatus
+from strategies import Candidate
 
 #: Weight of the newest sample in a smoothed time: about the last ten count.
 _NEWEST = 0.2
 
 #: What is left of a smoothed time for each second without a sample, down to what is usual. One
 #: that was slow once and is shunned for it gets another chance in some ten seconds.
-_FADING = 0.9
+_DECAY = 0.9
 
 #: No process is there, or none that accepts yet.
 ABSENT = "absent"
@@ -26,15 +35,32 @@ DOWN = "down"
 #: It keeps the connections it has and gets no new ones.
 DRAINING = "draining"
 
+#: errno values of a connect that is done. One that is reset already was connected: the instance
+#: took it. The relay finds out.
+CONNECTED = (0, errno.EISCONN, errno.ECONNRESET)
 
-class Backend:
-    """One of a cluster's. `open`, `first_byte` and `name` are what strategies read; `clock` is
-    monotonic seconds."""
+#: Those of one that is not decided yet.
+UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
+
+#: Ours, not the backend's: the client waits in line and is tried again. EADDRNOTAVAIL is a lack
+#: of local ports, which run out for each address by itself (connect(2), ip(7)).
+OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
+
+#: Seconds between two probes of a backend that is down though its process lives.
+PROBE_EVERY = 0.5
+
+#: Seconds that a probe may take.
+PROBE_TIMEOUT = 2.0
+
+
+class Backend(Candidate):
+    """One of a cluster's; `clock` is monotonic seconds."""
 
     __slots__ = (
         "address", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
-        "connect_time", "draining", "emptied", "family", "first_byte", "meets_itself", "name",
+        "connect_time", "draining", "emptied", "family", "may_self_connect", "name",
         "open", "probe", "reason", "retries", "sampled", "state", "total",
+        "ttfb",
     )  # fmt: skip
 
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
@@ -42,7 +68,7 @@ class Backend:
         self.clock = clock
         self.address = ("", 0)
         self.family = _socket.AF_INET
-        self.meets_itself = False
+        self.may_self_connect = False
         self.state = ABSENT
         #: It is about to stop, or was told to: it keeps what it has, bar what it has no use for.
         self.draining = True
@@ -59,7 +85,7 @@ class Backend:
         self.retries = 0
         #: Smoothed seconds; None before the first sample.
         self.connect_time: Optional[float] = None
-        self.first_byte: Optional[float] = None
+        self.ttfb: Optional[float] = None
         self.sampled = False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
@@ -69,7 +95,7 @@ class Backend:
     def move_to(self, host: str, port: int) -> None:
         self.address = (host, port)
         self.family = _socket.AF_INET6 if ":" in host else _socket.AF_INET
-        self.meets_itself = can_meet_itself(port)
+        self.may_self_connect = may_self_connect(port)
 
     def become(self, state: str, reason: str) -> None:
         """Change between taking clients and not; `reason` is for the people who ask why."""
@@ -82,23 +108,23 @@ class Backend:
     def takes_clients(self) -> bool:
         return self.state == UP
 
-    def start_anew(self) -> None:
+    def reset_stats(self) -> None:
         """Forget what was measured of the process before."""
         self.connect_time = None
-        self.first_byte = None
+        self.ttfb = None
 
-    def connected_after(self, seconds: float) -> None:
+    def add_connect_time(self, seconds: float) -> None:
         self.connect_time = _smooth(self.connect_time, seconds)
 
-    def first_byte_after(self, seconds: float) -> None:
-        self.first_byte = _smooth(self.first_byte, seconds)
+    def add_ttfb(self, seconds: float) -> None:
+        self.ttfb = _smooth(self.ttfb, seconds)
         self.sampled = True
 
-    def fade(self, usual: float) -> None:
+    def decay(self, usual: float) -> None:
         """Once a second: let an old measurement lose its weight, down to what is usual among the
         others. Below that, one that never answers would look better than all who do."""
-        if not self.sampled and self.first_byte is not None and self.first_byte > usual:
-            self.first_byte = max(usual, self.first_byte * _FADING)
+        if not self.sampled and self.ttfb is not None and self.ttfb > usual:
+            self.ttfb = max(usual, self.ttfb * _DECAY)
         self.sampled = False
 
     def when_empty(self) -> Event:
@@ -121,103 +147,84 @@ class Backend:
         self.tell_when_empty()
 
     def tell_when_empty(self) -> None:
-        """Wake who waits for the last connection to end, if it has. Idempotent."""
+        """Wake who waits for the last connection to sock, if it has. Idempotent."""
         if not self.open and self.emptied is not None:
             self.emptied.set()
 
-    def status(self) -> "Dict[str, Any]":
-        """Its counters as plain data; times in seconds."""
-        return {
-            "name": self.name,
-            "host": self.address[0],
-            "port": self.address[1],
-            "state": self.state,
-            "reason": self.reason,
-            "since": self.clock() - self.changed_at,
-            "open": self.open,
-            "total": self.total,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "connect_errors": self.connect_errors,
-            "retries": self.retries,
-            "connect_time": self.connect_time,
-            "first_byte": self.first_byte,
-        }
+    def status(self) -> BackendStatus:
+        return BackendStatus(
+            state=self.state,
+            reason=self.reason,
+            since=self.clock() - self.changed_at,
+            open=self.open,
+            total=self.total,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            connect_errors=self.connect_errors,
+            retries=self.retries,
+            connect_time=self.connect_time,
+            first_byte_time=self.ttfb,
+        )
 
 
 def _smooth(old: "Optional[float]", new: float) -> float:
     return new if old is None else old + _NEWEST * (new - old)
 
 
-# A connect to an instance, which never blocks: its socket, how it stands, whose fault it is.
-
-
-#: errno values of a connect that is done. One that is reset already was connected: the instance
-#: took it. The relay finds out.
-CONNECTED = (0, errno.EISCONN, errno.ECONNRESET)
-
-#: Those of one that is not decided yet.
-UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
-
-#: Ours, not the backend's: the client waits in line and is tried again. EADDRNOTAVAIL is a lack
-#: of local ports, which run out for each address by itself (connect(2), ip(7)).
-OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
-
-
-def new_end(backend: Backend, ceiling: int) -> "Optional[End]":
+def open_upstream(backend: Backend, ceiling: int) -> "Optional[RelaySocket]":
     """A socket to connect with; None when its descriptor is one that is left alone. OSError."""
-    end = End(backend.family, STREAM, 0)
-    end.connection = None
-    if end.fileno() < ceiling:
-        return end
-    end.close()
+    sock = RelaySocket(backend.family, STREAM, 0)
+    if sock.fileno() < ceiling:
+        return sock
+    sock.close()
     return None
 
 
-def begin(end: End, backend: Backend) -> int:
+def start_connect(sock: RelaySocket, backend: Backend) -> int:
     """Begin to connect; an errno value, of CONNECTED where it is done already."""
-    code = end.connect_ex(backend.address)
-    return ask(end, backend) if code == errno.EINPROGRESS else code
+    code = sock.connect_ex(backend.address)
+    return connect_state(sock, backend) if code == errno.EINPROGRESS else code
 
 
-def ask(end: End, backend: Backend) -> int:
+def connect_state(sock: RelaySocket, backend: Backend) -> int:
     """How it stands: to call connect again tells (connect(2), EALREADY, EISCONN)."""
-    code = end.connect_ex(backend.address)
-    if backend.meets_itself and code in CONNECTED and met_itself(end):
+    code = sock.connect_ex(backend.address)
+    if backend.may_self_connect and code in CONNECTED and is_self_connected(sock):
         return errno.ECONNREFUSED
     return code
 
 
-# The backends of one cluster, and which of them can take a client now.
+class PoolOwner:
+    """What a pool tells and asks of whoever keeps it."""
 
+    def warn(self, text: str) -> None:
+        """A line for people."""
+        raise NotImplementedError
 
-#: Seconds between two probes of a backend that is down though its process lives.
-PROBE_EVERY = 0.5
+    def on_available(self) -> None:
+        """Somebody can take a client who could not before."""
+        raise NotImplementedError
 
-#: Seconds that a probe may take.
-PROBE_TIMEOUT = 2.0
+    def on_reach_changed(self) -> None:
+        """A backend whose process lives has gone down, or has come up again."""
+        raise NotImplementedError
+
+    def intruder(self, name: str) -> str:
+        """Who else accepts in the place of that instance; empty where nobody is known to. May block
+        the calling greenlet."""
+        raise NotImplementedError
 
 
 class Pool:
-    """`on_available()` is called when there is someone who can take a client and was not before;
-    `log(text)` takes a line for people, `clock` is monotonic seconds."""
+    """All of them; at most `max_connections` each, 0 is no limit. `clock` is monotonic seconds."""
 
     def __init__(
-        self,
-        max_connections: int,
-        on_available: "Callable[[], Any]",
-        log: "Callable[[str], Any]",
-        clock: "Callable[[], float]",
+        self, max_connections: int, clock: "Callable[[], float]", owner: PoolOwner
     ) -> None:
         self._limit = max_connections
         self._clock = clock
-        self._on_available = on_available
-        self._log = log
+        self._owner = owner
         self._backends: Dict[str, Backend] = {}
-        #: Called when a backend whose process lives has gone down or come up again.
-        self.on_change: Callable[[], Any] = _nobody_asks
-        #: Who else accepts in the place of a backend, by its name; may block the greenlet.
-        self.intruder: Callable[[str], str] = lambda name: ""
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
         #: `available` is not what it should be: there was no memory for it.
@@ -282,15 +289,15 @@ class Pool:
             backend.become(ABSENT, "removed")
             self._refresh()
 
-    def fade(self) -> None:
+    def decay(self) -> None:
         """Once a second: old measurements approach what is measured elsewhere."""
-        times = {each: each.first_byte for each in self if each.first_byte is not None}
+        times = {each: each.ttfb for each in self if each.ttfb is not None}
         for backend in self:
             others = [time for each, time in times.items() if each is not backend]
             if others:
-                backend.fade(sum(others) / len(others))
+                backend.decay(sum(others) / len(others))
 
-    def look_after(self) -> None:
+    def maintain(self) -> None:
         """Once a second: what could not be done when memory had run out is done now."""
         if self._stale:
             self._refresh()
@@ -341,19 +348,19 @@ class Pool:
         backend.connect_errors += 1
         if backend.state == UP and began >= backend.changed_at:
             self._take_down(backend, reason)
-            self._log("%s is down: %s" % (backend.name, reason))
+            self._owner.warn("%s is down: %s" % (backend.name, reason))
 
     def _take_down(self, backend: Backend, reason: str) -> None:
         backend.become(DOWN, reason)
         self._refresh()
         backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
-        self.on_change()
+        self._owner.on_reach_changed()
 
     def _probe(self, backend: Backend, since: float) -> None:
         try:
             self._wait_for_answer(backend, since)
         except MemoryError:
-            pass  # `look_after` begins with it again
+            pass  # `maintain` begins with it again
 
     def _wait_for_answer(self, backend: Backend, since: float) -> None:
         while True:
@@ -362,19 +369,19 @@ class Pool:
                 return
             if self._answers(backend) and backend.changed_at == since:
                 self._bring_up(backend, "answers again")
-                self._log("%s is up again" % backend.name)
-                self.on_change()
+                self._owner.warn("%s is up again" % backend.name)
+                self._owner.on_reach_changed()
                 return
 
     def _answers(self, backend: Backend) -> bool:
         host, port = backend.address
         try:
-            return accepts(host, port, PROBE_TIMEOUT) and not self.intruder(backend.name)
+            return tcp_check(host, port, PROBE_TIMEOUT) and not self._owner.intruder(backend.name)
         except OSError:
             return False
 
     def _bring_up(self, backend: Backend, reason: str) -> None:
-        backend.start_anew()
+        backend.reset_stats()
         backend.become(UP, reason)
         self._refresh()
 
@@ -388,11 +395,7 @@ class Pool:
                 if backend.state == UP and (not limit or backend.open < limit)
             )
             if self.available:
-                self._on_available()
+                self._owner.on_available()
             self._stale = False
         except MemoryError:
-            pass  # `look_after` tries again
-
-
-def _nobody_asks() -> None:
-    pass
+            pass  # `maintain` tries again

@@ -1,53 +1,48 @@
 """The balancer of one cluster: put together, and spoken to, from here.
 
 It is told of instances in plain data (`up`, `down`, `drain`, `remove`) and knows no process. Its
-parts, in the order a client meets them:
+parts, in the order in which a client meets them, and how each comes back to it:
 
-    listener.py     the common port
-    admission.py    choose, connect, wait in line      strategies.py, pool.py, backends.py
-    relay.py        bytes                              connections.py
+    listener.py      the common port                    hands each client to admission
+    admission.py     choose, connect, wait in queue     strategies.py, wait_queue.py
+    connections.py   who is open, for how long          tells its owner that one has ended, or has
+                                                        to go to another instance
+    relay.py         bytes
+    backends.py      who can take a client              tells its owner that somebody can again
 
-All of it runs in the hub and never blocks, except `drain` and `see_off`, for which their caller
-waits.
+The balancer is the owner of both and passes on what they tell. All of it runs in the hub and never
+blocks, except `drain` and `wait_delivered`, for which their caller waits.
 """
 
 import sys
 import time
 from collections import Counter
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import gevent
 from gevent import get_hub
 
-from admission import Admission, Patience
-from backends import Pool
-from connections import SWEEP_SECONDS, Connections, IdleLimits
+from admission import Admission, QueueLimits
+from backends import Backend, Pool, PoolOwner
+from connections import SWEEP_SECONDS, Connections, ConnectionsOwner, IdleLimits
 from listener import Listener
-from poller import Poller
+from model import Cluster
+from poller import Handler, Poller
+from relay import RelaySocket
+from sockets import WarningLimiter
 from splicing import Pipes
+from status_report import BackendStatus, BalancerStatus
 from strategies import STRATEGIES
 
 #: Seconds between two looks at what clients still have to get from instances that have ended.
-_LOOK_AFTER = 0.1
+_DELIVERY_LOOK = 0.1
 
 #: Seconds in which none of them has taken a byte: they are not waited for any longer.
 _STALLED = 5.0
 
-#: Seconds between two warnings that memory has run out: it may meet every connection.
-_WARN_EVERY = 60.0
-
-
-class Settings(NamedTuple):
-    """What of a cluster's configuration a balancer acts on, named as there; times in seconds."""
-
-    strategy: str
-    connect_timeout: float
-    queue_timeout: float
-    queue_limit: int
-    #: Per backend; 0 is no limit.
-    max_connections: int
-    idle_timeout: float
-    half_close_timeout: float
+#: Seconds between two slices of a sweep. With 0 the loop would go on with callbacks, up to fifty of
+#: them, before it looks at sockets.
+_SLICE_PAUSE = 0.0005
 
 
 class Engine:
@@ -61,10 +56,9 @@ class Engine:
         self.pipes = Pipes(clock)
         self.poller = Poller(self._failed)
         self._log = log
-        #: When a lack of memory was told.
-        self._warned: Optional[float] = None
+        self._warnings = WarningLimiter(log, clock)
 
-    def _failed(self, handler: Any) -> None:
+    def _failed(self, handler: Handler) -> None:
         """A handler raised, for lack of memory or by a bug: end its connection, keep everyone
         else's."""
         try:
@@ -73,59 +67,84 @@ class Engine:
             self._tell(sys.exc_info()[1])
 
     def _tell(self, error: "Optional[BaseException]") -> None:
-        if not isinstance(error, MemoryError):
+        if isinstance(error, MemoryError):
+            self._warnings.warn("memory has run out: who cannot be served without is cut off")
+        else:
             self._log("a connection met a bug and is ended: %r" % error)
-        elif self._warned is None or self.clock() - self._warned >= _WARN_EVERY:
-            self._warned = self.clock()
-            self._log("memory has run out: who cannot be served without is cut off")
 
     def close(self) -> None:
         self.poller.close()
         self.pipes.close()
 
 
-class Balancer:
-    """`log(text)` takes a line for people. `intruder(name)` says who else accepts in the place of
-    an instance, empty where nobody is known to; it may block."""
+class BalancerOwner:
+    """What a balancer tells and asks of whoever keeps it."""
+
+    def warn(self, text: str) -> None:
+        """A line for people."""
+        raise NotImplementedError
+
+    def on_reach_changed(self) -> None:
+        """An instance that lives is no longer reached, or is again; in the hub."""
+
+    def intruder(self, name: str) -> str:
+        """Who else accepts in the place of that instance; empty where nobody is known to. May block
+        the calling greenlet."""
+        return ""
+
+
+class Balancer(PoolOwner, ConnectionsOwner):
+    """Of the cluster of the process that is called `name`."""
 
     def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        engine: Engine,
-        log: "Callable[[str], Any]",
-        intruder: "Optional[Callable[[str], str]]" = None,
+        self, name: str, cluster: Cluster, engine: Engine, owner: BalancerOwner
     ) -> None:
         clock = engine.clock
         self.name = name
-        self._settings = settings
-        self._log = log
+        self._cluster = cluster
+        self._owner = owner
         self._clock = clock
         self._listener: Optional[Listener] = None
-        self._connections = Connections(engine.poller, engine.pipes, _limits(settings), clock)
-        strategy = STRATEGIES[settings.strategy]()
+        self._connections = Connections(
+            engine.poller, engine.pipes, _idle_limits(cluster), clock, self)
+        self._pool = Pool(cluster.max_connections, clock, self)
         self._admission = Admission(
-            engine.poller, self._connections, strategy, _patience(settings), log, clock
-        )
-        self._pool = Pool(settings.max_connections, self._admission.serve_queue, log, clock)
-        self._admission.begin(self._pool)
-        self._connections.report_to(
-            self._pool.release, self._admission.readmit, self._admission.has_room)
+            engine.poller, self._connections, self._pool, STRATEGIES[cluster.strategy](),
+            _queue_limits(cluster), owner.warn, clock)
         self._retired = False
         #: Nothing of it is left.
         self.closed = False
-        self._sweeper = get_hub().loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
-        self._sweeper.start(self.sweep)
-        if intruder is not None:
-            self._pool.intruder = intruder
-        self.up = self._pool.up
-        self.suspect = self._pool.suspect
-        self.down = self._pool.down
-        self.drain = self._pool.drain
-        self.remove = self._pool.remove
-        #: Of an instance, by name: see backends.py.
-        self.state_of = self._pool.state_of
-        self.connections_of = self._pool.connections_of
+        loop = get_hub().loop
+        self._sweep_timer = loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
+        self._slice_timer = loop.timer(_SLICE_PAUSE)
+        #: What is left of a sweep that is under way.
+        self._slices: Optional[Iterator[None]] = None
+        self._sweep_timer.start(self.sweep)
+
+    # Told of instances, by name; see backends.py
+
+    def up(self, name: str, host: str, port: int) -> None:
+        self._pool.up(name, host, port)
+
+    def suspect(self, name: str, reason: str) -> None:
+        self._pool.suspect(name, reason)
+
+    def down(self, name: str) -> None:
+        self._pool.down(name)
+
+    def drain(self, name: str, seconds: float) -> None:
+        self._pool.drain(name, seconds)
+
+    def remove(self, name: str) -> None:
+        self._pool.remove(name)
+
+    def state_of(self, name: str) -> str:
+        return self._pool.state_of(name)
+
+    def connections_of(self, name: str) -> int:
+        return self._pool.connections_of(name)
+
+    # The common port
 
     @property
     def listener(self) -> Optional[Listener]:
@@ -137,19 +156,10 @@ class Balancer:
         """Where it listens: (host, port, ...), or None."""
         return None if self._listener is None else self._listener.address
 
-    def listen(self, host: str, port: int) -> None:
-        """Open the common port; one that was open is closed only after that.
-
-        Raises PupgeventError when it cannot be had; the old one stays open then.
-        """
-        self.take_over(Listener(host, port, self._admission.admit, self._log, self._clock))
-
     def take_over(self, listener: Listener) -> None:
         """Accept from that listener from now on; one that there was is closed only after that."""
         old, self._listener = self._listener, listener
-        listener.admit = self._admission.admit
-        if not listener.started:
-            listener.start()
+        listener.serve(self._admission)
         if old is not None:
             old.drain()
 
@@ -165,20 +175,18 @@ class Balancer:
         if self._listener is not None:
             self.hand_over().drain()
 
-    def apply(self, settings: Settings) -> None:
+    # Changes, and the end
+
+    def apply(self, cluster: Cluster) -> None:
         """Other settings for what runs; nobody's connection is touched."""
-        if settings.strategy != self._settings.strategy:
-            self._admission.strategy = STRATEGIES[settings.strategy]()
-        self._settings = settings
-        self._connections.limits = _limits(settings)
-        self._admission.patience = _patience(settings)
-        self._pool.limit(settings.max_connections)
+        if cluster.strategy != self._cluster.strategy:
+            self._admission.strategy = STRATEGIES[cluster.strategy]()
+        self._cluster = cluster
+        self._connections.limits = _idle_limits(cluster)
+        self._admission.limits = _queue_limits(cluster)
+        self._pool.limit(cluster.max_connections)
 
-    def watch(self, on_change: "Callable[[], Any]") -> None:
-        """Call back, in the hub, when an instance that lives is no longer reached, or is again."""
-        self._pool.on_change = on_change
-
-    def see_off(self, seconds: float) -> None:
+    def wait_delivered(self, seconds: float) -> None:
         """Its instances have ended: block until what they said last has got to the clients that
         take it, so long at most."""
         end = moved_at = self._clock()
@@ -190,7 +198,7 @@ class Balancer:
                 before, moved_at = left, now
             if not left or now >= end or now - moved_at >= _STALLED:
                 return
-            gevent.sleep(_LOOK_AFTER)
+            gevent.sleep(_DELIVERY_LOOK)
 
     def retire(self) -> None:
         """Its instances have gone for good: take no client any more, and close by itself with the
@@ -206,46 +214,92 @@ class Balancer:
         self.stop_listening()
         self._pool.close()
         self._admission.close()
-        self._sweeper.stop()
-        self._sweeper.close()
+        self._slices = None
+        for timer in (self._sweep_timer, self._slice_timer):
+            timer.stop()
+            timer.close()
         self._connections.close()
 
-    def status(self) -> "Dict[str, Any]":
-        """Counters as plain data; times in seconds."""
+    # Its counters
+
+    def status(self) -> BalancerStatus:
+        """With an empty host while it does not listen."""
+        host, port = ("", 0) if self.address is None else self.address[:2]
         admission = self._admission
-        return {
-            "name": self.name,
-            "address": self.address,
-            "strategy": self._settings.strategy,
-            "accepted": admission.accepted,
-            "open": len(self._connections),
-            "queue": len(admission.queue),
-            "queue_most": admission.queue.most,
-            "turned_away": admission.turned_away,
-            "backends": [backend.status() for backend in self._pool],
-        }
+        return BalancerStatus(
+            host=host,
+            port=port,
+            strategy=self._cluster.strategy,
+            accepted=admission.accepted,
+            open=len(self._connections),
+            queue=len(admission.queue),
+            queue_most=admission.queue.most,
+            turned_away=admission.turned_away,
+        )
+
+    def backend_statuses(self) -> "Dict[str, BackendStatus]":
+        """By the name of the instance."""
+        return {backend.name: backend.status() for backend in self._pool}
+
+    # Told by its parts
+
+    def warn(self, text: str) -> None:
+        self._owner.warn(text)
+
+    def on_available(self) -> None:
+        self._admission.serve_queue()
+
+    def on_reach_changed(self) -> None:
+        self._owner.on_reach_changed()
+
+    def intruder(self, name: str) -> str:
+        return self._owner.intruder(name)
+
+    def on_ended(self, backend: Backend) -> None:
+        self._pool.release(backend)
+
+    def redispatch(self, client: RelaySocket) -> None:
+        self._admission.redispatch(client)
+
+    def has_room(self) -> bool:
+        return self._admission.has_room()
+
+    # Once a second
 
     def sweep(self) -> None:
         """Once in SWEEP_SECONDS, by the loop: count, close what was idle for too long, see to it
-        that all goes on."""
-        try:
-            self._connections.sweep()
-            self._recount()
-            self._pool.fade()
-            self._pool.look_after()
-            self._admission.look_after()
-            if self._listener is not None:
-                self._listener.look_after()
-            if self._retired:
-                # Who has come back from an instance that is gone waits for nobody.
-                self._admission.send_away()
-                if not self._connections:
-                    self.close()
-        except MemoryError:
-            pass  # the rest of it in a second
-        except Exception as error:
-            self._log("the sweep met a bug: %r" % error)
+        that all goes on. One that is still under way is not begun again."""
+        if self._slices is None:
+            self._sweep_slice()
 
+    def _sweep_slice(self) -> None:
+        """As much of it as the hub may be held up for; then others have their turn."""
+        try:
+            if self._slices is None:
+                self._slices = self._connections.sweep()
+            for _ in self._slices:
+                self._slice_timer.start(self._sweep_slice)
+                return
+            self._slices = None
+            self._maintain()
+        except MemoryError:
+            self._slices = None  # the rest of it in a second
+        except Exception as error:
+            self._slices = None
+            self._owner.warn("the sweep met a bug: %r" % error)
+
+    def _maintain(self) -> None:
+        self._recount()
+        self._pool.decay()
+        self._pool.maintain()
+        self._admission.maintain()
+        if self._listener is not None:
+            self._listener.maintain()
+        if self._retired:
+            # Who has come back from an instance that is gone waits for nobody.
+            self._admission.send_away()
+            if not self._connections:
+                self.close()
 
     def _recount(self) -> None:
         """Each connection, and each that is being made, counts for one backend. Where memory has
@@ -254,9 +308,10 @@ class Balancer:
         if self._pool.assigned != len(self._connections) + len(under_way):
             self._pool.recount(Counter([*(each.backend for each in self._connections), *under_way]))
 
-def _limits(settings: Settings) -> IdleLimits:
-    return IdleLimits(settings.idle_timeout, settings.half_close_timeout)
+
+def _idle_limits(cluster: Cluster) -> IdleLimits:
+    return IdleLimits(cluster.idle_timeout, cluster.half_close_timeout)
 
 
-def _patience(settings: Settings) -> Patience:
-    return Patience(settings.connect_timeout, settings.queue_timeout, settings.queue_limit)
+def _queue_limits(cluster: Cluster) -> QueueLimits:
+    return QueueLimits(cluster.connect_timeout, cluster.queue_timeout, cluster.queue_limit)

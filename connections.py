@@ -1,17 +1,21 @@
-"""The open connections of one cluster: their two ends, how idle they are, what they moved.
+"""The open connections of one cluster: their two sockets, how idle they are, what they moved.
 
-Time-outs are not timers. Once a second `sweep` looks at every connection: one whose byte counts
-have stood still since as long as its limit is closed. The same look folds the bytes into the
-backend's counters, so the hot path counts on the socket alone.
+Time-outs are not timers. Once a second a sweep looks at every connection, and closes one whose byte
+counts have stood still for as long as its limit. The same look adds the bytes to the backend's
+counters, so the hot path counts on the socket alone.
+
+A sweep may be over 50,000 connections, of which each takes up to 4 µs. So it is done in slices, and
+between two of them the loop serves its sockets.
 """
 
 import _socket
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from gevent import get_hub
 
+from backends import Backend
 from poller import Poller
-from relay import End
+from relay import RelayedConnection, RelaySocket
 from sockets import keep_alive, reset_on_close, unread, unsent
 from splicing import Pipes
 
@@ -19,48 +23,75 @@ from splicing import Pipes
 #: begins with the sweep that has seen its last byte.
 SWEEP_SECONDS = 1.0
 
+#: Seconds that a sweep may take of the hub at a time, and how many connections are looked at
+#: between two looks at the clock.
+SLICE_SECONDS, LOOKS_AT_ONCE = 0.002, 16
+
 #: Seconds without a byte after which a connection gives back what it does not need.
-_REST_AFTER = SWEEP_SECONDS / 2
+_IDLE_AFTER = SWEEP_SECONDS / 2
 
 #: Seconds that the news of an instance's end may take from the kernel to here.
-_DOUBT_SECONDS = 0.1
+_SUSPECT_SECONDS = 0.1
 
 
-class Connection:
+class ConnectionsOwner:
+    """What connections tell and ask of whoever keeps them."""
+
+    def on_ended(self, backend: Backend) -> None:
+        """A connection of that backend has ended, however it did; once for each."""
+        raise NotImplementedError
+
+    def redispatch(self, client: RelaySocket) -> None:
+        """The instance of that client has gone, or goes, and neither has said a word: take the
+        client to another one."""
+        raise NotImplementedError
+
+    def has_room(self) -> bool:
+        """Would such a client find another instance at once?"""
+        raise NotImplementedError
+
+
+class Connection(RelayedConnection):
     """A client and the instance it was given to, until both directions have ended.
 
-    `home` is the `Connections` that keeps it, `backend` is whom to credit.
+    `owner` is the `Connections` that keeps it, `backend` is whose counters its bytes are added to.
     """
 
     __slots__ = (
-        "backend", "began", "client", "dying", "failed", "home", "queued", "quiet_since", "rests",
-        "seen", "torn", "upstream",
+        "backend", "began", "failed", "is_idle", "owner", "queued", "quiet_since", "seen",
     )  # fmt: skip
 
     def __init__(
-        self, client: End, upstream: End, backend: Any, home: "Connections", tells_room: bool
+        self, client: RelaySocket, upstream: RelaySocket, backend: Backend, owner: "Connections",
+        wants_writable: bool,
     ) -> None:
         self.client = client
         self.upstream = upstream
         self.backend = backend
-        self.home = home
+        self.owner = owner
         #: When the client was last waiting for a first byte; monotonic seconds.
-        self.began = home.clock()
-        #: One side's socket died: the other gets a reset, after the bytes that are left.
-        self.torn = False
-        #: A side whose socket died while nothing was read from it; what is left of it comes first.
-        self.dying: Optional[End] = None
-        #: A handler of it raised, so bytes of it may be lost: it is not to move any more.
+        self.began = owner.clock()
+        self.reset_pending = False
+        self.dying: Optional[RelaySocket] = None
+        #: A handler of it raised, so bytes of it may be lost: nothing is moved any more.
         self.failed = False
         #: Byte counts and ends of stream, and unsent bytes, as the last sweep saw them.
         self.seen = (0, 0, False, False)
         self.queued = 0
         #: When they changed last, as far as a sweep can tell.
         self.quiet_since = self.began
-        #: It has been looked after since (`_rest`).
-        self.rests = False
-        client.join(upstream, self, False)
-        upstream.join(client, self, tells_room)
+        #: What it does not need while it is quiet has been given back.
+        self.is_idle = False
+        client.attach(upstream, self, False)
+        upstream.attach(client, self, wants_writable)
+
+    @property
+    def poller(self) -> Poller:
+        return self.owner.poller
+
+    @property
+    def pipes(self) -> Pipes:
+        return self.owner.pipes
 
     @property
     def blocked(self) -> bool:
@@ -70,19 +101,14 @@ class Connection:
     @property
     def half_closed(self) -> bool:
         """Nothing more comes from one side: it has finished, or has died."""
-        return self.client.finished or self.upstream.finished or self.dying is not None
+        return self.client.eof or self.upstream.eof or self.dying is not None
 
     @property
     def half_ended(self) -> bool:
         """It was to end, and there was no memory for all of that."""
-        is_told, client, upstream = self.home.poller.is_told, self.client, self.upstream
-        both = is_told(client, client.fileno()) and is_told(upstream, upstream.fileno())
+        is_watched, client, upstream = self.owner.poller.is_watched, self.client, self.upstream
+        both = is_watched(client, client.fileno()) and is_watched(upstream, upstream.fileno())
         return self.failed or not both
-
-    @property
-    def unused(self) -> bool:
-        """Not a byte was read from either side: another instance would do as well."""
-        return not (self.client.moved or self.upstream.moved or self.client.finished)
 
     @property
     def movable(self) -> bool:
@@ -97,38 +123,41 @@ class Connection:
         """The client has died, with bytes that the instance does not take."""
         return self.dying is self.client and self.client.blocked
 
+    def suspect(self) -> None:
+        self.owner.suspect(self)
+
     def hold(self) -> None:
         """Leave unread what the client says, so that another instance can still have it."""
         self.client.blocked = True
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """After `hold`: the instance stays what it is, and ended its side because it meant to."""
         self.client.blocked = False
         self.upstream.pass_end_on()
         self.client.on_turn()
 
-    def hear(self, end: End) -> None:
-        """Called for the first two reads of an end.
+    def on_first_read(self, sock: RelaySocket) -> None:
+        """Called for the first two reads of a socket.
 
         The first is for the clock of a request: it starts with the client's first byte (or, where
         the server speaks first, with the connection) and stops with the instance's. The second
         switches Nagle's delay off upstream, where it would hold a second small segment back until
         the first is acknowledged. Most connections of one request never have a second.
         """
-        end.news -= 1
-        if end is self.upstream:
-            if end.news:
-                self.backend.first_byte_after(self.home.clock() - self.began)
-        elif not end.news:
+        sock.first_reads -= 1
+        if sock is self.upstream:
+            if sock.first_reads:
+                self.backend.add_ttfb(self.owner.clock() - self.began)
+        elif not sock.first_reads:
             self.upstream.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        elif not self.upstream.moved:
-            self.began = self.home.clock()
+        elif not self.upstream.bytes_read:
+            self.began = self.owner.clock()
 
     def reset(self) -> None:
         """End both sides abruptly, as one of them did."""
-        for end in (self.client, self.upstream):
+        for sock in (self.client, self.upstream):
             try:
-                reset_on_close(end)
+                reset_on_close(sock)
             except OSError:
                 pass
         self.close()
@@ -151,26 +180,26 @@ class Connection:
 
     def close(self) -> None:
         """End both sides; what the kernel has taken is still delivered. Idempotent."""
-        home = self.home
-        if home is None:
+        owner = self.owner
+        if owner is None:  # closed already
             return
         client, upstream = self.client, self.upstream
-        client.part(home.poller)
-        self._end(client, upstream, home)
+        client.release(owner.poller)
+        self._end(client, upstream, owner)
 
-    def let_client_go(self) -> End:
+    def release_client(self) -> RelaySocket:
         """End the instance's side only. The client is as it was when it came, and still watched."""
         client = self.client
-        self._end(client, self.upstream, self.home)
+        self._end(client, self.upstream, self.owner)
         return client
 
-    def _end(self, client: End, upstream: End, home: "Connections") -> None:
-        upstream.part(home.poller)
-        home.ended(self)
+    def _end(self, client: RelaySocket, upstream: RelaySocket, owner: "Connections") -> None:
+        upstream.release(owner.poller)
+        owner.ended(self)
         # Without its cycles a connection is gone at once and the collector finds nothing.
-        self.home = None  # type: ignore[assignment]
+        self.owner = None  # type: ignore[assignment]
         self.dying = None
-        del client.other, upstream.other, client.connection, upstream.connection
+        del client.peer, upstream.peer, client.connection, upstream.connection
 
 
 class IdleLimits(NamedTuple):
@@ -181,19 +210,20 @@ class IdleLimits(NamedTuple):
 
 
 class Connections:
-    """The set of them. Backends carry `bytes_in`, `bytes_out`, `draining`, `takes_clients`; `clock`
-    is monotonic seconds."""
+    """The set of them; `clock` is monotonic seconds."""
 
     def __init__(
-        self, poller: Poller, pipes: Pipes, limits: IdleLimits, clock: "Callable[[], float]"
+        self, poller: Poller, pipes: Pipes, limits: IdleLimits, clock: "Callable[[], float]",
+        owner: ConnectionsOwner,
     ) -> None:
+        self._owner = owner
         self.clock = clock
         self.poller = poller
         self.pipes = pipes
         self.limits = limits
-        #: And until when they are.
-        self._doubtful: Dict[Connection, float] = {}
-        self._doubt_timer = get_hub().loop.timer(_DOUBT_SECONDS / 4, _DOUBT_SECONDS / 4)
+        #: Those whose instance may be about to go, and until when that is waited for.
+        self._suspected: Dict[Connection, float] = {}
+        self._suspect_timer = get_hub().loop.timer(_SUSPECT_SECONDS / 4, _SUSPECT_SECONDS / 4)
         self._open: Set[Connection] = set()
 
     def __len__(self) -> int:
@@ -202,51 +232,43 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))
 
-    def report_to(
-        self,
-        on_ended: "Callable[[Any], Any]",
-        on_stranded: "Callable[[End], Any]",
-        has_room: "Callable[[], bool]",
-    ) -> None:
-        """`on_ended(backend)` is called once for each connection that ends, however it does;
-        `on_stranded(client)` gets a client back whose instance has gone before it was used, or
-        goes, and `has_room()` tells whether such a client finds another instance at once."""
-        self._on_ended = on_ended
-        self._on_stranded = on_stranded
-        self._has_room = has_room
+    def start(
+        self, client: RelaySocket, upstream: RelaySocket, backend: Backend, wants_writable: bool
+    ) -> Connection:
+        """Relay between two connected sockets, which the poller has still to watch.
 
-    def begin(self, client: End, upstream: End, backend: Any, tells_room: bool) -> Connection:
-        """Relay between two connected sockets. The poller has still to watch or hand them over;
-        `tells_room`: it tells of room to send upstream already."""
-        connection = Connection(client, upstream, backend, self, tells_room)
+        `wants_writable`: it tells of room to send upstream already.
+        """
+        connection = Connection(client, upstream, backend, self, wants_writable)
         try:
             self._open.add(connection)
         except MemoryError:
             # It may be in there all the same: a set grows after it has taken something in.
             self._open.discard(connection)
-            del client.connection
-            upstream.connection = None
+            del client.connection, upstream.connection
             raise
         return connection
 
     def ended(self, connection: Connection) -> None:
-        """A connection's own word that it has closed."""
-        # Where there is no memory to count with, it stays in the set, and is ended once more.
-        _fold(connection)
+        """Called by each connection when it has closed.
+
+        Where there is no memory to count with, it stays in the set, and is ended once more.
+        """
+        _count(connection)
         self._open.discard(connection)
-        self._doubtful.pop(connection, None)
-        self._on_ended(connection.backend)
+        self._suspected.pop(connection, None)
+        self._owner.on_ended(connection.backend)
 
     def undelivered(self) -> "List[Tuple[int, int]]":
         """For each connection from which more is to come to its client: the bytes that have come,
         and those of them that the kernel still has. Empty where all of them have heard the end."""
         return [
-            (each.upstream.moved, unsent(each.client.fileno()))
+            (each.upstream.bytes_read, unsent(each.client.fileno()))
             for each in self._open
-            if not each.upstream.finished
+            if not each.upstream.eof
         ]
 
-    def doubt(self, connection: Connection) -> None:
+    def suspect(self, connection: Connection) -> None:
         """An instance ended a connection before a byte was said. Is it about to go?
 
         Then its client is taken to another one and notices nothing. The word of its death comes
@@ -255,66 +277,75 @@ class Connections:
         """
         connection.hold()
         if connection.backend.takes_clients:
-            self._doubtful[connection] = self.clock() + _DOUBT_SECONDS
-            if not self._doubt_timer.active:
-                self._doubt_timer.start(self._decide)
+            self._suspected[connection] = self.clock() + _SUSPECT_SECONDS
+            if not self._suspect_timer.active:
+                self._suspect_timer.start(self._decide)
         else:
-            self._strand(connection)
+            self._redispatch(connection)
 
     def _decide(self) -> None:
         """As soon as it is known that the instance has gone, or when the moment is over."""
         now = self.clock()
-        for connection, until in list(self._doubtful.items()):
+        for connection, until in list(self._suspected.items()):
             # What one connection meets is not the end of everyone else's turn.
             try:
                 if now >= until or not connection.backend.takes_clients:
-                    self._doubtful.pop(connection, None)
+                    self._suspected.pop(connection, None)
                     self._settle(connection)
             except Exception:
                 self.poller.failed(connection.client)
-        if not self._doubtful:
-            self._doubt_timer.stop()
+        if not self._suspected:
+            self._suspect_timer.stop()
 
     def _settle(self, connection: Connection) -> None:
         if connection.unused and not connection.backend.takes_clients:
-            self._strand(connection)
+            self._redispatch(connection)
         else:
-            connection.go_on()
+            connection.resume()
 
-    def _strand(self, connection: Connection) -> None:
-        client = connection.let_client_go()
-        self._on_stranded(client)
+    def _redispatch(self, connection: Connection) -> None:
+        client = connection.release_client()
+        self._owner.redispatch(client)
 
     def close(self) -> None:
         """Close all of them; idempotent."""
-        self._doubt_timer.stop()
-        self._doubt_timer.close()
+        self._suspect_timer.stop()
+        self._suspect_timer.close()
         for connection in self:
             connection.cut()
 
-    def sweep(self) -> None:
-        """Once in SWEEP_SECONDS: count, and close what was idle for too long."""
+    def sweep(self) -> "Iterator[None]":
+        """Look at each of those that are open now: count its bytes, and close it where it was idle
+        for too long. Each step of the iterator is a slice of that, of SLICE_SECONDS."""
         now = self.clock()
-        for connection in self:
-            try:
-                self._look_at(connection, now)
-            except Exception:
-                self.poller.failed(connection.client)
+        until = now + SLICE_SECONDS
+        for number, connection in enumerate(list(self._open)):
+            if not number % LOOKS_AT_ONCE:
+                now = self.clock()
+                if now >= until:
+                    yield
+                    now = self.clock()
+                    until = now + SLICE_SECONDS
+            if connection.owner is not None:  # it may have closed between two slices
+                try:
+                    self._look_at(connection, now)
+                except Exception:
+                    self.poller.failed(connection.client)
 
     def _look_at(self, connection: Connection, now: float) -> None:
         if connection.half_ended:
             connection.reset()
             return
-        if _fold(connection):
+        if _count(connection):
             connection.quiet_since = now
-            connection.rests = False
+            connection.is_idle = False
             return
         quiet = now - connection.quiet_since
-        if not connection.rests and quiet >= _REST_AFTER:
-            connection.rests = True
-            _rest(connection)
-        if connection.backend.draining and connection.movable and self._has_room():
-            self._strand(connection)
+        if not connection.is_idle and quiet >= _IDLE_AFTER:
+            connection.is_idle = True
+            _release_idle(connection)
+        if connection.backend.draining and connection.movable and self._owner.has_room():
+            self._redispatch(connection)
         elif self._is_over(connection, quiet) and not _is_moving(connection):
             connection.cut()
 
@@ -322,18 +353,18 @@ class Connections:
         """Only the application knows where an answer ends, so a drain cuts nothing that is quiet.
         What a client that has died had said last is no answer: a drain does not wait until the
         instance takes it."""
-        if connection.backend.draining and connection.abandoned and connection.rests:
+        if connection.backend.draining and connection.abandoned and connection.is_idle:
             return True
         limits = self.limits
         limit = limits.half_closed if connection.half_closed else limits.open
         return bool(limit) and quiet >= limit
 
 
-def _fold(connection: Connection) -> bool:
-    """Credit the backend with the bytes since the last time; false when nothing has come since,
-    not even an end of stream."""
+def _count(connection: Connection) -> bool:
+    """Add the bytes since the last look to the backend's; false when nothing has come since, not
+    even an end of stream."""
     client, upstream = connection.client, connection.upstream
-    now = (client.moved, upstream.moved, client.finished, upstream.finished)
+    now = (client.bytes_read, upstream.bytes_read, client.eof, upstream.eof)
     before = connection.seen
     if now == before:
         return False
@@ -345,13 +376,13 @@ def _fold(connection: Connection) -> bool:
     return True
 
 
-def _rest(connection: Connection) -> None:
-    """A connection at rest keeps no pipe, and learns to find out when its instance is gone."""
+def _release_idle(connection: Connection) -> None:
+    """A quiet connection keeps no pipe, and asks from now on whether its instance is there."""
     keep_alive(connection.upstream)
     connection.queued = _queued(connection)
-    for end in (connection.client, connection.upstream):
-        if not end.blocked:
-            end.return_pipe()
+    for sock in (connection.client, connection.upstream):
+        if not sock.blocked:
+            sock.return_pipe()
 
 
 def _is_moving(connection: Connection) -> bool:
@@ -362,14 +393,14 @@ def _is_moving(connection: Connection) -> bool:
     if queued == connection.queued and not _has_arrived(connection):
         return False
     connection.queued = queued
-    connection.quiet_since = connection.home.clock()
+    connection.quiet_since = connection.owner.clock()
     return True
 
 
 def _has_arrived(connection: Connection) -> bool:
     return any(
-        not (end.blocked or end.finished) and unread(end.fileno())
-        for end in (connection.client, connection.upstream)
+        not (sock.blocked or sock.eof) and unread(sock.fileno())
+        for sock in (connection.client, connection.upstream)
     )
 
 

@@ -18,13 +18,13 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTup
 
 import gevent
 from gevent.event import Event
-from gevent.server import StreamServer
 
 import control_socket
 from concurrency import Task, in_slices
 from control_protocol import Refused, check_fields, read_request, spelled
 from credentials import is_trusted, peer_of
 from errors import NotRunningError, PupgeventError
+from hub_server import HubServer
 from logs import Log
 from sockets import SHORTAGES
 
@@ -190,16 +190,14 @@ class Request(NamedTuple):
     changes: bool = False
 
 
-class _Door(StreamServer):
-    """Accepts; what it has accepted belongs to whom it is handed to."""
+class _Door(HubServer):
+    """Hands over each who connects."""
 
     max_accept = MOST_CONNECTIONS
 
     def __init__(self, listener: Any, handle: "Callable[..., Any]") -> None:
-        super().__init__(listener, handle, spawn=None)
-        # Made now: when it is needed, memory may be what there is none of.
-        self._keeper = gevent.get_hub().loop.timer(_LOOK_AFTER, _LOOK_AFTER)
-        self._keeper.start(self._look_after)
+        super().__init__(listener, handle, _LOOK_AFTER)
+        self.timer.start(self._look_after)
 
     def do_read(self) -> Any:
         try:
@@ -213,17 +211,8 @@ class _Door(StreamServer):
 
     def _look_after(self) -> None:
         """Accept again, whatever has ended it."""
-        if self.started and (self._watcher is None or not self._watcher.active):
-            self.stop_accepting()
-            self.start_accepting()
-
-    def close(self) -> None:
-        self._keeper.stop()
-        self._keeper.close()
-        super().close()
-
-    def do_close(self, *args: Any) -> None:
-        """Not ours to close any more."""
+        if self.has_stopped_accepting:
+            self.accept_again()
 
 
 class Control:

@@ -9,21 +9,17 @@ import errno
 import os
 from typing import Any, Callable, Optional
 
-import gevent
 import gevent.socket
-from gevent.server import StreamServer
 
 from errors import PupgeventError
-from sockets import SHORTAGES, ceiling, keep_alive
+from hub_server import HubServer
+from sockets import SHORTAGES, WarningLimiter, client_ceiling, keep_alive
 
-#: Seconds that accepting rests when descriptors have run out, before the next look.
-_REST = 0.1
+#: Seconds that accepting pauses when descriptors have run out, before the next look.
+_PAUSE = 0.1
 
 #: The other reason.
 _NO_MEMORY = "memory has run out"
-
-#: Seconds between two warnings of such a rest: it may come and go many times a second.
-_WARN_EVERY = 60.0
 
 #: The longest queue of connections not yet accepted, where the system does not say its own.
 _BACKLOG = 4096
@@ -36,31 +32,36 @@ class PortTaken(PupgeventError):
     """Somebody else has the port."""
 
 
-class Listener(StreamServer):
-    """Accepts on one address and calls `admit(fileno, client_address)` for each client."""
+class Admitter:
+    """Whom a listener hands its clients to. This one is there before there is a balancer."""
+
+    def admit(self, fileno: int, key: str) -> None:
+        """Take an accepted connection, known by its client's address; in the hub, must not block.
+        From now on the descriptor is its own."""
+
+
+class Listener(HubServer):
+    """Accepts on one address, once it has been told for whom: `serve`."""
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        admit: "Callable[[int, str], Any]",
-        warn: "Callable[[str], Any]",
-        clock: "Callable[[], float]",
+        self, host: str, port: int, warn: "Callable[[str], Any]", clock: "Callable[[], float]",
         beside: "Optional[Listener]" = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Binds at once. Raises PupgeventError when the port cannot be had.
 
         `beside` is one of ours on the same port, at another address that overlaps with this one.
         """
-        #: May be exchanged: a port passes to another cluster with its listener.
-        self.admit = admit
+        self._admitter = Admitter()
         self._warn = warn
-        self._clock = clock
-        self._warned: Optional[float] = None
-        # Made now: when it is needed, memory may be what there is none of.
-        self._rest = gevent.get_hub().loop.timer(_REST, _REST)
-        self._ceiling = ceiling()
-        super().__init__(_bind(host, port, beside), spawn=None)
+        self._warnings = WarningLimiter(warn, clock)
+        self._ceiling = client_ceiling()
+        super().__init__(_bind(host, port, beside), None, _PAUSE)
+
+    def serve(self, admitter: Admitter) -> None:
+        """Hand the clients to that one from now on: a port may pass to another cluster."""
+        self._admitter = admitter
+        if not self.started:
+            self.start()
 
     def do_read(self) -> None:
         """StreamServer's call: someone waits. Handing over here saves its detour per client.
@@ -72,13 +73,12 @@ class Listener(StreamServer):
                 if not self._take_one():
                     return
         except MemoryError:
-            self._take_a_rest(_NO_MEMORY)
+            self._pause(_NO_MEMORY)
 
-    def look_after(self) -> None:
+    def maintain(self) -> None:
         """Once a second: accept again if that has stopped without a reason."""
-        stopped = self._watcher is None or not self._watcher.active
-        if self.started and stopped and not self._rest.active:
-            self._accept_again()
+        if self.has_stopped_accepting and not self.timer.active:
+            self.accept_again()
 
     def handle(self, *args: Any) -> None:
         """StreamServer's own way to hand over; `do_read` has done it already."""
@@ -93,7 +93,7 @@ class Listener(StreamServer):
         self.close()
 
     def _take_one(self) -> bool:
-        """Hand over who waits longest; false when nobody does, or a rest is due."""
+        """Hand over who waits longest; false when nobody does, or a pause is due."""
         try:
             fileno, address = self.socket._accept()
         except BlockingIOError:
@@ -101,21 +101,21 @@ class Listener(StreamServer):
         except OSError as error:
             return self._accept_failed(error)
         try:
-            self.admit(fileno, address[0])
+            self._admitter.admit(fileno, address[0])
         except MemoryError:
-            self._take_a_rest(_NO_MEMORY)
+            self._pause(_NO_MEMORY)
             return False
         except Exception as error:
             # Anything that left here would stop the accepting.
             self._warn("a client met a bug and is turned away: %r" % error)
         if fileno >= self._ceiling:
-            self._take_a_rest("few file descriptors are left" + self._limit())
+            self._pause("few file descriptors are left" + self._limit())
             return False
         return True
 
     def _accept_failed(self, error: OSError) -> bool:
         if error.errno in SHORTAGES:
-            self._take_a_rest(os.strerror(error.errno).lower() + self._limit())
+            self._pause(os.strerror(error.errno).lower() + self._limit())
             return False
         if error.errno in self.fatal_errors:
             raise error
@@ -125,31 +125,19 @@ class Listener(StreamServer):
     def _limit(self) -> str:
         return " (limit %d)" % self._ceiling
 
-    def close(self) -> None:
-        self._rest.stop()
-        self._rest.close()
-        super().close()
-
-    def _take_a_rest(self, reason: str) -> None:
-        if self._rest.active:
+    def _pause(self, reason: str) -> None:
+        if self.timer.active:
             return
-        self._rest.start(self._wake)
+        self.timer.start(self._resume)
         self.stop_accepting()
-        now = self._clock()
-        if self._warned is None or now - self._warned >= _WARN_EVERY:
-            self._warned = now
-            self._warn("accepting pauses: %s" % reason)
+        self._warnings.warn("accepting pauses: %s" % reason)
 
-    def _wake(self) -> None:
-        """Where this fails it comes again: only then does the rest end."""
+    def _resume(self) -> None:
+        """Where this fails the timer comes again: only behind it does the pause end."""
         if _next_descriptor() < self._ceiling:
             if self.started:
-                self._accept_again()
-            self._rest.stop()
-
-    def _accept_again(self) -> None:
-        self.stop_accepting()
-        self.start_accepting()
+                self.accept_again()
+            self.timer.stop()
 
 
 def _bind(host: str, port: int, beside: "Optional[Listener]") -> "gevent.socket.socket":

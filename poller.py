@@ -6,17 +6,17 @@ directions, edge-triggered, a relayed socket costs one `epoll_ctl` in its whole 
 takes it out of the set). See epoll(7), "Level-triggered and edge-triggered".
 
 The price is a rule for every handler: an edge is told once. Who stops reading before EAGAIN must
-remember to go on by itself, or ask for another turn with `owe`.
+remember to go on by itself, or ask for another turn with `call_soon`.
 
 What has to hold when memory runs out, wherever that is: gevent stops a watcher for good whose
 callback raises, so nothing leaves `_turn`; edges that were taken from the kernel and then lost are
 asked for anew; a handler that raised has lost bytes, perhaps, so it is ended and gets no further
-event, even if ending it takes a second attempt. `_keep` sees to what could not be done at once.
+event, even if ending it takes a second attempt. `_maintain` sees to what could not be done at once.
 """
 
 import select
 import sys
-from typing import Any, Callable, List, Optional
+from typing import Callable, List, Optional
 
 from gevent import get_hub
 
@@ -55,27 +55,47 @@ EVENTS_A_TURN = 512
 BUSY_EVENTS = 4
 
 #: Seconds between two looks whether everything still goes on.
-KEEP_EVERY = 0.5
+MAINTAIN_EVERY = 0.5
 
 _READ = 1
 
 
+class Handler:
+    """Whom the poller tells of one socket's events, in the hub: it must not block."""
+
+    __slots__ = ()
+
+    #: It is told of room to send, too.
+    wants_writable: bool
+
+    def on_event(self, mask: int) -> None:
+        """Something has happened to the socket; `mask` is of epoll(7)."""
+        raise NotImplementedError
+
+    def on_turn(self) -> None:
+        """Its turn, for which it has asked with `call_soon`."""
+        raise NotImplementedError
+
+    def fail(self) -> None:
+        """It raised, or found no memory: end it."""
+        raise NotImplementedError
+
+
 class Poller:
-    """The set. A handler is any object with `on_event(mask)`, which runs in the hub (no blocking),
-    and with `tells_room`: whether it is told of room to send, too.
+    """The set.
 
     Events may be stale: one handler of a turn can close a socket that a later event of the same
     turn was meant for, and its number may be in use again. So a handler believes what its own
     system calls say and takes the mask as a hint.
     """
 
-    def __init__(self, on_error: "Callable[[Any], None]") -> None:
+    def __init__(self, on_error: "Callable[[Handler], None]") -> None:
         """`on_error(handler)` is told, inside the `except`, of a handler that raised, and ends it:
         it gets no further event."""
         self._on_error = on_error
         #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
-        self._handlers: List[Any] = [None] * 64
-        self._owed: List[Any] = []
+        self._handlers: List[Optional[Handler]] = [None] * 64
+        self._soon: List[Handler] = []
         self._epoll = select.epoll()
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
@@ -85,14 +105,14 @@ class Poller:
         #: From this descriptor on edges may have been lost; None is nowhere.
         self._lost_from: Optional[int] = None
         # A timer goes on whatever its callback raises.
-        self._keeper = self._loop.timer(KEEP_EVERY, KEEP_EVERY)
-        self._keeper.start(self._keep)
+        self._maintenance_timer = self._loop.timer(MAINTAIN_EVERY, MAINTAIN_EVERY)
+        self._maintenance_timer.start(self._maintain)
 
     def __len__(self) -> int:
         """How many sockets are watched."""
         return sum(handler is not None for handler in self._handlers)
 
-    def watch(self, fileno: int, handler: Any) -> None:
+    def watch(self, fileno: int, handler: Handler) -> None:
         """Tell `handler` of what arrives at this socket, beginning with what has already.
 
         Raises OSError when the kernel has no room for one more (ENOSPC, epoll_ctl(2)).
@@ -104,21 +124,21 @@ class Poller:
             self._make_room(fileno)
             self._handlers[fileno] = handler
 
-    def watch_both_ways(self, fileno: int, handler: Any) -> None:
+    def watch_both_ways(self, fileno: int, handler: Handler) -> None:
         """As `watch`, and of room to send; a connect under way ends with that."""
         self._epoll.register(fileno, _BOTH_WAYS)
         self._make_room(fileno)
         self._handlers[fileno] = handler
 
-    def want_room(self, fileno: int) -> None:
+    def want_writable(self, fileno: int) -> None:
         """Tell of room from now on, beginning with any that is there already."""
         self._epoll.modify(fileno, _BOTH_WAYS)
 
-    def hand_over(self, fileno: int, handler: Any) -> None:
+    def replace_handler(self, fileno: int, handler: Handler) -> None:
         """Give a watched socket a new handler. Edges told to the old one do not come again."""
         self._handlers[fileno] = handler
 
-    def is_told(self, handler: Any, fileno: int) -> bool:
+    def is_watched(self, handler: Handler, fileno: int) -> bool:
         """Of what arrives there; not any more after it has raised."""
         return fileno >= 0 and self._handlers[fileno] is handler
 
@@ -127,15 +147,15 @@ class Poller:
         if 0 <= fileno < len(self._handlers):
             self._handlers[fileno] = None
 
-    def owe(self, handler: Any) -> None:
+    def call_soon(self, handler: Handler) -> None:
         """Call `handler.on_turn()` once more, after everyone else had a turn."""
-        if not self._owed:
-            self._loop.run_callback(self._pay)
-        self._owed.append(handler)
+        if not self._soon:
+            self._loop.run_callback(self._run_soon)
+        self._soon.append(handler)
 
     def close(self) -> None:
         """Stop serving; idempotent. The sockets stay as they are."""
-        for watcher in (self._keeper, self._watcher):
+        for watcher in (self._maintenance_timer, self._watcher):
             watcher.stop()
             watcher.close()
         self._epoll.close()
@@ -170,10 +190,10 @@ class Poller:
             self._lost_from = 0
             self._most = 1
 
-    def _pay(self) -> None:
+    def _run_soon(self) -> None:
         try:
-            owed, self._owed = self._owed, []
-            for handler in owed:
+            handlers, self._soon = self._soon, []
+            for handler in handlers:
                 try:
                     handler.on_turn()
                 except Exception:
@@ -181,7 +201,7 @@ class Poller:
         except Exception:
             self._lost_from = 0
 
-    def failed(self, handler: Any) -> None:
+    def failed(self, handler: Handler) -> None:
         """To be called inside an `except`: that handler has a bug, or found no memory."""
         try:
             self._on_error(handler)
@@ -192,28 +212,28 @@ class Poller:
             except Exception:
                 pass
 
-    def _keep(self) -> None:
+    def _maintain(self) -> None:
         """Make up for what was lost when memory had run out."""
         try:
             if not self._watcher.active:
                 self._watcher.start(self._turn)
-            if self._owed:
-                self._pay()
+            if self._soon:
+                self._run_soon()
             if self._lost_from is None:
                 self._most = min(EVENTS_A_TURN, 2 * self._most)
                 return
             while self._lost_from < len(self._handlers):
-                self._ask_anew(self._lost_from)
+                self._rearm(self._lost_from)
                 self._lost_from += 1
             self._lost_from = None
         except MemoryError:
             pass  # the rest of it the next time
 
-    def _ask_anew(self, fileno: int) -> None:
+    def _rearm(self, fileno: int) -> None:
         """Of what is there already the kernel tells again when a socket is registered anew."""
         handler = self._handlers[fileno]
         if handler is not None:
             try:
-                self._epoll.modify(fileno, _BOTH_WAYS if handler.tells_room else _ARRIVALS)
+                self._epoll.modify(fileno, _BOTH_WAYS if handler.wants_writable else _ARRIVALS)
             except OSError:
                 pass  # its handler has closed it, and will say so

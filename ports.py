@@ -50,7 +50,7 @@ class _Unreadable(Exception):
 def accepts(host: str, port: int) -> bool:
     """Does somebody accept there? Blocks the calling greenlet for a second at most."""
     try:
-        return sockets.accepts(host, port, _LOOK_TIMEOUT)
+        return sockets.tcp_check(host, port, _LOOK_TIMEOUT)
     except OSError:
         return False
 

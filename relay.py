@@ -1,174 +1,46 @@
-"""One socket of a connection: how its direction begins, is blocked, breaks and ends.
+"""Bytes between two sockets: the hot path, and how a direction is blocked, breaks and ends.
 
-The bytes themselves are the business of relay.py, which tells the rules.
+A connection (connections.py) is two sockets, the client's and the upstream's (the instance's). Each
+reads what its own side sends and gives it to its peer: two directions, each with a life of its own.
+
+    client  --read-->  RelaySocket  ==send==>  RelaySocket  -------->  instance
+    client  <--------  (client)     <==send==  (upstream)   <--read--  instance
+
+    open --> blocked --> open   the peer has no room; then it has some
+    open --> bulk -----> open   a buffer full twice in a row is spliced, until it slows down
+    open --> eof                its end of stream was read
+    any  --> reset              its socket, or its peer's, has died
+
+Why each of these is as it is:
+
+* Back-pressure: what the peer would not take is kept (`blocked`), and until it is gone nothing
+  more is read. So a connection holds at most one buffer each way.
+* Half-close: an end of stream says "I send no more", and not "I read no more" (RFC 9293, 3.6). It
+  is passed on as a shutdown of the peer's write side, behind the last byte; the other direction
+  goes on. The connection is closed when both have ended and nothing is blocked.
+* Reset: after one the peer must not get a clean end, for an answer cut short would look whole. But
+  a reset drops what the kernel has not sent yet, so what had arrived before it is sent first
+  (`reset_pending`; `dying` where that has to wait for room).
+* Early close: a server may answer an upload that it does not read, and close (413). Then the send
+  to it fails while its answer lies in its receive buffer. So a failed send ends its own direction
+  only, and the other one is read to its end before the reset.
+* Restart: an instance that is told to stop closes its unused connections, maybe at the moment at
+  which a client begins to write. So an end before either side has said a word is only suspected to
+  be meant (`suspect`): where the instance is gone a moment later, the client is given to another.
+  Nobody is moved who has said a word: only the application knows what may be repeated.
+* Drain: only the application knows where an answer ends. Nothing here asks whether one is drained.
+* Edges come once (poller.py): a direction that was blocked reads to EAGAIN when it goes on, one
+  that stops for fairness asks for another turn, and an error while nothing is read is remembered.
+
+No greenlet, no timer, no log line and no closure per connection.
 """
 
 import _socket
 import errno
-from typing import Any, Optional
+from typing import Optional
 
-from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE, Poller
-from splicing import CHUNK, Pipe, at_urgent_byte, splice
-
-
-class Side(_socket.socket):
-    """It is the C socket itself, not an object beside it: that saves a look-up per call and a third
-    of the memory."""
-
-    __slots__ = (
-        "blocked", "connection", "finished", "full", "moved", "news", "other", "pending", "pipe",
-        "plain", "tells_room",
-    )  # fmt: skip
-
-    other: "Side"
-    #: Whose end it is: a `Connection` (connections.py).
-    connection: Any
-    #: Bytes read from here since the connection began.
-    moved: int
-    #: How many of its first two reads are still to come.
-    news: int
-    #: True while bytes that were read here wait for room at the other end.
-    blocked: bool
-    #: Those bytes, when they are not in the pipe.
-    pending: "Optional[memoryview]"
-    #: The pipe of a direction that is being spliced.
-    pipe: "Optional[Pipe]"
-    #: End of stream was read here.
-    finished: bool
-    #: Reads in a row that filled the buffer.
-    full: int
-    #: Nothing is the matter: neither blocked nor finished, no bulk, and the first reads are over.
-    plain: bool
-    #: The poller tells of room to send here.
-    tells_room: bool
-
-    def join(self, other: "Side", connection: Any, tells_room: bool) -> None:
-        """Begin: from now on this end's events move bytes to `other`."""
-        self.other = other
-        self.connection = connection
-        self.moved = 0
-        self.news = 2
-        self.blocked = False
-        self.pending = None
-        self.pipe = None
-        self.finished = False
-        self.full = 0
-        self.plain = False
-        self.tells_room = tells_room
-
-    @property
-    def has_begun(self) -> bool:
-        """It is, or was, of a connection, which gives back what was taken for it."""
-        return self.fileno() < 0 or self.connection is not None
-
-    def read(self, to_the_end: int) -> None:
-        """Move what has arrived (relay.py)."""
-        raise NotImplementedError
-
-    # Blocked
-
-    def _block(self, pending: "Optional[memoryview]") -> None:
-        """Keep what the other end does not take, and wait for its room."""
-        self.pending = pending
-        self.blocked = True
-        self.plain = False
-        other = self.other
-        if not other.tells_room:
-            other.tells_room = True
-            self.connection.home.poller.want_room(other.fileno())
-
-    def return_pipe(self) -> None:
-        """Leave bulk: the next bytes go through the buffer again."""
-        self.full = 0
-        pipe = self.pipe
-        if pipe is not None:
-            self.pipe = None
-            self.connection.home.pipes.give_back(pipe)
-
-    # The end
-
-    def _end_of_stream(self) -> None:
-        """No byte is left before it: who is blocked does not read."""
-        connection = self.connection
-        self.finished = True
-        self.plain = False
-        self.return_pipe()
-        if not self.moved and self is connection.upstream and connection.unused:
-            connection.home.doubt(connection)
-        else:
-            self.pass_end_on()
-
-    def pass_end_on(self) -> None:
-        """Tell the other side that nothing more comes from here."""
-        connection = self.connection
-        if connection.torn:
-            connection.reset()
-        elif self.other.finished and not self.other.blocked:
-            connection.close()
-        else:
-            try:
-                self.other.shutdown(_socket.SHUT_WR)
-            except OSError:
-                self._reader_is_gone()
-
-    def _broke(self) -> None:
-        """Reading failed: this side was reset, or could not be reached any more."""
-        connection = self.connection
-        if self is connection.upstream and connection.unused:
-            connection.torn = True
-            self.finished = True
-            self.plain = False
-            connection.home.doubt(connection)
-        else:
-            connection.reset()
-
-    def _reader_is_gone(self) -> None:
-        """A send to the other side failed: its socket is dead. What it had said before is still
-        in its receive buffer (an early answer to an upload, say) and is delivered first."""
-        self.connection.torn = True
-        self.finished = True
-        self.plain = False
-        self.blocked = False
-        self.pending = None
-        self.return_pipe()
-        if self.other.finished and not self.other.blocked:
-            self.connection.reset()
-        elif not self.other.blocked:
-            self.other.read(True)
-
-    def _died(self) -> None:
-        """An error where nothing is read, now or any more, would go unnoticed. Where reading has
-        only paused, the reset comes behind what had arrived before, if the other end takes that in
-        the time of a connection that is half closed."""
-        if not self.finished:
-            self.connection.dying = self
-        elif self.fileno() >= 0 and self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
-            self.connection.reset()
-
-    def fail(self) -> None:
-        """A handler raised: end the connection, if there is one still."""
-        connection = getattr(self, "connection", None)
-        if connection is not None:
-            connection.fail()
-
-    def stop(self) -> None:
-        """Move no byte any more. Needs no memory."""
-        self.finished = True
-        self.blocked = False
-        self.plain = False
-        self.pending = None
-
-    def part(self, poller: Poller) -> None:
-        """Close this side; whoever is still in the middle of a call finds it finished."""
-        if self.pipe is not None:
-            self.return_pipe()
-        self.stop()
-        poller.forget(self.fileno())
-        self.close()
-
-
-# Bytes between two sockets: the hot path, and nothing else.
-
+from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE, Handler, Poller
+from splicing import CHUNK, Pipe, Pipes, at_urgent_byte, splice
 
 #: One buffer serves all connections, since nothing stays in it beyond one read and send. 256 KB
 #: takes an answer of 100 KB in one system call and still fits a second-level cache.
@@ -176,7 +48,7 @@ BUFFER_BYTES = 256 * 1024
 
 #: Read at once where the last read was no longer than this: short messages that come and go. They
 #: are read into bytes of their own, which costs less than a slice of the buffer.
-SIP_BYTES = 16 * 1024
+SMALL_BYTES = 16 * 1024
 
 #: Reads of one direction before the others have their turn (and splices, of up to 1 MB each).
 READS_A_TURN = 4
@@ -193,35 +65,125 @@ CANNOT_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _BUFFER = bytearray(BUFFER_BYTES)
 _VIEW = memoryview(_BUFFER)
 
-#: The type of every socket here, so that Python knows it for non-blocking without asking.
+#: The type of every socket here, so that Python knows that it is non-blocking without asking.
 STREAM = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
-class End(Side):
-    """One socket of a connection, and the direction that is read from it."""
+class RelayedConnection:
+    """What the two sockets need of their connection; `Connection` (connections.py) is one."""
 
-    __slots__ = ()
+    __slots__ = ("client", "dying", "reset_pending", "upstream")
 
-    other: "End"
+    client: "RelaySocket"
+    upstream: "RelaySocket"
+    #: The socket of one side died: the other gets a reset, after the bytes that are left.
+    reset_pending: bool
+    #: A side whose socket died while nothing was read from it; what is left of it comes first.
+    dying: "Optional[RelaySocket]"
+
+    @property
+    def poller(self) -> Poller:
+        raise NotImplementedError
+
+    @property
+    def pipes(self) -> Pipes:
+        raise NotImplementedError
+
+    @property
+    def unused(self) -> bool:
+        """Not a byte was read from either side: another instance would do as well."""
+        return not (self.client.bytes_read or self.upstream.bytes_read or self.client.eof)
+
+    def on_first_read(self, sock: "RelaySocket") -> None:
+        raise NotImplementedError
+
+    def suspect(self) -> None:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def fail(self) -> None:
+        raise NotImplementedError
+
+
+class RelaySocket(_socket.socket, Handler):
+    """One socket of a connection, and the direction that is read from it.
+
+    It is the C socket itself, not an object beside it: that saves a look-up per call and a third of
+    the memory.
+    """
+
+    __slots__ = (
+        "blocked", "bytes_read", "connection", "eof", "fast_path", "first_reads", "full", "peer",
+        "pending", "pipe", "wants_writable",
+    )  # fmt: skip
+
+    peer: "RelaySocket"
+    connection: RelayedConnection
+    #: Since the connection began.
+    bytes_read: int
+    #: How many of the first two reads are still to come.
+    first_reads: int
+    #: Bytes that were read here wait for room at the peer.
+    blocked: bool
+    #: Those bytes, when they are not in the pipe.
+    pending: "Optional[memoryview]"
+    #: The pipe of a direction that is being spliced.
+    pipe: "Optional[Pipe]"
+    #: The end of stream was read here, or nothing more can be read.
+    eof: bool
+    #: Reads in a row that filled the buffer.
+    full: int
+    #: Neither blocked nor at its end, no bulk, and the first reads are over.
+    fast_path: bool
+    #: The poller tells when there is room to send here.
+    wants_writable: bool
+
+    def attach(
+        self, peer: "RelaySocket", connection: RelayedConnection, wants_writable: bool
+    ) -> None:
+        """From now on the events of this socket move bytes to `peer`."""
+        self.peer = peer
+        self.connection = connection
+        self.bytes_read = 0
+        self.first_reads = 2
+        self.blocked = False
+        self.pending = None
+        self.pipe = None
+        self.eof = False
+        self.full = 0
+        self.fast_path = False
+        self.wants_writable = wants_writable
+
+    @property
+    def is_attached(self) -> bool:
+        """It is, or was, of a connection, which gives back what was taken for it."""
+        return self.fileno() < 0 or hasattr(self, "connection")
+
+    # Reading and sending
 
     def on_event(self, mask: int) -> None:
         """The poller's call: room for the other direction first, then what has arrived."""
-        if mask == DATA and self.plain:
-            self._sip()
+        if mask == DATA and self.fast_path:
+            self._read_small()
             return
-        if mask & WRITABLE and self.other.blocked:
-            self.other.flush()
-        if self.blocked or self.finished:
+        if mask & WRITABLE and self.peer.blocked:
+            self.peer.flush()
+        if self.blocked or self.eof:
             if mask & ERROR:
                 self._died()
         elif mask & READABLE:
             self.read(mask & MORE_THAN_DATA)
 
-    def _sip(self) -> None:
+    def _read_small(self) -> None:
         """The same as `read` for a short message in a connection that has been used before, which
         is what most events of a busy balancer are about."""
         try:
-            data = self.recv(SIP_BYTES)
+            data = self.recv(SMALL_BYTES)
         except OSError as error:
             self._reading_stopped(error, False)
             return
@@ -229,22 +191,22 @@ class End(Side):
         if not size:
             self._end_of_stream()
             return
-        self.moved += size
+        self.bytes_read += size
         try:
-            sent = self.other.send(data)
+            sent = self.peer.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._reader_is_gone()
+            self._send_failed()
             return
         if sent < size:
             self._block(memoryview(data)[sent:])
-        elif size == SIP_BYTES:
+        elif size == SMALL_BYTES:
             self.read(False)
 
     def on_turn(self) -> None:
         """Go on after others had their turn."""
-        if not self.blocked and not self.finished:
+        if not self.blocked and not self.eof:
             self.read(True)
 
     def read(self, to_the_end: int) -> None:
@@ -253,7 +215,7 @@ class End(Side):
         if self.pipe is not None:
             self._splice(self.pipe)
             return
-        self.plain = False
+        self.fast_path = False
         turns = READS_A_TURN
         while turns:
             turns -= 1
@@ -265,60 +227,60 @@ class End(Side):
             if not size:
                 self._end_of_stream()
                 return
-            self.moved += size
-            if self.news:
-                self.connection.hear(self)
+            self.bytes_read += size
+            if self.first_reads:
+                self.connection.on_first_read(self)
             try:
                 if to_the_end == ENDING:
                     # The end is right behind: it travels in the same segment, if that waits for it.
-                    sent = self.other.send(_VIEW[:size], _socket.MSG_MORE)
+                    sent = self.peer.send(_VIEW[:size], _socket.MSG_MORE)
                 else:
-                    sent = self.other.send(_VIEW[:size])
+                    sent = self.peer.send(_VIEW[:size])
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self._reader_is_gone()
+                self._send_failed()
                 return
             if sent < size:
-                # The only copy there is: what the other side would not take.
+                # The only copy there is: what the peer would not take.
                 self._block(memoryview(bytes(_VIEW[sent:size])))
                 return
             if size < BUFFER_BYTES:
                 self.full = 0
                 if not to_the_end:
-                    self.plain = size < SIP_BYTES and not self.news
+                    self.fast_path = size < SMALL_BYTES and not self.first_reads
                     return
             elif self._turns_to_bulk():
                 return
-        self.connection.home.poller.owe(self)
+        self.connection.poller.call_soon(self)
 
     def _reading_stopped(self, error: OSError, to_the_end: int) -> None:
         """Nothing more for now, or an error."""
         if to_the_end == ENDING:
             # The end was not right behind: let go what waits for it (tcp(7), TCP_NODELAY).
             try:
-                self.other.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                self.peer.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             except OSError:
                 pass
         if not isinstance(error, BlockingIOError):
-            self._broke()
+            self._read_failed()
 
     def flush(self) -> None:
-        """The other end has room again: send what waits, then go on reading."""
+        """The peer has room again: send what waits, then go on reading."""
         if self.pending is not None:
             self._send(self.pending)
         elif self.pipe is not None:
             self._empty(self.pipe)
-        if not self.blocked and not self.finished:
+        if not self.blocked and not self.eof:
             self.read(True)
 
     def _send(self, pending: memoryview) -> None:
         try:
-            sent = self.other.send(pending)
+            sent = self.peer.send(pending)
         except BlockingIOError:
             return
         except OSError:
-            self._reader_is_gone()
+            self._send_failed()
             return
         if sent < len(pending):
             self.pending = pending[sent:]
@@ -333,7 +295,7 @@ class End(Side):
         self.full += 1
         if self.full < FULL_READS_OF_BULK:
             return False
-        self.pipe = self.connection.home.pipes.borrow()
+        self.pipe = self.connection.pipes.borrow()
         if self.pipe is None:
             return False
         self._splice(self.pipe)
@@ -341,7 +303,7 @@ class End(Side):
 
     def _splice(self, pipe: Pipe) -> None:
         """As `read`, without the bytes coming by. The pipe is empty: EAGAIN means the source is."""
-        before = self.moved
+        before = self.bytes_read
         for _ in range(READS_A_TURN):
             pipe.held = CHUNK
             try:
@@ -350,8 +312,8 @@ class End(Side):
                 pipe.held = 0
                 if at_urgent_byte(self.fileno()):
                     self.return_pipe()
-                    self.connection.home.poller.owe(self)
-                elif self.moved - before < BULK_BYTES:
+                    self.connection.poller.call_soon(self)
+                elif self.bytes_read - before < BULK_BYTES:
                     self.return_pipe()
                 return
             except OSError as error:
@@ -362,15 +324,15 @@ class End(Side):
             if not size:
                 self._end_of_stream()
                 return
-            self.moved += size
+            self.bytes_read += size
             self._empty(pipe)
-            if self.blocked or self.finished:
+            if self.blocked or self.eof:
                 return
-        self.connection.home.poller.owe(self)
+        self.connection.poller.call_soon(self)
 
     def _empty(self, pipe: Pipe) -> None:
-        """Let the pipe out at the other end; `blocked` when not all of it went."""
-        sink = self.other.fileno()
+        """Let the pipe out at the peer; `blocked` when not all of it went."""
+        sink = self.peer.fileno()
         try:
             while pipe.held:
                 pipe.held -= splice(pipe.reader, sink, pipe.held)
@@ -378,12 +340,113 @@ class End(Side):
         except BlockingIOError:
             self._block(None)
         except OSError:
-            self._reader_is_gone()
+            self._send_failed()
 
     def _splice_failed(self, error: OSError) -> None:
         if error.errno in CANNOT_SPLICE:
-            self.connection.home.pipes.refuse()
+            self.connection.pipes.refuse()
             self.return_pipe()
-            self.connection.home.poller.owe(self)
+            self.connection.poller.call_soon(self)
         else:
             self.connection.reset()
+
+    # Blocked
+
+    def _block(self, pending: "Optional[memoryview]") -> None:
+        """Keep what the peer does not take, and wait for its room."""
+        self.pending = pending
+        self.blocked = True
+        self.fast_path = False
+        peer = self.peer
+        if not peer.wants_writable:
+            peer.wants_writable = True
+            self.connection.poller.want_writable(peer.fileno())
+
+    def return_pipe(self) -> None:
+        """Leave bulk: the next bytes go through the buffer again."""
+        self.full = 0
+        pipe = self.pipe
+        if pipe is not None:
+            self.pipe = None
+            self.connection.pipes.give_back(pipe)
+
+    # The end
+
+    def _end_of_stream(self) -> None:
+        """No byte is left before it: who is blocked does not read."""
+        connection = self.connection
+        self.eof = True
+        self.fast_path = False
+        self.return_pipe()
+        if not self.bytes_read and self is connection.upstream and connection.unused:
+            connection.suspect()
+        else:
+            self.pass_end_on()
+
+    def pass_end_on(self) -> None:
+        """Tell the peer that nothing more comes from here."""
+        connection = self.connection
+        if connection.reset_pending:
+            connection.reset()
+        elif self.peer.eof and not self.peer.blocked:
+            connection.close()
+        else:
+            try:
+                self.peer.shutdown(_socket.SHUT_WR)
+            except OSError:
+                self._send_failed()
+
+    def _read_failed(self) -> None:
+        """Reading failed: this side was reset, or cannot be reached any more."""
+        connection = self.connection
+        if self is connection.upstream and connection.unused:
+            connection.reset_pending = True
+            self.eof = True
+            self.fast_path = False
+            connection.suspect()
+        else:
+            connection.reset()
+
+    def _send_failed(self) -> None:
+        """A send to the peer failed: its socket is dead. What it had said before is still in its
+        receive buffer (an early answer to an upload, say) and is delivered first."""
+        self.connection.reset_pending = True
+        self.eof = True
+        self.fast_path = False
+        self.blocked = False
+        self.pending = None
+        self.return_pipe()
+        if self.peer.eof and not self.peer.blocked:
+            self.connection.reset()
+        elif not self.peer.blocked:
+            self.peer.read(True)
+
+    def _died(self) -> None:
+        """An error where nothing is read, now or any more, would go unnoticed. Where reading has
+        only paused, the reset comes behind what had arrived before, if the peer takes that in the
+        time of a connection that is half closed."""
+        if not self.eof:
+            self.connection.dying = self
+        elif self.fileno() >= 0 and self.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
+            self.connection.reset()
+
+    def fail(self) -> None:
+        """A handler raised: end the connection, if there is one still."""
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.fail()
+
+    def stop(self) -> None:
+        """Move no byte any more. Needs no memory."""
+        self.eof = True
+        self.blocked = False
+        self.fast_path = False
+        self.pending = None
+
+    def release(self, poller: Poller) -> None:
+        """Close this side; whoever is still in the middle of a call finds it finished."""
+        if self.pipe is not None:
+            self.return_pipe()
+        self.stop()
+        poller.forget(self.fileno())
+        self.close()

@@ -31,7 +31,7 @@ from instance import Instance
 from lifecycle import GIVEN_UP
 from model import Configuration, Process, instance_specs, keeping_child, same_child
 from rollout import Change, RolloutStep, roll, should_run, start_fresh
-from runtime import Runtime, settings_of
+from runtime import Runtime
 
 Say = Callable[[str], None]
 
@@ -183,7 +183,7 @@ class Reload:
         for process in in_slices(self._touched):
             runtime.prepare(process)
             if process.id in runtime.balancers and process.cluster is not None:
-                runtime.balancers[process.id].apply(settings_of(process))
+                runtime.balancers[process.id].apply(process.cluster)
             old = processes.get(process.id)
             if old is None:
                 self._supervisor.know(process)

@@ -1,7 +1,7 @@
 """A running pupgevent: the supervisor and the balancers of one configuration, wired together.
 
-The two do not know each other. What joins them is here: each process has a `Seam`, to which its
-instances report, and behind it stands the balancer, where the process has one.
+The two do not know each other. What joins them is here: each process has a `RotationAdapter`,
+to which its instances report, and behind it stands the balancer, where the process has one.
 """
 
 import time
@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import conflicts
 import ports
-from balancer import Balancer, Engine, Settings
+from balancer import Balancer, BalancerOwner, Engine
 from concurrency import Threads, in_slices
 from conflicts import Conflict
 from errors import PupgeventError, counted
@@ -29,7 +29,7 @@ Place = Tuple[str, int]
 _LOOK_UP = 10.0
 
 
-class Seam(Rotation):
+class RotationAdapter(Rotation):
     """What instances of one process report to, whether there is a balancer or not, or not yet."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Seam(Rotation):
             self._balancer.remove(name)
 
 
-class Runtime(SupervisorOwner):
+class Runtime(SupervisorOwner, BalancerOwner):
     """`on_essential(name)` is told of an essential instance that is given up.
 
     `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
@@ -100,12 +100,12 @@ class Runtime(SupervisorOwner):
         self.watchers: Set[Callable[[Instance], None]] = set()
         #: Called when a balancer no longer reaches an instance that runs, or does so again.
         self.on_reach: Callable[[], None] = lambda: None
-        self.engine = Engine(self._say_balancer, clock)
+        self.engine = Engine(self.warn, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
         self._retired: List[Balancer] = []
         self._parting = False
-        self.seams: Dict[str, Seam] = {}
+        self.rotations: Dict[str, RotationAdapter] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
         self._outlets = _Outlets(log, configuration.logger, history, console, fd)
@@ -133,7 +133,7 @@ class Runtime(SupervisorOwner):
         self.supervisor.shutdown()
         self._parting = True
         for balancer in [*self.balancers.values(), *self._retired]:
-            balancer.see_off(end - self.clock())
+            balancer.wait_delivered(end - self.clock())
         self.close()
 
     def _longest_stop(self) -> float:
@@ -165,15 +165,15 @@ class Runtime(SupervisorOwner):
 
     def prepare(self, process: Process) -> None:
         """Have what its instances need before there are any. Idempotent."""
-        self.seams.setdefault(process.id, Seam())
+        self.rotations.setdefault(process.id, RotationAdapter())
         self._outlets.set(process)
-        if not places_of([process]) or process.id in self.balancers:
+        if process.cluster is None or process.cluster.common_port is None:
             return
-        balancer = Balancer(
-            process.id, settings_of(process), self.engine, self._say_balancer, self._intruder)
-        balancer.watch(self._reach_changed)
+        if process.id in self.balancers:
+            return
+        balancer = Balancer(process.id, process.cluster, self.engine, self)
         self.balancers[process.id] = balancer
-        self.seams[process.id].put_before(balancer)
+        self.rotations[process.id].put_before(balancer)
 
     def open_ports(self, processes: "Iterable[Process]") -> "Dict[Place, Listener]":
         """Those common ports of these processes that nobody of us holds, for `move_ports`.
@@ -224,7 +224,7 @@ class Runtime(SupervisorOwner):
         beside = [each for each, (_, other) in self._places.items() if other == port]
         try:
             return Listener(
-                host, port, _turn_away, self._say_balancer, self.clock,
+                host, port, self.warn, self.clock,
                 self.balancers[beside[0]].listener if beside else None,
             )  # fmt: skip
         except PupgeventError as error:
@@ -237,7 +237,7 @@ class Runtime(SupervisorOwner):
                 raise PupgeventError("%s by %s" % (error, self._owner(host, port))) from None
             raise
 
-    def _intruder(self, name: str) -> str:
+    def intruder(self, name: str) -> str:
         """Who else accepts in the place of an instance; blocks the greenlet for a look."""
         instance = self.supervisor.instances.get(name)
         return "" if instance is None else instance.intruder()
@@ -269,7 +269,7 @@ class Runtime(SupervisorOwner):
         if balancer is not None:
             balancer.retire()
             self._retired = [each for each in self._retired if not each.closed] + [balancer]
-        del self.seams[process_id]
+        del self.rotations[process_id]
         self._outlets.forget(process_id)
 
     def instances(self) -> "List[Instance]":
@@ -298,7 +298,7 @@ class Runtime(SupervisorOwner):
     # What the supervisor asks and tells, as SupervisorOwner
 
     def rotation_for(self, process: Process) -> Rotation:
-        return self.seams[process.id]
+        return self.rotations[process.id]
 
     def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         return self._outlets.writers(process, spec)
@@ -312,10 +312,10 @@ class Runtime(SupervisorOwner):
 
     # What the balancers tell
 
-    def _reach_changed(self) -> None:
+    def on_reach_changed(self) -> None:
         self.on_reach()
 
-    def _say_balancer(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         self.log.warning("balancer", text)
 
 
@@ -384,16 +384,8 @@ def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":
     }
 
 
-def settings_of(process: Process) -> Settings:
-    """What the balancer takes of a cluster: the names are the same on both sides."""
-    return Settings(*(getattr(process.cluster, name) for name in Settings._fields))
-
-
 def _owner_or_rest(host: str, port: int) -> str:
     """For a thread."""
     return ports.owner(host, port) or "connections that have not ended"
 
-
-def _turn_away(fileno: int, key: str) -> None:
-    """Of a listener that has no balancer yet, and does not accept yet."""
 

@@ -1,4 +1,9 @@
-"""What the balancer asks of a socket, or sets on one, for which Python has no method of its own."""
+"""What is asked of sockets and descriptors, or set on them, for which Python has no method.
+
+The kernel gives out the lowest free descriptor number, so a new descriptor's number tells how full
+the table is. Clients stop at `client_ceiling()`, connections to instances at `upstream_ceiling()`;
+what lies above is for restarting instances, logs and control.
+"""
 
 import _socket
 import array
@@ -7,7 +12,7 @@ import fcntl
 import resource
 import struct
 import termios
-from typing import Any, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import gevent.socket
 
@@ -23,6 +28,23 @@ _KEEP_ALIVE = (
 
 #: struct linger: on, no seconds.
 _NO_LINGER = struct.pack("ii", 1, 0)
+
+#: Descriptors that no client may take, and of these those that no connection to an instance may
+#: take either: a restart of an instance needs about ten.
+_RESERVE, _LAST_RESERVE = 128, 64
+
+#: errno values that mean "not now, and nobody's fault but ours".
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+#: Soft and hard, as of getrlimit(2).
+Limits = Tuple[int, int]
+
+#: Where the kernel takes the ports of outgoing connections from.
+_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+
+#: Seconds between two warnings of the same kind.
+_WARN_EVERY = 60.0
 
 
 def reset_on_close(socket: Any) -> None:
@@ -56,19 +78,24 @@ def _ask(fileno: int, request: int) -> int:
     return answer[0]
 
 
-# File descriptors: how many there may be, and how many are left alone.
+class WarningLimiter:
+    """Tells a warning at most once a minute, however often its reason comes."""
+
+    def __init__(self, warn: "Callable[[str], Any]", clock: "Callable[[], float]") -> None:
+        self._warn = warn
+        self._clock = clock
+        # Has room for the first: memory may be what is warned of.
+        self._warned_at: Dict[int, float] = {0: float("-inf")}
+
+    def warn(self, text: str, kind: int = 0) -> None:
+        """`kind` is what it is about, where one object warns of several things: an errno value."""
+        now = self._clock()
+        if now - self._warned_at.get(kind, float("-inf")) >= _WARN_EVERY:
+            self._warned_at[kind] = now
+            self._warn(text)
 
 
-#: Descriptors that no client may take, and of these those that no connection to an instance may
-#: take either: a restart of an instance needs about ten.
-_RESERVE, _LAST_RESERVE = 128, 64
-
-#: errno values that mean "not now, and nobody's fault but ours".
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-#: Soft and hard, as of getrlimit(2).
-Limits = Tuple[int, int]
+# File descriptors
 
 
 def raise_limit() -> Limits:
@@ -83,12 +110,12 @@ def raise_limit() -> Limits:
     return soft, hard
 
 
-def ceiling() -> int:
+def client_ceiling() -> int:
     """The first descriptor number that is kept from clients."""
     return _less(_RESERVE, 4)
 
 
-def last_ceiling() -> int:
+def upstream_ceiling() -> int:
     """The first that is kept from connections to instances, too. Above the other one, so that who
     was let in gets through."""
     return _less(_LAST_RESERVE, 8)
@@ -102,14 +129,10 @@ def _less(reserve: int, part: int) -> int:
     return limit - min(reserve, limit // part)
 
 
-# Does a port accept? Asked by whoever waits for an instance, never on the way of a client.
+# Does a port accept?
 
 
-#: Where the kernel takes the ports of outgoing connections from.
-_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
-
-
-def accepts(host: str, port: int, timeout: float) -> bool:
+def tcp_check(host: str, port: int, timeout: float) -> bool:
     """True when something takes a connection there within `timeout` seconds.
 
     Blocks the calling greenlet only. Raises OSError when it was us who could not ask (no
@@ -122,14 +145,14 @@ def accepts(host: str, port: int, timeout: float) -> bool:
         probe.settimeout(timeout)
         try:
             probe.connect((host, port))
-            return not met_itself(probe)
+            return not is_self_connected(probe)
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM):
                 raise
             return False
 
 
-def met_itself(socket: "gevent.socket.socket") -> bool:
+def is_self_connected(socket: "gevent.socket.socket") -> bool:
     """A connect to a port of one's own ephemeral range, where nobody listens, can draw that very
     port for its own end: TCP's simultaneous open then connects the socket with itself.
 
@@ -137,16 +160,16 @@ def met_itself(socket: "gevent.socket.socket") -> bool:
     its port in TIME_WAIT otherwise.
     """
     try:
-        met = bool(socket.getsockname() == socket.getpeername())
-        if met:
+        is_it = bool(socket.getsockname() == socket.getpeername())
+        if is_it:
             reset_on_close(socket)
-        return met
+        return is_it
     except OSError:
         # Connected, and reset in the meantime: that was somebody else.
         return False
 
 
-def can_meet_itself(port: int) -> bool:
+def may_self_connect(port: int) -> bool:
     low, high = ephemeral_range()
     return low <= port <= high
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 from typing import Callable, List, Optional
 
-from sockets import ceiling
+from sockets import client_ceiling
 
 #: linux/fcntl.h; `fcntl` names them only from Python 3.10.
 _F_SETPIPE_SZ = 1031
@@ -111,7 +111,8 @@ class Pipe:
         except OSError:
             # Over this user's budget; what the pipe has without it may still do.
             pass
-        if fcntl.fcntl(self.writer, _F_GETPIPE_SZ) < _LEAST_BYTES or self.writer >= ceiling():
+        size = fcntl.fcntl(self.writer, _F_GETPIPE_SZ)
+        if size < _LEAST_BYTES or self.writer >= client_ceiling():
             self.close()
             raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
@@ -130,10 +131,6 @@ class Pipes:
         self._most = MOST_PIPES
         self._short_until = 0.0
         self._refused = False
-
-    @property
-    def lent(self) -> int:
-        return self._lent
 
     def borrow(self) -> "Optional[Pipe]":
         """An empty pipe, or None when splicing is not possible (any more) or too much is lent."""

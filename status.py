@@ -119,12 +119,16 @@ def pids(runtime: Runtime) -> "List[int]":
 
 def _process(runtime: Runtime, process: Any, usages: "Mapping[int, Usage]") -> Plain:
     balancer = runtime.balancers.get(process.id)
-    counts = balancer.status() if balancer is not None else None
-    backends = {each["name"]: each for each in counts["backends"]} if counts else {}
+    counts: Optional[Plain] = None
+    backends: Dict[str, Plain] = {}
+    if balancer is not None:
+        counts = dict(balancer.status()._asdict(), address=balancer.address)
+        backends = {name: dict(each._asdict(), first_byte=each.first_byte_time)
+                    for name, each in balancer.backend_statuses().items()}
     instances = runtime.supervisor.instances_of(process.id)
     found = [(each, backends.get(each.name)) for each in instances]
     # At one moment, lest a roll-out under way should look like a service that is down.
-    healths = [health_of(each, backend and backend["state"]) for each, backend in found]
+    healths = [health_of(each, backend["state"] if backend else None) for each, backend in found]
     members = [
         _member(each, backend, health, usages.get(each.pid or 0), runtime.clock())
         for (each, backend), health in in_slices(zip(found, healths))

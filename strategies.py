@@ -2,11 +2,7 @@
 
 A strategy sees no socket and no clock. `choose(backends, client)` gets the backends that can take
 a connection now (at least one, always in the same order) and the client's address, and returns one
-of them. What it may read of a backend:
-
-    name         str, its identity: stays when the instance is restarted
-    open         int, connections assigned to it and not yet ended
-    first_byte   float, smoothed seconds from a request's first byte to its answer's, or None
+of them. What it may read of a backend is what a `Candidate` has.
 
 A new strategy is a class with `choose` and a line in STRATEGIES.
 """
@@ -14,7 +10,7 @@ A new strategy is a class with `choose` and a line in STRATEGIES.
 import ipaddress
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Dict, Sequence, Type
+from typing import Any, Dict, Optional, Sequence, Type, TypeVar
 
 #: Addresses whose hash is remembered: a hash costs about as much as the rest of the choice.
 _REMEMBERED = 65536
@@ -22,10 +18,26 @@ _REMEMBERED = 65536
 _64_BITS = (1 << 64) - 1
 
 
+class Candidate:
+    """What a strategy may read of a backend."""
+
+    __slots__ = ()
+
+    #: Its identity: stays when the instance is restarted.
+    name: str
+    #: Connections that are assigned to it and have not ended.
+    open: int
+    #: Smoothed seconds from a request's first byte to its answer's (time to first byte).
+    ttfb: Optional[float]
+
+
+C = TypeVar("C", bound=Candidate)
+
+
 class Strategy:
     """What all of them are. One object serves one cluster and may remember its own turn."""
 
-    def choose(self, backends: Sequence[Any], client: str) -> Any:
+    def choose(self, backends: Sequence[C], client: str) -> C:
         raise NotImplementedError
 
 
@@ -47,12 +59,13 @@ class RoundRobin(Strategy):
         #: The number of each one's last choice, as far as it was in other sets.
         self._last: Dict[str, int] = {}
 
-    def choose(self, backends: Sequence[Any], client: str) -> Any:
+    def choose(self, backends: Sequence[C], client: str) -> C:
         if backends is not self._backends:
             self._rearrange(backends)
         turn = self._turn
         self._turn = turn + 1
-        return self._order[turn % len(self._order)]
+        chosen: C = self._order[turn % len(self._order)]
+        return chosen
 
     def _rearrange(self, backends: Sequence[Any]) -> None:
         order, turns = self._order, self._turn
@@ -72,14 +85,14 @@ class _Least(Strategy):
         self._turn = 0
         self._last: Dict[str, int] = {}
 
-    def load(self, backend: Any, usual: float) -> float:
+    def load(self, backend: Candidate, usual: float) -> float:
         raise NotImplementedError
 
-    def usual(self, backends: Sequence[Any]) -> float:
+    def usual(self, backends: Sequence[Candidate]) -> float:
         """What one choice has to know about all of them."""
         return 0.0
 
-    def choose(self, backends: Sequence[Any], client: str) -> Any:
+    def choose(self, backends: Sequence[C], client: str) -> C:
         usual, last = self.usual(backends), self._last
         chosen = min(
             backends, key=lambda each: (self.load(each, usual), last.get(each.name, 0))
@@ -91,8 +104,8 @@ class _Least(Strategy):
 class LeastConnections(_Least):
     """The fewest open connections."""
 
-    def load(self, backend: Any, usual: float) -> float:
-        return backend.open  # type: ignore[no-any-return]
+    def load(self, backend: Candidate, usual: float) -> float:
+        return backend.open
 
 
 class LeastTime(_Least):
@@ -102,13 +115,13 @@ class LeastTime(_Least):
     and not everything at once.
     """
 
-    def usual(self, backends: Sequence[Any]) -> float:
-        known = [each.first_byte for each in backends if each.first_byte is not None]
+    def usual(self, backends: Sequence[Candidate]) -> float:
+        known = [each.ttfb for each in backends if each.ttfb is not None]
         return sum(known) / len(known) if known else 1.0
 
-    def load(self, backend: Any, usual: float) -> float:
-        time = usual if backend.first_byte is None else backend.first_byte
-        return time * (backend.open + 1)  # type: ignore[no-any-return]
+    def load(self, backend: Candidate, usual: float) -> float:
+        time = usual if backend.ttfb is None else backend.ttfb
+        return time * (backend.open + 1)
 
 
 class IpHash(Strategy):
@@ -119,7 +132,7 @@ class IpHash(Strategy):
     changes back. The name is hashed, not the address: a restart moves nobody.
     """
 
-    def choose(self, backends: Sequence[Any], client: str) -> Any:
+    def choose(self, backends: Sequence[C], client: str) -> C:
         mark = _client_hash(client)
         return max(backends, key=lambda backend: _mix(mark ^ _name_hash(backend.name)))
 

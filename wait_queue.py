@@ -1,8 +1,8 @@
-"""A client's way to an instance, where it is not a straight one: connecting, or waiting in line.
+"""Clients that are not relayed yet: they wait for a connect to end, or for an instance.
 
 Most clients never come here: on a local network the connect has succeeded before its call is
 through (see admission.py). These are the others. Both time-outs are the same for all who wait,
-so those who came first expire first, and one look at the heads of two lines is all the timing
+so those who came first expire first, and one look at the heads of two queues is all the timing
 there is. Each knows since when it waits and not until when: other time-outs (a reload brings them)
 hold for those who wait already.
 """
@@ -10,35 +10,47 @@ hold for those who wait already.
 import _socket
 import itertools
 from collections import OrderedDict
-from typing import Any, Iterator, Optional
+from typing import Generic, Iterator, Optional, TypeVar
 
 from backends import Backend
-from relay import End
+from poller import Handler
+from relay import RelaySocket
 
 
-class Visitor:
+class PendingOwner:
+    """What pending clients and connect attempts tell whoever keeps them."""
+
+    def drop(self, pending: "PendingClient") -> None:
+        """It has left, or has to go: leave nothing of it."""
+        raise NotImplementedError
+
+    def on_progress(self, attempt: "ConnectAttempt") -> None:
+        """Something has happened to the socket of that attempt."""
+        raise NotImplementedError
+
+
+class PendingClient(Handler):
     """A client that is not relayed yet. As the handler of its socket it notices when it leaves."""
 
-    __slots__ = ("attempt", "client", "home", "key", "since")
+    __slots__ = ("attempt", "client", "key", "owner", "since")
 
-    #: For the poller.
-    tells_room = False
+    wants_writable = False
 
-    def __init__(self, client: End, key: str, home: Any, since: float) -> None:
-        """`home` has `left(visitor)`; `since` is when it came, in monotonic seconds."""
+    def __init__(self, client: RelaySocket, key: str, owner: PendingOwner, since: float) -> None:
+        """`key` is its address; `since` is when it came, in monotonic seconds."""
         self.client = client
         self.key = key
-        self.home = home
+        self.owner = owner
         self.since = since
-        self.attempt: Optional[Attempt] = None
+        self.attempt: Optional[ConnectAttempt] = None
 
     def on_event(self, mask: int) -> None:
         if self.has_left():
-            self.home.left(self)
+            self.owner.drop(self)
 
     def fail(self) -> None:
         """A handler raised: it has to go."""
-        self.home.left(self)
+        self.owner.drop(self)
 
     def has_left(self) -> bool:
         """Reset, or ended without having said a word.
@@ -57,29 +69,33 @@ class Visitor:
             return True
 
 
-class Attempt:
+class ConnectAttempt(Handler):
     """One connect that did not end at once. As the handler of its socket it notices how it ends."""
 
-    __slots__ = ("backend", "since", "upstream", "visitor")
+    __slots__ = ("backend", "pending", "since", "upstream")
 
-    #: For the poller.
-    tells_room = True
+    wants_writable = True
 
-    def __init__(self, visitor: Visitor, upstream: End, backend: Backend, since: float) -> None:
-        self.visitor = visitor
+    def __init__(
+        self, pending: PendingClient, upstream: RelaySocket, backend: Backend, since: float
+    ) -> None:
+        self.pending = pending
         self.upstream = upstream
         self.backend = backend
         self.since = since
 
     def on_event(self, mask: int) -> None:
-        self.visitor.home.progressed(self)
+        self.pending.owner.on_progress(self)
 
     def fail(self) -> None:
         """A handler raised: its client has to go."""
-        self.visitor.fail()
+        self.pending.fail()
 
 
-class Line(OrderedDict):  # type: ignore[type-arg]
+W = TypeVar("W", PendingClient, ConnectAttempt)
+
+
+class WaitQueue(OrderedDict, Generic[W]):  # type: ignore[type-arg]
     """Those who wait, in the order in which they came. Anyone may leave at any time.
 
     Every client asks whether someone waits, so it is the dictionary itself and no object around it.
@@ -90,30 +106,30 @@ class Line(OrderedDict):  # type: ignore[type-arg]
         #: The longest it has been.
         self.most = 0
 
-    def add(self, waiting: Any) -> None:
+    def add(self, waiting: W) -> None:
         self[waiting] = None
         self.most = max(self.most, len(self))
 
-    def put_back(self, waiting: Any) -> None:
+    def put_back(self, waiting: W) -> None:
         """To its place: behind those who came before it, before those who came after it."""
         later = list(itertools.takewhile(lambda each: each.since > waiting.since, reversed(self)))
         self.add(waiting)
         for each in reversed(later):
             self.move_to_end(each)
 
-    def remove(self, waiting: Any) -> None:
+    def remove(self, waiting: W) -> None:
         """Idempotent."""
         self.pop(waiting, None)
 
-    def first(self) -> Any:
+    def first(self) -> "Optional[W]":
         """Who is next, or None."""
         return next(iter(self), None)
 
-    def last(self) -> Any:
+    def last(self) -> "Optional[W]":
         """Who came last, or None."""
         return next(reversed(self), None)
 
-    def since(self, moment: float) -> Iterator[Any]:
+    def waiting_since(self, moment: float) -> "Iterator[W]":
         """Those who wait since then or longer; the caller removes each before asking for the
         next."""
         first = self.first()

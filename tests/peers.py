@@ -26,6 +26,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
+from backends import PoolOwner
+from balancer import BalancerOwner
+from model import Cluster
+
 CHILD = Path(__file__).resolve().parent / "children" / "balancing.py"
 
 #: What children/balancing.py answers to no order in particular: that it has gorged itself.
@@ -59,6 +63,37 @@ SETTINGS = {
     "idle_timeout": 3600.0,
     "half_close_timeout": 60.0,
 }
+
+
+def cluster_with(**settings: Any) -> Cluster:
+    """What a balancer is made from."""
+    return Cluster(**dict(dict.fromkeys(Cluster._fields), **dict(SETTINGS, **settings)))
+
+
+class Notes(BalancerOwner):
+    """Keeps what a balancer has to say to people."""
+
+    def __init__(self, lines: "Optional[List[str]]" = None) -> None:
+        self.lines: List[str] = [] if lines is None else lines
+
+    def warn(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Unconcerned(PoolOwner):
+    """Does not mind what a pool tells."""
+
+    def warn(self, text: str) -> None:
+        pass
+
+    def on_available(self) -> None:
+        pass
+
+    def on_reach_changed(self) -> None:
+        pass
+
+    def intruder(self, name: str) -> str:
+        return ""
 
 
 def eventually(condition: "Callable[[], Any]", what: str, timeout: float = PATIENCE) -> Any:

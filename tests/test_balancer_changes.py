@@ -229,7 +229,7 @@ def test_the_counters_add_up(stage_with: StageWith) -> None:
     stage.counts(accepted=6, open=4, queue=1, queue_most=1, turned_away=1, total=4,
                  bytes_in=40, bytes_out=406, connect_errors=0, retries=0)
     status = one.status()
-    assert 0 < status["connect_time"] < PATIENCE and 0 < status["first_byte"] < PATIENCE
+    assert 0 < status["connect_time"] < PATIENCE and 0 < status["first_byte_time"] < PATIENCE
     assert status["open"] == 2 and status["bytes_in"] == 20
     assert status["state"] == "up" and status["reason"] == "started"
     assert status["since"] < 4 * PATIENCE

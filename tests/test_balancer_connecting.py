@@ -126,9 +126,10 @@ def test_one_that_is_up_again_is_measured_anew(stage: Stage) -> None:
     stage.listens()
     (instance,) = stage.instances(1)
     serve(stage, [instance], 1)
-    assert instance.status()["first_byte"] is not None
+    assert instance.status()["first_byte_time"] is not None
     instance.comes_up()
-    assert instance.status()["first_byte"] is None and instance.status()["connect_time"] is None
+    status = instance.status()
+    assert status["first_byte_time"] is None and status["connect_time"] is None
     assert instance.status()["total"] == 1
 
 

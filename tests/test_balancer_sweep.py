@@ -10,8 +10,9 @@ from typing import Any, Iterator, List, Tuple
 import gevent
 import pytest
 
-from balancer import Balancer, Engine, Settings
-from peers import PATIENCE, SETTINGS
+from balancer import Balancer, Engine
+from listener import Listener
+from peers import PATIENCE, Notes, cluster_with
 
 Pair = Tuple[socket.socket, socket.socket]
 
@@ -34,9 +35,8 @@ def clock() -> Hands:
 @pytest.fixture
 def balancer(clock: Hands) -> "Iterator[Balancer]":
     engine = Engine(lambda line: None, clock)
-    settings: Any = dict(SETTINGS, idle_timeout=10.0)
-    balancer = Balancer("web", Settings(**settings), engine, lambda line: None)
-    balancer.listen("127.0.0.1", 0)
+    balancer = Balancer("web", cluster_with(idle_timeout=10.0), engine, Notes())
+    balancer.take_over(Listener("127.0.0.1", 0, Notes().warn, clock))
     yield balancer
     balancer.close()
     engine.close()
@@ -60,7 +60,7 @@ def pair(balancer: Balancer, instances: "List[socket.socket]") -> "Iterator[Pair
     assert balancer.address is not None
     with socket.create_connection(balancer.address) as client:
         with gevent.Timeout(PATIENCE):
-            while not balancer.status()["open"]:
+            while not balancer.status().open:
                 gevent.sleep(0.005)
         balancer.up("web-2", *instances[1].getsockname())
         with instances[0].accept()[0] as server:

@@ -343,7 +343,7 @@ def test_what_an_instance_said_last_is_waited_for(stage: Stage) -> None:
     pushed = server.pushes_until_it_stalls()
     server.leaves()
     stage.only.goes_down()
-    seen_off = stage.proxy.start("see_off", FOREVER)
+    seen_off = stage.proxy.start("wait_delivered", FOREVER)
     assert not stage.proxy.has_answered(seen_off)
     taken = len(client.takes(pushed))
     assert taken == pushed
@@ -355,7 +355,7 @@ def test_a_client_that_takes_nothing_is_not_waited_for(stage: Stage) -> None:
     _, server = stage.meet()
     server.pushes_until_it_stalls()
     server.leaves()
-    seen_off = stage.proxy.start("see_off", FOREVER)
+    seen_off = stage.proxy.start("wait_delivered", FOREVER)
     for seconds in (4, 2):
         assert not stage.proxy.has_answered(seen_off)
         stage.proxy.call("put_forward", seconds)
@@ -364,7 +364,7 @@ def test_a_client_that_takes_nothing_is_not_waited_for(stage: Stage) -> None:
 
 def test_nobody_is_waited_for_longer_than_allowed(stage: Stage) -> None:
     stage.meet()
-    seen_off = stage.proxy.start("see_off", 0)
+    seen_off = stage.proxy.start("wait_delivered", 0)
     stage.proxy.answer(seen_off)
 
 
@@ -400,7 +400,7 @@ def test_every_time_of_a_balancer_goes_by_one_clock(stage_with: StageWith) -> No
     stage.proxy.call("put_forward", 50)
     server.says(b"answer")
     client.hears(b"answer")
-    assert stage.only.status()["first_byte"] == 50
+    assert stage.only.status()["first_byte_time"] == 50
     assert stage.only.status()["connect_time"] == 0
 
     # A connect under way, then the queue.

@@ -19,10 +19,21 @@ import gevent.socket
 import pytest
 
 from backends import DOWN, Pool
-from balancer import Balancer, Engine, Settings
+from balancer import Balancer, Engine
 from control import _Door
-from peers import PATIENCE, SETTINGS, Peer, Stage, eventually, setting, started
-from poller import EVENTS_A_TURN, Poller
+from listener import Listener
+from peers import (
+    PATIENCE,
+    Notes,
+    Peer,
+    Stage,
+    Unconcerned,
+    cluster_with,
+    eventually,
+    setting,
+    started,
+)
+from poller import EVENTS_A_TURN, Handler, Poller
 
 #: Memory left to a process that is to run out of it, and clients whose answers would take more.
 LEFT = 6 << 20
@@ -178,10 +189,10 @@ class Lossy:
         return getattr(self.epoll, name)
 
 
-class Reader:
+class Reader(Handler):
     """A handler that keeps what it reads. `raises` has what to raise instead, once each."""
 
-    tells_room = False
+    wants_writable = False
 
     def __init__(self, poller: Poller) -> None:
         self.near, self.far = socket.socketpair()
@@ -275,9 +286,9 @@ def test_one_that_fails_while_it_tells_of_a_failure_ends_nobody_else(
     poller = Poller(fails_too)
     readers = [Reader(poller) for _ in range(5)]
     readers[1].raises = [MemoryError(), MemoryError()]
-    poller.owe(readers[1])
+    poller.call_soon(readers[1])
     for reader in readers:
-        poller.owe(reader)
+        poller.call_soon(reader)
         reader.far.send(b"x")
     others = readers[:1] + readers[2:]
     wait_until(lambda: all(reader.heard == b"x" and reader.turns for reader in others))
@@ -293,7 +304,7 @@ def test_what_has_been_stopped_or_lost_by_the_loop_goes_on(
     """The call of a callback needs memory as well: then gevent stops the watcher, or forgets the
     call, and none of ours has run."""
     poller._watcher.stop()
-    poller._owed = [readers[0]]
+    poller._soon = [readers[0]]
     readers[1].far.send(b"x")
     wait_until(lambda: readers[1].heard == b"x" and readers[0].turns == 1)
 
@@ -339,8 +350,8 @@ def lines() -> "List[str]":
 @pytest.fixture
 def balancer(lines: "List[str]") -> "Iterator[Balancer]":
     engine = Engine(lines.append)
-    balancer = Balancer("web", Settings(**SETTINGS), engine, lines.append)  # type: ignore[arg-type]
-    balancer.listen("127.0.0.1", 0)
+    balancer = Balancer("web", cluster_with(), engine, Notes(lines))
+    balancer.take_over(Listener("127.0.0.1", 0, lines.append, time.monotonic))
     yield balancer
     balancer.close()
     engine.close()
@@ -381,7 +392,7 @@ def test_the_balancer_goes_on(
     balancer.up("web-1", *instance.getsockname())
     listener: Any = balancer.listener
     if part == "admit":
-        raise_once(listener, "admit", error)
+        raise_once(listener._admitter, "admit", error)
     elif part == "sweep":
         raise_once(balancer._connections, "sweep", error)
         balancer.sweep()
@@ -417,9 +428,9 @@ def test_a_backend_is_given_back_when_its_socket_cannot_be_watched(
         poller.watch = watch
         client = knock(balancer)
         accepted = good + 1
-        wait_until(lambda: balancer.status()["accepted"] == accepted)  # noqa: B023
-        (backend,) = balancer.status()["backends"]
-        assert backend["open"] == balancer.status()["open"] == (1 if good == 2 else 0)
+        wait_until(lambda: balancer.status().accepted == accepted)  # noqa: B023
+        (backend,) = balancer.backend_statuses().values()
+        assert backend.open == balancer.status().open == (1 if good == 2 else 0)
         client.close()
     poller.watch = usual
     assert any("no space left" in line for line in lines)
@@ -432,7 +443,7 @@ def test_a_drain_waits_for_nobody_who_could_not_be_counted_out(
     balancer.up("web-1", *instance.getsockname())
     (backend,) = balancer._pool
     client = knock(balancer)
-    wait_until(lambda: balancer.status()["open"] == 1)
+    wait_until(lambda: balancer.status().open == 1)
     backend.open += 2
     drain = gevent.spawn(balancer.drain, "web-1", PATIENCE)
     wait_until(lambda: backend.state == "draining")
@@ -451,7 +462,7 @@ def test_who_waits_for_the_last_connection_is_told_though_memory_was_short_then(
     balancer.up("web-1", *instance.getsockname())
     (backend,) = balancer._pool
     client = knock(balancer)
-    wait_until(lambda: balancer.status()["open"] == 1)
+    wait_until(lambda: balancer.status().open == 1)
     drain = gevent.spawn(balancer.drain, "web-1", 2 * PATIENCE)
     wait_until(lambda: backend.state == "draining")
     backend.emptied, told = gevent.event.Event(), backend.emptied
@@ -487,8 +498,8 @@ def test_a_backend_is_given_back_when_its_connect_cannot_be_watched(
     client = knock(balancer)
     wait_until(lambda: is_readable(client))
     assert client.recv(1) == b""
-    (backend,) = balancer.status()["backends"]
-    assert (backend["open"], balancer.status()["queue"]) == (0, 0)
+    (backend,) = balancer.backend_statuses().values()
+    assert (backend.open, balancer.status().queue) == (0, 0)
     for each in [*fillers, client]:
         each.close()
 
@@ -498,7 +509,7 @@ def test_a_backend_is_given_back_when_its_connect_cannot_be_watched(
 
 @pytest.fixture
 def pool() -> "Iterator[Pool]":
-    pool = Pool(0, lambda: None, lambda text: None, time.monotonic)
+    pool = Pool(0, time.monotonic, Unconcerned())
     yield pool
     pool.close()
 
@@ -514,16 +525,16 @@ def goes_down(pool: Pool, address: Any) -> Any:
 def test_a_probe_that_has_died_is_begun_again(pool: Pool, instance: socket.socket) -> None:
     backend = goes_down(pool, instance.getsockname())
     backend.probe.kill()
-    pool.look_after()
+    pool.maintain()
     wait_until(lambda: backend.state == "up")
 
 
 def test_a_probe_that_runs_is_the_only_one(pool: Pool, instance: socket.socket) -> None:
     backend = goes_down(pool, instance.getsockname())
     probe = backend.probe
-    pool.look_after()
+    pool.maintain()
     gevent.sleep(0)
-    pool.look_after()
+    pool.maintain()
     assert backend.probe is probe
     wait_until(lambda: backend.state == "up")
 

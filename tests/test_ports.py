@@ -198,7 +198,7 @@ def test_probe_that_met_itself_leaves_the_port_free(free_port: Callable[[], int]
     port = free_port()
     with socket.socket() as probe:
         meet_itself(port, probe)
-        assert sockets.met_itself(probe)
+        assert sockets.is_self_connected(probe)
     assert ports.sockets_at(port) == []
 
 
@@ -206,12 +206,12 @@ def test_connect_that_met_itself_leaves_the_port_free(free_port: Callable[[], in
     port = free_port()
     backend = Backend("web-1", time.monotonic)
     backend.move_to("127.0.0.1", port)
-    backend.meets_itself = True
-    end = backends.new_end(backend, 1 << 20)
+    backend.may_self_connect = True
+    end = backends.open_upstream(backend, 1 << 20)
     assert end is not None
     end.setblocking(True)
     meet_itself(port, end)
-    assert backends.ask(end, backend) == errno.ECONNREFUSED
+    assert backends.connect_state(end, backend) == errno.ECONNREFUSED
     end.close()
     assert ports.sockets_at(port) == []
 

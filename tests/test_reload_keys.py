@@ -113,7 +113,7 @@ def balancer_has(**values: Any) -> Callable[[Inside, Any], None]:
     """The tests of the balancer show what it does with these."""
     def effect(stage: Inside, before: Any) -> None:
         same(stage, before)
-        settings = stage.runtime.balancers["web"]._settings
+        settings = stage.runtime.balancers["web"]._cluster
         assert {name: getattr(settings, name) for name in values} == values
 
     return effect

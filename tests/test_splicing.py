@@ -151,9 +151,9 @@ def descriptors() -> int:
 
 def test_a_pipe_that_comes_back_empty_is_lent_again(pipes: Pipes) -> None:
     (pipe,) = borrow(pipes, 1)
-    assert pipes.lent == 1
+    assert pipes._lent == 1
     pipes.give_back(pipe)
-    assert pipes.lent == 0 and pipes.borrow() is pipe
+    assert pipes._lent == 0 and pipes.borrow() is pipe
     pipe.close()
 
 
@@ -173,10 +173,10 @@ def test_a_pipe_that_still_holds_bytes_is_thrown_away(pipes: Pipes) -> None:
 def test_no_more_are_lent_than_there_may_be_and_few_are_kept(pipes: Pipes) -> None:
     before = descriptors()
     borrowed = borrow(pipes, MOST_PIPES)
-    assert pipes.borrow() is None and pipes.lent == MOST_PIPES
+    assert pipes.borrow() is None and pipes._lent == MOST_PIPES
     for pipe in borrowed:
         pipes.give_back(pipe)
-    assert pipes.lent == 0 and descriptors() == before + 2 * SPARE_PIPES
+    assert pipes._lent == 0 and descriptors() == before + 2 * SPARE_PIPES
     pipes.close()
     assert descriptors() == before
 
@@ -196,13 +196,13 @@ def test_a_pipe_that_is_too_small_is_closed(
     for _ in range(3):
         with pytest.raises(OSError):
             Pipe()
-    assert pipes.borrow() is None and pipes.lent == 0
+    assert pipes.borrow() is None and pipes._lent == 0
     assert descriptors() == before
 
 
 def test_after_a_refusal_none_is_lent(pipes: Pipes) -> None:
     pipes.refuse()
-    assert pipes.borrow() is None and pipes.lent == 0
+    assert pipes.borrow() is None and pipes._lent == 0
 
 
 def test_without_descriptors_none_is_lent_and_none_is_lost(pipes: Pipes) -> None:
@@ -213,7 +213,7 @@ def test_without_descriptors_none_is_lent_and_none_is_lost(pipes: Pipes) -> None
             except OSError:
                 break
         before = descriptors_without_listing()
-        assert pipes.borrow() is None and pipes.lent == 0
+        assert pipes.borrow() is None and pipes._lent == 0
         assert descriptors_without_listing() == before
 
 

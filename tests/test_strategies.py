@@ -8,23 +8,24 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 from backends import Pool
-from strategies import STRATEGIES, Strategy
+from peers import Unconcerned
+from strategies import STRATEGIES, Candidate, Strategy
 
 CLIENT = "192.0.2.1"
 
 
-class Backend:
+class Backend(Candidate):
     """What a strategy sees of one."""
 
     def __init__(
-        self, name: str, connections: int = 0, first_byte: "Optional[float]" = None
+        self, name: str, connections: int = 0, ttfb: "Optional[float]" = None
     ) -> None:
         self.name = name
         self.open = connections
-        self.first_byte = first_byte
+        self.ttfb = ttfb
 
     def __repr__(self) -> str:
-        return "%s(open=%d, first_byte=%s)" % (self.name, self.open, self.first_byte)
+        return "%s(open=%d, ttfb=%s)" % (self.name, self.open, self.ttfb)
 
 
 def make(count: int) -> "Tuple[Backend, ...]":
@@ -179,7 +180,7 @@ def test_least_time_takes_the_least_product(states: "List[Tuple[int, Optional[fl
     usual = sum(known) / len(known) if known else 1.0
 
     def product(backend: Backend) -> float:
-        time = usual if backend.first_byte is None else backend.first_byte
+        time = usual if backend.ttfb is None else backend.ttfb
         return time * (backend.open + 1)
 
     chosen = STRATEGIES["least-time"]().choose(backends, CLIENT)
@@ -202,36 +203,36 @@ def test_least_time_gives_a_new_one_its_share_and_not_everything() -> None:
 
 def test_least_time_is_not_drawn_to_one_that_never_answers() -> None:
     """Nothing new is heard of it, and what is old fades: only to what is usual."""
-    pool = Pool(0, lambda: None, lambda text: None, time.monotonic)
+    pool = Pool(0, time.monotonic, Unconcerned())
     strategy = STRATEGIES["least-time"]()
     for number in range(4):
         pool.up("web-%d" % number, "127.0.0.1", 8000 + number)
     healthy, hung = pool.available[:3], pool.available[3]
     for backend in pool.available:
-        backend.first_byte_after(0.01)
+        backend.add_ttfb(0.01)
     for _ in range(200):
         for _ in range(100):
             chosen = strategy.choose(pool.available, "")
             chosen.take()
             if chosen is not hung:
-                chosen.first_byte_after(0.01)
+                chosen.add_ttfb(0.01)
                 chosen.release()
-        pool.fade()
+        pool.decay()
     assert hung.open <= 2
-    assert all(backend.first_byte == pytest.approx(0.01) for backend in healthy)
+    assert all(backend.ttfb == pytest.approx(0.01) for backend in healthy)
 
 
 def test_least_time_gives_one_that_was_slow_another_chance_and_not_everything() -> None:
-    pool = Pool(0, lambda: None, lambda text: None, time.monotonic)
+    pool = Pool(0, time.monotonic, Unconcerned())
     for name in ("slow", "quick"):
         pool.up(name, "127.0.0.1", 8000)
     slow, quick = pool.available
-    slow.first_byte_after(2.0)
-    quick.first_byte_after(0.01)
+    slow.add_ttfb(2.0)
+    quick.add_ttfb(0.01)
     for _ in range(100):
-        quick.first_byte_after(0.01)
-        pool.fade()
-    assert slow.first_byte == pytest.approx(quick.first_byte)
+        quick.add_ttfb(0.01)
+        pool.decay()
+    assert slow.ttfb == pytest.approx(quick.ttfb)
 
 
 # ip-hash

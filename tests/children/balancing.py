@@ -42,7 +42,9 @@ import connections
 import relay
 import sockets
 import splicing
-from balancer import Balancer, Engine, Settings
+from balancer import Balancer, BalancerOwner, Engine
+from listener import Listener
+from model import Cluster
 
 #: So often, 5 ms apart: five times as long as the kernel delays one.
 _LOOKS_FOR_ACKNOWLEDGEMENT = 40
@@ -65,7 +67,7 @@ class CountingPipes(splicing.Pipes):
         return pipe
 
 
-class Stage:
+class Stage(BalancerOwner):
     """One engine, and one balancer after the other on it."""
 
     def __init__(self, by_hand: bool) -> None:
@@ -97,6 +99,9 @@ class Stage:
         while self.ahead < end:
             self.ahead = min(end, self.ahead + connections.SWEEP_SECONDS)
             self.balancer.sweep()
+            # In slices, unless the clock stands still.
+            while self.balancer._slices is not None:
+                gevent.sleep(0.001)
             # The loop has its turn, as it would have had.
             gevent.sleep(0.001)
 
@@ -107,7 +112,7 @@ class Stage:
     def begin(self, settings: "Dict[str, Any]") -> None:
         """A new balancer."""
         self.lines.clear()
-        self.balancer = Balancer("web", Settings(**settings), self.engine, self.lines.append)
+        self.balancer = Balancer("web", cluster_of(settings), self.engine, self)
 
     def end(self) -> "Dict[str, Any]":
         """Close it; what is left then, and what was logged?"""
@@ -119,12 +124,30 @@ class Stage:
 
     def listen(self, host: str, port: int) -> Any:
         assert self.balancer is not None
-        self.balancer.listen(host, port)
+        self.balancer.take_over(Listener(host, port, self.warn, self.clock))
         return self.balancer.address
+
+    def warn(self, text: str) -> None:
+        self.lines.append(text)
+
+    def status(self) -> "Dict[str, Any]":
+        """Of the balancer, and of its backends."""
+        balancer = self.balancer
+        assert balancer is not None
+        backends = {backend.name: backend for backend in balancer._pool}
+        return dict(
+            balancer.status()._asdict(),
+            address=balancer.address,
+            backends=[
+                dict(each._asdict(), name=name, host=backends[name].address[0],
+                     port=backends[name].address[1])
+                for name, each in balancer.backend_statuses().items()
+            ],
+        )
 
     def apply(self, settings: "Dict[str, Any]") -> None:
         assert self.balancer is not None
-        self.balancer.apply(Settings(**settings))
+        self.balancer.apply(cluster_of(settings))
 
     def stopped(self, do: str, words: "List[Any]") -> Any:
         """Stand still; once it goes on, do that before anything else."""
@@ -142,12 +165,12 @@ class Stage:
         return {
             "descriptors": len(os.listdir("/proc/self/fd")) - 1,
             "watched": len(self.engine.poller),
-            "pipes_lent": self.pipes.lent,
+            "pipes_lent": self.pipes._lent,
             "connections": len(balancer._connections),
             "attempts": len(balancer._admission._attempts),
             "queue": len(balancer._admission.queue),
             "assigned": sum(backend.open for backend in balancer._pool),
-            "ends": sum(type(thing) is relay.End for thing in gc.get_objects()),
+            "ends": sum(type(thing) is relay.RelaySocket for thing in gc.get_objects()),
         }
 
     def forgotten(self) -> int:
@@ -170,29 +193,29 @@ class Stage:
     def held(self) -> int:
         """Bytes of all connections that lie in this process, or in a pipe of it."""
         return sum(
-            len(end.pending or b"") + (end.pipe.held if end.pipe is not None else 0)
-            for end in self._ends()
+            len(sock.pending or b"") + (sock.pipe.held if sock.pipe is not None else 0)
+            for sock in self._sockets()
         )
 
     def options(self) -> "List[List[int]]":
         """TCP_NODELAY and keep-alive of every socket that is relayed."""
         return [
-            [end.getsockopt(IPPROTO_TCP, TCP_NODELAY), end.getsockopt(SOL_SOCKET, SO_KEEPALIVE)]
-            for end in self._ends()
+            [sock.getsockopt(IPPROTO_TCP, TCP_NODELAY), sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)]
+            for sock in self._sockets()
         ]
 
     def unread(self) -> int:
         """Bytes that lie in the receive queues of the relayed sockets."""
         answer = array.array("i", [0])
         total = 0
-        for end in self._ends():
-            fcntl.ioctl(end.fileno(), termios.FIONREAD, answer)
+        for sock in self._sockets():
+            fcntl.ioctl(sock.fileno(), termios.FIONREAD, answer)
             total += answer[0]
         return total
 
     def unsent(self) -> int:
         """Bytes that the kernel still has for those who are relayed."""
-        return sum(sockets.unsent(end.fileno()) for end in self._ends())
+        return sum(sockets.unsent(sock.fileno()) for sock in self._sockets())
 
     def dying(self) -> int:
         """Connections of which one side has died, with bytes of it still to be delivered."""
@@ -222,10 +245,10 @@ class Stage:
                 pass
         os.write(1, GORGED)
 
-    def _ends(self) -> "List[relay.End]":
+    def _sockets(self) -> "List[relay.RelaySocket]":
         assert self.balancer is not None
         pairs = [(each.client, each.upstream) for each in self.balancer._connections]
-        return [end for pair in pairs for end in pair]
+        return [sock for pair in pairs for sock in pair]
 
     def hoard_descriptors(self) -> int:
         """Take all that are left."""
@@ -251,6 +274,11 @@ class Stage:
     def order(self, do: str) -> Any:
         """What carries out an order: a method of this, or else of the balancer."""
         return getattr(self, do, None) or getattr(self.balancer, do)
+
+
+def cluster_of(settings: "Dict[str, Any]") -> Cluster:
+    """With nothing in what a balancer does not look at."""
+    return Cluster(**dict(dict.fromkeys(Cluster._fields), **settings))
 
 
 class Orders:
@@ -288,20 +316,20 @@ def shrink_buffer(size: int) -> None:
     relay._BUFFER = bytearray(size)
     relay._VIEW = memoryview(relay._BUFFER)
     relay.BULK_BYTES = size // 4
-    relay.SIP_BYTES = min(relay.SIP_BYTES, size // 4)
+    relay.SMALL_BYTES = min(relay.SMALL_BYTES, size // 4)
     splicing.PIPE_BYTES = splicing._LEAST_BYTES = size
 
 
 def shrink_sockets(size: int) -> None:
     """Small buffers in the kernel are full soon."""
-    join = relay.End.join
+    attach = relay.RelaySocket.attach
 
-    def join_narrowly(end: relay.End, *words: Any) -> None:
-        end.setsockopt(SOL_SOCKET, SO_SNDBUF, size)
-        end.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
-        join(end, *words)
+    def attach_narrowly(sock: relay.RelaySocket, *words: Any) -> None:
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, size)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
+        attach(sock, *words)
 
-    relay.End.join = join_narrowly  # type: ignore[method-assign]
+    relay.RelaySocket.attach = attach_narrowly  # type: ignore[method-assign]
 
 
 def forgetful(splice: "Callable[[int, int, int], int]") -> "Callable[[int, int, int], int]":
