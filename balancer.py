@@ -17,7 +17,7 @@ blocks, except `drain` and `wait_delivered`, for which their caller waits.
 import sys
 import time
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import gevent
 from gevent import get_hub
@@ -117,8 +117,6 @@ class Balancer(PoolOwner, ConnectionsOwner):
         loop = get_hub().loop
         self._sweep_timer = loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
         self._slice_timer = loop.timer(_SLICE_PAUSE)
-        #: What is left of a sweep that is under way.
-        self._slices: Optional[Iterator[None]] = None
         self._sweep_timer.start(self.sweep)
 
     # Told of instances, by name; see backends.py
@@ -214,7 +212,6 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self.stop_listening()
         self._pool.close()
         self._admission.close()
-        self._slices = None
         for timer in (self._sweep_timer, self._slice_timer):
             timer.stop()
             timer.close()
@@ -266,29 +263,32 @@ class Balancer(PoolOwner, ConnectionsOwner):
 
     # Once a second
 
+    @property
+    def is_sweeping(self) -> bool:
+        """A sweep is not over; it goes on by itself."""
+        return self._connections.is_sweeping
+
     def sweep(self) -> None:
         """Once in SWEEP_SECONDS, by the loop: count, close what was idle for too long, see to it
-        that all goes on. One that is still under way is not begun again."""
-        if self._slices is None:
-            self._sweep_slice()
-
-    def _sweep_slice(self) -> None:
-        """As much of it as the hub may be held up for; then others have their turn."""
+        that all goes on. Where that takes longer than a slice of the hub's time, the rest is done
+        after everybody else had a turn; the next sweep begins when this one is over."""
+        if self.closed or self._slice_timer.active:
+            return
         try:
-            if self._slices is None:
-                self._slices = self._connections.sweep()
-            for _ in self._slices:
-                self._slice_timer.start(self._sweep_slice)
-                return
-            self._slices = None
-            self._maintain()
+            if not self.is_sweeping:
+                self._connections.start_sweep()
+            self._connections.sweep_slice()
+            if self.is_sweeping:
+                self._slice_timer.start(self.sweep)
+            else:
+                self._maintain()
         except MemoryError:
-            self._slices = None  # the rest of it in a second
+            pass  # the rest of it in a second
         except Exception as error:
-            self._slices = None
             self._owner.warn("the sweep met a bug: %r" % error)
 
     def _maintain(self) -> None:
+        """In one go: numbers are compared that have to be of one moment."""
         self._recount()
         self._pool.decay()
         self._pool.maintain()

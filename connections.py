@@ -225,6 +225,8 @@ class Connections:
         self._suspected: Dict[Connection, float] = {}
         self._suspect_timer = get_hub().loop.timer(_SUSPECT_SECONDS / 4, _SUSPECT_SECONDS / 4)
         self._open: Set[Connection] = set()
+        #: What the sweep under way has not come to yet.
+        self._unswept: List[Connection] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -311,26 +313,38 @@ class Connections:
         """Close all of them; idempotent."""
         self._suspect_timer.stop()
         self._suspect_timer.close()
+        self._unswept = []
         for connection in self:
             connection.cut()
 
-    def sweep(self) -> "Iterator[None]":
-        """Look at each of those that are open now: count its bytes, and close it where it was idle
-        for too long. Each step of the iterator is a slice of that, of SLICE_SECONDS."""
+    @property
+    def is_sweeping(self) -> bool:
+        """A sweep is not over."""
+        return bool(self._unswept)
+
+    def start_sweep(self) -> None:
+        """Once in SWEEP_SECONDS, and not before the last one is over: count the bytes of each
+        connection, and close it if it was idle for too long. `sweep_slice` does the work."""
+        self._unswept = list(self._open)
+
+    def sweep_slice(self) -> None:
+        """Go on with the sweep, for SLICE_SECONDS or a little longer.
+
+        A quiet time ends with the look at its connection, and not with the beginning of the sweep:
+        bytes that came meanwhile would look older than they are.
+        """
         now = self.clock()
-        until = now + SLICE_SECONDS
-        for number, connection in enumerate(list(self._open)):
-            if not number % LOOKS_AT_ONCE:
-                now = self.clock()
-                if now >= until:
-                    yield
-                    now = self.clock()
-                    until = now + SLICE_SECONDS
-            if connection.owner is not None:  # it may have closed between two slices
-                try:
-                    self._look_at(connection, now)
-                except Exception:
-                    self.poller.failed(connection.client)
+        end = now + SLICE_SECONDS
+        while self._unswept and now < end:
+            some = self._unswept[-LOOKS_AT_ONCE:]
+            del self._unswept[-LOOKS_AT_ONCE:]
+            for connection in some:
+                if connection.owner is not None:  # it may have closed since the sweep began
+                    try:
+                        self._look_at(connection, now)
+                    except Exception:
+                        self.poller.failed(connection.client)
+            now = self.clock()
 
     def _look_at(self, connection: Connection, now: float) -> None:
         if connection.half_ended:

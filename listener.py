@@ -38,6 +38,7 @@ class Admitter:
     def admit(self, fileno: int, key: str) -> None:
         """Take an accepted connection, known by its client's address; in the hub, must not block.
         From now on the descriptor is its own."""
+        os.close(fileno)
 
 
 class Listener(HubServer):

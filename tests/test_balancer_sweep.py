@@ -11,6 +11,7 @@ import gevent
 import pytest
 
 from balancer import Balancer, Engine
+from connections import SLICE_SECONDS
 from listener import Listener
 from peers import PATIENCE, Notes, cluster_with
 
@@ -22,8 +23,11 @@ class Hands:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        #: Seconds that each look at it takes.
+        self.step = 0.0
 
     def __call__(self) -> float:
+        self.now += self.step
         return self.now
 
 
@@ -109,3 +113,122 @@ def test_a_connection_on_which_the_instance_is_about_to_speak_is_not_unused(
     balancer.sweep()
     hears(client, b"220 welcome")
     drain.kill()
+
+
+# In slices
+
+
+#: Connections: of several slices, where each look at the clock ends one.
+MANY = 100
+
+
+@pytest.fixture
+def crowd(balancer: Balancer, instances: "List[socket.socket]") -> "Iterator[List[socket.socket]]":
+    """Clients of the first instance, all of them connected; nothing sweeps by itself."""
+    balancer._sweep_timer.stop()
+    instances[0].listen(MANY)
+    balancer.up("web-1", *instances[0].getsockname())
+    assert balancer.address is not None
+    clients = []
+    for number in range(MANY):
+        clients.append(socket.create_connection(balancer.address))
+        with gevent.Timeout(PATIENCE):
+            while balancer.status().open <= number:
+                gevent.sleep(0.001)
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def until_it_is_over(balancer: Balancer) -> int:
+    """How many turns another greenlet had until the sweep was over."""
+    turns = 0
+    with gevent.Timeout(PATIENCE):
+        while balancer.is_sweeping:
+            gevent.sleep(1e-6)
+            turns += 1
+    return turns
+
+
+def test_others_have_their_turn_during_a_sweep(
+    balancer: Balancer, clock: Hands, crowd: "List[socket.socket]"
+) -> None:
+    clock.now += 5
+    clock.step = SLICE_SECONDS
+    balancer.sweep()
+    assert balancer.is_sweeping and not all(each.is_idle for each in balancer._connections)
+    assert until_it_is_over(balancer) >= 5
+    assert all(each.is_idle for each in balancer._connections)
+    assert balancer.status().open == MANY
+    clock.now += 10
+    balancer.sweep()
+    until_it_is_over(balancer)
+    assert balancer.status().open == 0
+
+
+def test_there_is_one_sweep_at_a_time(
+    balancer: Balancer, clock: Hands, crowd: "List[socket.socket]"
+) -> None:
+    clock.step = SLICE_SECONDS
+    balancer.sweep()
+    left = len(balancer._connections._unswept)
+    balancer.sweep()
+    assert len(balancer._connections._unswept) == left > 0
+    until_it_is_over(balancer)
+
+
+def test_connections_may_end_and_begin_during_a_sweep(
+    balancer: Balancer, clock: Hands, crowd: "List[socket.socket]"
+) -> None:
+    clock.now += 5
+    clock.step = SLICE_SECONDS
+    balancer.sweep()
+    for client in crowd[::2]:
+        client.close()
+    assert balancer.address is not None
+    with socket.create_connection(balancer.address):
+        until_it_is_over(balancer)
+        with gevent.Timeout(PATIENCE):
+            while balancer.status().accepted == MANY:
+                gevent.sleep(0.001)
+        clock.now += 1
+        balancer.sweep()
+        until_it_is_over(balancer)
+        assert balancer.backend_statuses()["web-1"].open == balancer.status().open > MANY // 2
+
+
+def test_a_sweep_that_found_no_memory_goes_on_later(
+    balancer: Balancer, clock: Hands, crowd: "List[socket.socket]"
+) -> None:
+    clock.now += 20
+    clock.step = SLICE_SECONDS
+    balancer.sweep()
+    usual = balancer._connections.sweep_slice
+    failures = [MemoryError()]
+
+    def fails_once() -> None:
+        if failures:
+            raise failures.pop()
+        usual()
+
+    balancer._connections.sweep_slice = fails_once  # type: ignore[method-assign]
+    with gevent.Timeout(PATIENCE):
+        while failures:
+            gevent.sleep(0.001)
+    assert balancer.is_sweeping
+    balancer.sweep()
+    until_it_is_over(balancer)
+    assert balancer.status().open == 0
+
+
+def test_a_balancer_may_close_during_a_sweep(
+    balancer: Balancer, clock: Hands, crowd: "List[socket.socket]"
+) -> None:
+    clock.step = SLICE_SECONDS
+    balancer.sweep()
+    assert balancer.is_sweeping
+    balancer.close()
+    assert not balancer.is_sweeping
+    balancer.sweep()
+    gevent.sleep(0.01)
+    assert balancer.status().open == 0

@@ -394,7 +394,7 @@ def test_the_balancer_goes_on(
     if part == "admit":
         raise_once(listener._admitter, "admit", error)
     elif part == "sweep":
-        raise_once(balancer._connections, "sweep", error)
+        raise_once(balancer._connections, "sweep_slice", error)
         balancer.sweep()
     else:
         listener._watcher.stop()

@@ -100,7 +100,7 @@ class Stage(BalancerOwner):
             self.ahead = min(end, self.ahead + connections.SWEEP_SECONDS)
             self.balancer.sweep()
             # In slices, unless the clock stands still.
-            while self.balancer._slices is not None:
+            while self.balancer.is_sweeping:
                 gevent.sleep(0.001)
             # The loop has its turn, as it would have had.
             gevent.sleep(0.001)
