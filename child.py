@@ -387,8 +387,8 @@ def _reason(error: Exception, order: Order) -> str:
     if isinstance(error, FileNotFoundError):
         # The kernel says this of the file also where it is the interpreter that is missing.
         path = order.env.get(b"PATH", os.defpath.encode())
-        file = programs.find(_encode(order.argv[0]), path, _encode_path(order.cwd))
-        flaw = file and programs.flaw(file)
+        file = programs.find_program(_encode(order.argv[0]), path, _encode_path(order.cwd))
+        flaw = file and programs.shebang_problem(file)
         reason += " (the file %s)" % flaw if flaw else ""
     return "cannot start %s: %s" % (order.argv[0], reason)
 

@@ -7,17 +7,17 @@ from itertools import chain
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import validators
-from errors import Path, show
+from errors import KeyPath, format_value
 from model import Configuration, Dashboard, Process, instance_specs, pid_file_of
 
 
 class Conflict(NamedTuple):
     """Keys that are right each by itself and cannot all be had."""
 
-    where: Path
+    where: KeyPath
     reason: str
     #: The other keys that this rests on.
-    others: Tuple[Path, ...] = ()
+    others: Tuple[KeyPath, ...] = ()
 
 
 def first(configuration: Configuration) -> Optional[Conflict]:
@@ -31,15 +31,15 @@ def first(configuration: Configuration) -> Optional[Conflict]:
 def find_all(configuration: Configuration) -> Iterator[Conflict]:
     """All of them, one for each key; an id, or the dashboard's port, may be None."""
     return chain(
-        _taken_names(configuration.processes),
-        chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
-        _open_dashboard(configuration.dashboard),
-        _taken_ports(configuration),
-        _taken_pid_files(configuration),
+        _name_conflicts(configuration.processes),
+        chain.from_iterable(_conflicts_within(i, p) for i, p in enumerate(configuration.processes)),
+        _unprotected_dashboard(configuration.dashboard),
+        _port_conflicts(configuration),
+        _pid_file_conflicts(configuration),
     )
 
 
-def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
+def _name_conflicts(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
     taken: Dict[str, str] = {"all": '"all" means every process in the commands, and no single one'}
     for index, process in enumerate(processes):
         if process.id is None:
@@ -48,18 +48,18 @@ def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
         instances = [each.name for each in instance_specs(process)] if process.cluster else ()
         name = next((name for name in (process.id, *instances) if name in taken), None)
         if name is not None:
-            own = "" if name == process.id else "its instance %s: " % show(name)
+            own = "" if name == process.id else "its instance %s: " % format_value(name)
             yield Conflict(where, own + taken[name])
-        reason = "%s is the id of processes[%d] already" % (show(process.id), index)
+        reason = "%s is the id of processes[%d] already" % (format_value(process.id), index)
         taken.setdefault(process.id, reason)
         for name in instances:
-            reason = "%s is the name of an instance of %s" % (show(name), show(process.id))
-            taken.setdefault(name, reason)
+            reason = "%s is the name of an instance of %s"
+            taken.setdefault(name, reason % (format_value(name), format_value(process.id)))
 
 
-def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
+def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
     """What is at odds inside one process."""
-    where: Path = ("processes", index)
+    where: KeyPath = ("processes", index)
     if process.restart_max_delay < process.restart_delay:
         delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
         reason = "%.12g is less than restartDelayMs, which is %.12g" % delays
@@ -78,24 +78,24 @@ def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
         yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
 
 
-def _open_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
+def _unprotected_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
     if dashboard and not dashboard.token and not validators.is_loopback(dashboard.host):
         reason = "%s is not a loopback address: token is required with it"
         others = (("dashboard", "token"),)
-        yield Conflict(("dashboard", "host"), reason % show(dashboard.host), others)
+        yield Conflict(("dashboard", "host"), reason % format_value(dashboard.host), others)
 
 
 class _PortClaim(NamedTuple):
     """Ports that one key asks for."""
 
-    where: Path
+    where: KeyPath
     first: int
     last: int
     #: The address that pupgevent itself listens on; None for what an application does.
     host: Optional[str]
     owner: str
     #: The key that says the address.
-    host_key: Path = ()
+    host_key: KeyPath = ()
 
     @property
     def ports(self) -> str:
@@ -124,7 +124,7 @@ def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
         cluster = process.cluster
         if cluster is None:
             continue
-        where, owner = ("processes", index, "cluster"), show(process.id)
+        where, owner = ("processes", index, "cluster"), format_value(process.id)
         if cluster.start_port is not None:
             last = cluster.start_port + cluster.instances - 1
             whose = "the instances of " + owner
@@ -139,7 +139,7 @@ def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
         yield _PortClaim(keys_of[0], port, port, dashboard.host, "the dashboard", keys_of[1])
 
 
-def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
+def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     taken: Dict[int, List[_PortClaim]] = {}
     for claim in _claims(configuration):
         ports = range(claim.first, claim.last + 1)
@@ -153,21 +153,21 @@ def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
             taken.setdefault(port, []).append(claim)
 
 
-def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
+def _pid_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     own_paths = (configuration.absolute_path, configuration.real_path)
     #: Whose each path is, and the key that its name rests on.
-    taken: Dict[str, Tuple[str, Path]] = dict.fromkeys(own_paths, ("the configuration file", ()))
+    taken: Dict[str, Tuple[str, KeyPath]] = dict.fromkeys(own_paths, ("the configuration file", ()))
     if configuration.control.socket is not None:
         taken[configuration.control.socket] = ("the control socket", ())
     for index, process in enumerate(configuration.processes):
-        where: Path = ("processes", index)
+        where: KeyPath = ("processes", index)
         number = where + ("cluster", "instances")
         count = process.cluster.instances if process.cluster else 1
         paths = [path for path in (pid_file_of(process, n) for n in range(count)) if path]
         path = next((path for path in paths if path in taken), None)
         if path is not None:
             owner, other = taken[path]
-            reason = "%s is %s already" % (show(path), owner)
+            reason = "%s is %s already" % (format_value(path), owner)
             yield Conflict(where + ("pidFile",), reason, (number, other))
         for path in paths:
             taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))

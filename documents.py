@@ -8,7 +8,7 @@ values are the ones that count. The package `toml` does not take part. Version 0
 valid files in silence (strings over several lines, keys in quotes), fails on others with odd
 exceptions (arrays of mixed values, multi-line strings in arrays), accepts invalid ones, and
 needs seconds for one comment of a megabyte. What it says could only be thrown away: where it
-agrees it adds nothing, where it does not it is wrong. It writes TOML well enough: `records`
+agrees it adds nothing, where it does not it is wrong. It writes TOML well enough: `schema`
 has it spell the defaults of the reference.
 
 A file is refused for its size only, and only where it would take a parser's time or stack beyond
@@ -25,7 +25,7 @@ import stat
 from typing import Any, Dict, NamedTuple, Union
 
 import scanners
-from errors import ConfigurationError, Path
+from errors import ConfigurationError, KeyPath
 from scanners import ScanError
 
 #: Largest file that is read, in bytes: far above any real one, and soon parsed.
@@ -38,7 +38,7 @@ _LIKE_TOML = re.compile(r"\s*(?:#|\[+[ \t]*[A-Za-z_]|[\w.-]+[ \t]*=)")
 
 #: How the referee's messages begin, and what is said instead: its own words may repeat
 #: keys and characters of the file, and differ from one version to the next.
-_REFUSALS = (
+_PARSER_MESSAGES = (
     ("Invalid statement", "this is no key, table header or comment"),
     ("Expected newline or end", "something follows where the line should end"),
     ("Expected '=' after", "an = is missing after the key"),
@@ -68,9 +68,9 @@ class Document(NamedTuple):
     """`values` are dicts, lists, strings, numbers, booleans; a date or None cannot be excluded."""
 
     values: Dict[str, Any]
-    lines: Dict[Path, int]
+    lines: Dict[KeyPath, int]
     #: Whether it is JSON: messages speak of objects, not of tables.
-    json: bool = False
+    is_json: bool = False
 
     def line(self, *path: Union[str, int]) -> int:
         """The line of a value, which counts from 1, or of the nearest thing around it."""
@@ -81,28 +81,28 @@ class Document(NamedTuple):
 
 def read(path: str) -> Document:
     """Read a file by the way its name ends; raises ConfigurationError."""
-    text = _text(path, _content(path))
+    text = _decode(path, _read_bytes(path))
     if path.lower().endswith((".json", ".jsonc")):
         return _read_json(path, text)
     return _read_toml(path, text)
 
 
-def _content(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     """The bytes of a regular file; a FIFO or a device would never end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            content = _bytes_of(descriptor)
+            content = _bytes_of_file(descriptor)
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(path, None, _cannot_read(error)) from None
+        raise ConfigurationError(path, None, _reason_unreadable(error)) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigurationError(path, None, "is larger than %d bytes" % SIZE_LIMIT)
     return content
 
 
-def _bytes_of(descriptor: int) -> bytes:
+def _bytes_of_file(descriptor: int) -> bytes:
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -112,7 +112,7 @@ def _bytes_of(descriptor: int) -> bytes:
         return file.read(SIZE_LIMIT + 1)
 
 
-def _cannot_read(error: Exception) -> str:
+def _reason_unreadable(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
@@ -122,7 +122,7 @@ def _cannot_read(error: Exception) -> str:
     return "is not a file that can be read"
 
 
-def _text(path: str, content: bytes) -> str:
+def _decode(path: str, content: bytes) -> str:
     # A byte order mark is how some editors say UTF-8, and no part of the text.
     content = content[len(codecs.BOM_UTF8) :] if content.startswith(codecs.BOM_UTF8) else content
     if _is_utf16(content):
@@ -155,7 +155,7 @@ def _read_json(path: str, text: str) -> Document:
         if _LIKE_TOML.match(text):
             hint = "; this looks like TOML: let its name end in .toml"
         raise ConfigurationError(path, error.line, error.reason + hint) from None
-    return Document(scan.values, scan.lines, json=True)
+    return Document(scan.values, scan.lines, is_json=True)
 
 
 def _read_toml(path: str, original: str) -> Document:
@@ -168,27 +168,27 @@ def _read_toml(path: str, original: str) -> Document:
     text = original.replace("\r\n", "\n")
     try:
         scanners.check_limits(text)
-        return Document(_referees_reading(original), scanners.scan_toml(text))
+        return Document(_parse_toml(original), scanners.scan_toml(text))
     except ScanError as error:
         raise ConfigurationError(path, error.line, error.reason) from None
 
 
-def _referees_reading(text: str) -> Dict[str, Any]:
+def _parse_toml(text: str) -> Dict[str, Any]:
     try:
-        return scanners.referee(text)
+        return scanners.parse_toml(text)
     except RecursionError:
         raise ScanError(1, "nested too deeply") from None
     except ValueError as error:
         found = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
-        reason = _refusal(str(error))
+        reason = _plain_reason(str(error))
         if found is None:
             raise ScanError(len(text.rstrip().split("\n")), reason + " (end of file)") from None
         raise ScanError(int(found.group(1)), reason + " (column %s)" % found.group(2)) from None
 
 
-def _refusal(message: str) -> str:
+def _plain_reason(message: str) -> str:
     plain = message.replace("Can not", "Cannot").replace('"', "'")
-    for start, reason in _REFUSALS:
+    for start, reason in _PARSER_MESSAGES:
         if plain.startswith(start):
             return reason
     return "this is not valid TOML"

@@ -15,13 +15,13 @@ def counted(number: int, noun: str) -> str:
 
 
 #: Leads to a value of a file: names of keys, indexes of arrays.
-Path = Tuple[Union[str, int], ...]
+KeyPath = Tuple[Union[str, int], ...]
 
 #: Longest echo of a value in a message, in characters: enough to know it again.
 ECHO_LIMIT = 40
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a message may echo it."""
     if isinstance(value, list):
         return "an array"
@@ -41,26 +41,26 @@ def _shortened(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
 
 
-def spelled(path: Path) -> str:
+def format_path(path: KeyPath) -> str:
     """A path as the file spells it: `processes[0].cluster.strategy`."""
     text = ""
     for part in path:
-        text += "[%d]" % part if isinstance(part, int) else "." + _spelled_key(part)
+        text += "[%d]" % part if isinstance(part, int) else "." + _format_key(part)
     return text[1:] if text.startswith(".") else text
 
 
-def _spelled_key(name: str) -> str:
-    return name if re.match(r"[A-Za-z0-9_$-]{1,40}\Z", name) else show(name)
+def _format_key(name: str) -> str:
+    return name if re.match(r"[A-Za-z0-9_$-]{1,40}\Z", name) else format_value(name)
 
 
 def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> Optional[str]:
     """The known word that was probably meant: case, spaces, - and _ aside."""
-    plain = {_plain(name): name for name in known}
-    close = difflib.get_close_matches(_plain(word), list(plain), n=1, cutoff=cutoff)
+    plain = {_normalized(name): name for name in known}
+    close = difflib.get_close_matches(_normalized(word), list(plain), n=1, cutoff=cutoff)
     return plain[close[0]] if close else None
 
 
-def _plain(word: str) -> str:
+def _normalized(word: str) -> str:
     return re.sub("[-_ .]", "", word[:ECHO_LIMIT]).lower()
 
 
@@ -68,15 +68,15 @@ def _plain(word: str) -> str:
 
 
 #: Most mistakes of one file that are told; the rest is counted.
-MOST_TOLD = 20
+MISTAKES_LISTED = 20
 
 #: Ends a line, or tells a terminal to do something.
-_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+_CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 def one_line(text: str) -> str:
     """With what is no letter to a terminal spelled out."""
-    return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
+    return _CONTROL_CHARACTERS.sub(lambda found: repr(found.group())[1:-1], text)
 
 
 class PupgeventError(Exception):
@@ -131,9 +131,9 @@ class ConfigurationError(PupgeventError):
 
     @property
     def lines(self) -> List[str]:
-        told = [str(PupgeventError(self._placed(each))) for each in self.mistakes[:MOST_TOLD]]
-        if len(self.mistakes) > MOST_TOLD:
-            more = counted(len(self.mistakes) - MOST_TOLD, "more mistake")
+        told = [str(PupgeventError(self._placed(each))) for each in self.mistakes[:MISTAKES_LISTED]]
+        if len(self.mistakes) > MISTAKES_LISTED:
+            more = counted(len(self.mistakes) - MISTAKES_LISTED, "more mistake")
             rest = "%s: and %s" % (self.path, more)
             told.append(str(PupgeventError(rest)))
         return told

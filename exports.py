@@ -56,14 +56,14 @@ def systemd(configuration: Configuration) -> str:
     """A unit that runs this configuration with the pupgevent that is running now."""
     # Not the real path: relative paths start where the file is named, and so does a new release
     # that a link is moved to.
-    command, config = program(), configuration.absolute_path
+    command, config = own_command(), configuration.absolute_path
     return UNIT.format(
         name=unit_name(configuration.name),
         description=configuration.name.replace("%", "%%"),
         command=_command_line([*command, config]),
         # It waits for the end, and its exit code tells what came of it; SIGHUP does neither.
         reload=_command_line([*command, "reload", config]),
-        environment="".join(line + "\n" for line in single_file_lines(command[-1])),
+        environment="".join(line + "\n" for line in single_file_environment(command[-1])),
         start_timeout=start_timeout(configuration),
         stop_timeout=stop_timeout(configuration),
         descriptors=_DESCRIPTORS,
@@ -75,7 +75,7 @@ def _command_line(words: "List[str]") -> str:
     return " ".join([quoted(words[0], variables=False), *map(quoted, words[1:])])
 
 
-def program() -> "List[str]":
+def own_command() -> "List[str]":
     """How to run what runs now: the command, or Python with a file that is none."""
     script = os.path.abspath(sys.argv[0])
     if os.access(script, os.X_OK):
@@ -85,7 +85,7 @@ def program() -> "List[str]":
     return [os.path.abspath(sys.executable), *options, script]
 
 
-def single_file_lines(script: str) -> "List[str]":
+def single_file_environment(script: str) -> "List[str]":
     """What the one file for all Pythons likes to know: where to unpack, and which Python."""
     if not zipfile.is_zipfile(script):
         return []

@@ -2,7 +2,7 @@
 
 A record holds the key's spelling, what it takes, its default, its meaning and its unit.
 The validation, the README's reference and the test of conf/full.toml come from these
-records. A record made with `_later` is parsed and checked, and refused as not yet
+records. A record made with `_unsupported` is parsed and checked, and refused as not yet
 supported, because nothing acts on it yet: `_key` in its place lifts that.
 """
 
@@ -10,15 +10,15 @@ from typing import Any, Tuple
 
 import schema
 import validators
-from schema import REQUIRED, Derived, Fields, Key, Table, nothing
+from schema import REQUIRED, Derived, Fields, Key, Table, no_default
 from strategies import STRATEGIES
 
-RESTARTS = ("always", "error", "never")
+RESTART_POLICIES = ("always", "error", "never")
 PROXY_PROTOCOLS = ("v1", "v2")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
 #: What Pup takes and pupgevent does not, wherever Pup has it.
-PUPS = frozenset(
+PUP_ONLY = frozenset(
     "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
     " restartBackoffMs telemetry terminate watch watcher worker".split()
 )
@@ -26,24 +26,24 @@ PUPS = frozenset(
 IGNORED = frozenset(["$schema"])
 #: What ids and names are made of, as a class of a regular expression has it.
 NAME_LETTERS = "a-zA-Z0-9@._-"
-LONGEST_NAME = 64
+MAX_NAME_LENGTH = 64
 #: Most instances of one process: beyond it a slip of the finger is likelier than a machine.
-MOST_INSTANCES = 1000
+MAX_INSTANCES = 1000
 #: Most of what a kernel would ever hold: connections, clients in a queue, restarts.
-MANY = 10**6
+MAX_COUNT = 10**6
 
-_NAME = validators.text(
-    "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % LONGEST_NAME,
-    "[%s]{1,%d}" % (NAME_LETTERS, LONGEST_NAME),
+_NAME = validators.string_matching(
+    "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % MAX_NAME_LENGTH,
+    "[%s]{1,%d}" % (NAME_LETTERS, MAX_NAME_LENGTH),
 )
 
 
-def _key(name: str, check: Any, default: Any, meaning: str, secret: bool = False) -> Key:
-    return Key(name, check, default, meaning, secret=secret)
+def _key(name: str, type: Any, default: Any, meaning: str, secret: bool = False) -> Key:
+    return Key(name, type, default, meaning, secret=secret)
 
 
-def _later(name: str, check: Any, default: Any, meaning: str) -> Key:
-    return Key(name, check, default, meaning, supported=False)
+def _unsupported(name: str, type: Any, default: Any, meaning: str) -> Key:
+    return Key(name, type, default, meaning, supported=False)
 
 
 def _ms(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
@@ -64,32 +64,32 @@ LOGGER = Table(
             "print log lines on stdout, pupgevent's own among them; `pupgevent logs` has them"
             " anyway",
         ),
-        _later("stdout", validators.file_path(), nothing(), _LOG_FILE % "stdout"),
-        _later(
+        _unsupported("stdout", validators.file_path(), no_default(), _LOG_FILE % "stdout"),
+        _unsupported(
             "stderr",
             validators.file_path(),
             Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
             _LOG_FILE % "stderr",
         ),
-        _key("colors", validators.boolean(), nothing("on a terminal"), "colour what is printed"),
-        _later(
+        _key("colors", validators.boolean(), no_default("on a terminal"), "colour what is printed"),
+        _unsupported(
             "maxBytes",
-            validators.whole(0, 2**40),
+            validators.integer(0, 2**40),
             50 * 1024 * 1024,
             "size at which a log file is rotated; 0 is never",
         )._replace(unit="bytes"),
-        _later("backups", validators.whole(0, 1000), 10, "rotated log files that are kept"),
+        _unsupported("backups", validators.integer(0, 1000), 10, "rotated log files that are kept"),
     ),
 )
 
 
 def _inherited(key: Key) -> Key:
-    def find(own: Fields, top: Fields) -> Any:
+    def compute(own: Fields, top: Fields) -> Any:
         if key.name == "stderr" and own["stdout"] != top["logger"]["stdout"]:
             return own["stdout"]
         return top["logger"][key.field]
 
-    return key._replace(default=Derived("the top level's", find))
+    return key._replace(default=Derived("the top level's", compute))
 
 
 PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))
@@ -100,7 +100,7 @@ CONTROL = Table(
         _key(
             "socket",
             validators.file_path(validators.SOCKET_PATH_LIMIT),
-            nothing("only the one that is named after the file's path"),
+            no_default("only the one that is named after the file's path"),
             "path of one more control socket, for who cannot get to the usual one",
         ),
     ),
@@ -113,8 +113,9 @@ DASHBOARD = Table(
         _key("host", validators.host(), "127.0.0.1", "address to listen on"),
         _key(
             "token",
-            validators.text("a string of printable ASCII without spaces", "[!-~]{1,512}"),
-            nothing(),
+            validators.string_matching(
+                "a string of printable ASCII without spaces", "[!-~]{1,512}"),
+            no_default(),
             "what a client has to show; required where `host` is not a loopback address",
             secret=True,
         ),
@@ -126,14 +127,14 @@ HEALTH = Table(
     (
         _key(
             "path",
-            validators.text("a path that starts with /", "/[!-~]*"),
-            nothing(),
+            validators.string_matching("a path that starts with /", "/[!-~]*"),
+            no_default(),
             "HTTP GET of it, 2xx or 3xx passes; without it a TCP connect does",
         ),
         _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
         _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
-        _key("rise", validators.whole(1, 1000), 2, "passes in a row that bring an instance up"),
-        _key("fall", validators.whole(1, 1000), 3, "failures in a row that take it down"),
+        _key("rise", validators.integer(1, 1000), 2, "passes in a row that bring an instance up"),
+        _key("fall", validators.integer(1, 1000), 3, "failures in a row that take it down"),
         _key(
             "restart",
             validators.boolean(),
@@ -160,15 +161,19 @@ TLS = Table(
 CLUSTER = Table(
     "processes.cluster",
     (
-        _key("instances", validators.instances(MOST_INSTANCES), 1, 'how many; "auto": one per CPU'),
+        _key(
+            "instances", validators.instance_count(MAX_INSTANCES), 1,
+            'how many; "auto": one per CPU',
+        ),
         _key(
             "startPort",
             validators.port(),
-            nothing(),
+            no_default(),
             "instance n, from 0, gets `startPort` + n; required with `commonPort`",
         ),
         _key(
-            "commonPort", validators.port(), nothing("none: no balancer"), "where clients connect"
+            "commonPort", validators.port(), no_default("none: no balancer"),
+            "where clients connect",
         ),
         _key(
             "commonHost",
@@ -195,10 +200,10 @@ CLUSTER = Table(
             10000,
             "how long a client waits when no instance can take it; then it is closed",
         ),
-        _key("queueLimit", validators.whole(0, MANY), 1024, "how many clients wait"),
+        _key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients wait"),
         _key(
             "maxConnections",
-            validators.whole(0, MANY),
+            validators.integer(0, MAX_COUNT),
             0,
             "per instance, beyond it clients queue; 0 is no limit",
         ),
@@ -208,20 +213,20 @@ CLUSTER = Table(
             "a connection without a byte either way for so long is closed; 0 is never",
         ),
         _ms("halfCloseTimeoutMs", 60000, "the same once one side has finished; 0 is never"),
-        _later("health", HEALTH, nothing(), "active checks, below"),
-        _later(
+        _unsupported("health", HEALTH, no_default(), "active checks, below"),
+        _unsupported(
             "proxyProtocol",
             validators.choice("PROXY protocol", PROXY_PROTOCOLS),
-            nothing(),
+            no_default(),
             "announce the client's address to the instances",
         ),
-        _later(
+        _unsupported(
             "acceptProxyFrom",
             validators.networks(),
-            nothing(),
+            no_default(),
             "whose PROXY header is believed; `ip-hash` then uses the real client",
         ),
-        _later("tls", TLS, nothing(), "TLS ends at the common port, below"),
+        _unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),
 )
 
@@ -262,26 +267,26 @@ PROCESS = Table(
         ),
         _key(
             "cwd",
-            validators.folder_path(),
+            validators.existing_folder(),
             Derived("the file's folder", lambda own, top: top["folder"]),
             "folder it starts in",
         ),
         _key("env", validators.environment(), {}, "extra variables", secret=True),
-        _key("path", validators.search_path(), nothing(), "appended to its `PATH`"),
+        _key("path", validators.search_path(), no_default(), "appended to its `PATH`"),
         _key(
             "pidFile",
             validators.file_path(),
-            nothing(),
+            no_default(),
             "written at start, removed at exit; of several instances each has its own, with"
             " its number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
-        _key("user", validators.user(), nothing(), "run as this user (root only), with its"
+        _key("user", validators.user(), no_default(), "run as this user (root only), with its"
              " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
-        _key("group", validators.group(), nothing(), "run as this group (root only)"),
-        _key("cluster", CLUSTER, nothing(), "several instances, below"),
+        _key("group", validators.group(), no_default(), "run as this group (root only)"),
+        _key("cluster", CLUSTER, no_default(), "several instances, below"),
         _key(
             "restart",
-            validators.choice("restart policy", RESTARTS),
+            validators.choice("restart policy", RESTART_POLICIES),
             Derived(
                 "with autostart `always` for a cluster, else `error`; without it `never`",
                 _restart,
@@ -302,8 +307,8 @@ PROCESS = Table(
         ),
         _key(
             "restartLimit",
-            validators.whole(0, MANY),
-            nothing(),
+            validators.integer(0, MAX_COUNT),
+            no_default(),
             "restarts in a row: with 3, the fourth run that fails is the last, then state"
             " `exhausted`; with 0 it is never restarted",
         ),
@@ -313,7 +318,7 @@ PROCESS = Table(
             "a process without a port is `running` once it has lived that long; one that fails"
             " earlier has not come up",
         ),
-        _seconds("timeout", nothing(), "one run is stopped after that time", above_zero=True),
+        _seconds("timeout", no_default(), "one run is stopped after that time", above_zero=True),
         _seconds(
             "terminateGracePeriod",
             Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),
@@ -349,12 +354,13 @@ TOP = Table(
         _key("logger", LOGGER, {}, "where log lines go, below"),
         _seconds(
             "terminateGracePeriod",
-            nothing("0, or 10 with `commonPort`"),
+            no_default("0, or 10 with `commonPort`"),
             "the default of every process",
         ),
         _seconds("terminateTimeout", 30, "the default of every process"),
         _key("control", CONTROL, {}, "how the other commands reach this one, below"),
-        _later("dashboard", DASHBOARD, nothing("off"), "metrics and a page for people, below"),
+        _unsupported(
+            "dashboard", DASHBOARD, no_default("off"), "metrics and a page for people, below"),
         _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
     ),
 )

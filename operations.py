@@ -143,9 +143,9 @@ class Operations:
 
     def _accept(self, scaled: Process, count: int) -> None:
         """Change the configuration; raises PupgeventError, and changes nothing, at a clash."""
-        if count > keys.MOST_INSTANCES:
+        if count > keys.MAX_INSTANCES:
             raise PupgeventError(
-                "%s: more than %d instances are not taken" % (scaled.id, keys.MOST_INSTANCES))
+                "%s: more than %d instances are not taken" % (scaled.id, keys.MAX_INSTANCES))
         old = None
         # Looked at in a thread, for there may be thousands; what others change meanwhile is looked
         # at again.

@@ -84,7 +84,7 @@ _ELSEWHERE = frozenset("compopt namespace newgrp print whence".split())
 _OWN_WORDS = (BUILTINS | RESERVED) - _ELSEWHERE
 
 
-def first_word(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
+def program_of(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
     """The program of a command; None where only the shell can tell which that is."""
     if not isinstance(cmd, str):
         return cmd[0]
@@ -94,21 +94,21 @@ def first_word(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
     return found.group(1)
 
 
-def trouble(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
+def program_problem(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
     """Why a child in `folder` with that PATH cannot run a program: the end of a sentence that
     begins with its name. None where nothing is wrong that can be seen."""
-    file = find(name, path, folder)
+    file = find_program(name, path, folder)
     if b"/" not in name:
-        return "is not on the PATH" if file is None else flaw(file, path)
+        return "is not on the PATH" if file is None else shebang_problem(file, path)
     file = os.path.join(folder, name)
     if not os.path.exists(file):
         return "is not there"
     if os.path.isdir(file):
         return "is a folder"
-    return flaw(file, path) if os.access(file, os.X_OK) else "is not executable"
+    return shebang_problem(file, path) if os.access(file, os.X_OK) else "is not executable"
 
 
-def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
+def find_program(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
     """The file that is run, as execvp(3) looks for it; None where there is none."""
     places = [b""] if b"/" in name else path.split(b":")
     for place in places:
@@ -118,7 +118,7 @@ def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
     return None
 
 
-def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
+def shebang_problem(file: bytes, path: bytes = b"") -> Optional[str]:
     """What is wrong with the #! line of a file; the kernel says only that something is missing.
 
     With a `path`, also whether what `env` is to find is on it.
@@ -134,7 +134,7 @@ def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
     if not os.path.exists(words[0]):
         return "names an interpreter that is not there: %s" % _text(words[0])
     by_env = len(words) == 2 and os.path.basename(words[0]) == b"env"
-    if by_env and path and find(words[1], path, b"/") is None:
+    if by_env and path and find_program(words[1], path, b"/") is None:
         return "names an interpreter that is not on the PATH: %s" % _text(words[1])
     return None
 

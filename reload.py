@@ -24,10 +24,10 @@ Whatever is done for each process is done in slices: a file may have thousands.
 import shlex
 from typing import Any, Callable, List, NamedTuple, Set, Union
 
+import background_loader
 import conflicts
-import reading
 from concurrency import in_slices
-from errors import ConfigurationError, PupgeventError, spelled
+from errors import ConfigurationError, PupgeventError, format_path
 from instance import Instance
 from lifecycle import GIVEN_UP
 from model import Configuration, Process, instance_specs, keeping_child, same_child
@@ -69,7 +69,7 @@ class Done(NamedTuple):
 
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
-    return reading.load(runtime.configuration.absolute_path, runtime.threads)
+    return background_loader.load(runtime.configuration.absolute_path, runtime.threads)
 
 
 class Reload:
@@ -173,7 +173,7 @@ class Reload:
             if present is self._runtime.configuration:
                 if clash is not None:
                     raise ConfigurationError(
-                        new.path, None, "%s: %s" % (spelled(clash.where), clash.reason))
+                        new.path, None, "%s: %s" % (format_path(clash.where), clash.reason))
                 return new
 
     def _set(self) -> None:

@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern, Set
 
-from errors import Path
+from errors import KeyPath
 
 if sys.version_info >= (3, 11):
     import tomllib as _toml
@@ -42,16 +42,16 @@ class ScanError(Exception):
 
 class JsonScan(NamedTuple):
     values: Dict[str, Any]
-    lines: Dict[Path, int]
+    lines: Dict[KeyPath, int]
 
 
-def referee(text: str) -> Dict[str, Any]:
+def parse_toml(text: str) -> Dict[str, Any]:
     """What a TOML text says; raises ValueError, at times RecursionError."""
     values: Dict[str, Any] = _toml.loads(text)
     return values
 
 
-def scan_toml(text: str) -> Dict[Path, int]:
+def scan_toml(text: str) -> Dict[KeyPath, int]:
     """The lines of all values in a valid text; raises ScanError where it nests too deeply."""
     return _TomlScanner(text).scan()
 
@@ -66,28 +66,28 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._at = 0
-        self._ends = [found.start() for found in re.finditer("\n", text)]
-        self._lines: Dict[Path, int] = {}
+        self._position = 0
+        self._line_ends = [found.start() for found in re.finditer("\n", text)]
+        self._lines: Dict[KeyPath, int] = {}
 
     def _line(self) -> int:
-        return bisect.bisect_left(self._ends, self._at) + 1
+        return bisect.bisect_left(self._line_ends, self._position) + 1
 
     def _fail(self, reason: str) -> NoReturn:
         raise ScanError(self._line(), reason)
 
     def _peek(self) -> str:
         """The next character, or "" at the end."""
-        return self._text[self._at : self._at + 1]
+        return self._text[self._position : self._position + 1]
 
     def _take(self, pattern: Pattern[str], missing: str) -> str:
-        found = pattern.match(self._text, self._at)
+        found = pattern.match(self._text, self._position)
         if found is None:
             self._fail(missing)
-        self._at = found.end()
+        self._position = found.end()
         return found.group()
 
-    def _note(self, path: Path, line: int) -> None:
+    def _record(self, path: KeyPath, line: int) -> None:
         if len(path) > DEPTH_LIMIT:
             raise ScanError(line, _TOO_DEEP)
         self._lines.setdefault(path, line)
@@ -133,13 +133,13 @@ class _TomlScanner(_Scanner):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         #: The table that the last header opened.
-        self._table: Path = ()
+        self._table: KeyPath = ()
         #: How many elements each array of tables has by now.
-        self._counts: Dict[Path, int] = {}
+        self._counts: Dict[KeyPath, int] = {}
         #: The tables that have a header of their own.
-        self._headed: Set[Path] = set()
+        self._headed: Set[KeyPath] = set()
 
-    def scan(self) -> Dict[Path, int]:
+    def scan(self) -> Dict[KeyPath, int]:
         self._blank()
         while self._peek():
             if self._peek() == "[":
@@ -155,44 +155,44 @@ class _TomlScanner(_Scanner):
 
     def _header(self) -> None:
         line = self._line()
-        of_array = self._text.startswith("[[", self._at)
-        self._at += 2 if of_array else 1
+        of_array = self._text.startswith("[[", self._position)
+        self._position += 2 if of_array else 1
         *outer, last = self._key()
-        path: Path = ()
+        path: KeyPath = ()
         for part in outer:
             path += (part,)
-            self._note(path, line)
+            self._record(path, line)
             path += self._last_element(path)
         path += (last,)
-        self._note(path, line)
+        self._record(path, line)
         if of_array:
             self._counts[path] = self._counts.get(path, 0) + 1
             path += self._last_element(path)
-        self._note(path, line)
+        self._record(path, line)
         # The header of a table tells more than the first table inside it.
         self._lines[path] = line
         self._headed.add(path)
         self._table = path
 
-    def _last_element(self, path: Path) -> Path:
+    def _last_element(self, path: KeyPath) -> KeyPath:
         return (self._counts[path] - 1,) if path in self._counts else ()
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: KeyPath) -> None:
         line = self._line()
         path = table
         for part in self._key():
             if path != table and (path in self._headed or path in self._counts):
                 raise ScanError(line, HAS_HEADER)
             path += (part,)
-            self._note(path, line)
-        self._at += 1
+            self._record(path, line)
+        self._position += 1
         self._value(path)
 
     def _key(self) -> List[str]:
         """The parts of a key, up to the = or ] that follows it."""
         parts = [self._key_part()]
         while self._peek() == ".":
-            self._at += 1
+            self._position += 1
             parts.append(self._key_part())
         return parts
 
@@ -203,9 +203,9 @@ class _TomlScanner(_Scanner):
         self._blank()
         if not quoted:
             return word
-        return str(referee("k = " + word)["k"]) if "\\" in word else word[1:-1]
+        return str(parse_toml("k = " + word)["k"]) if "\\" in word else word[1:-1]
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         self._blank()
         first = self._peek()
         if first == "[":
@@ -215,28 +215,28 @@ class _TomlScanner(_Scanner):
         else:
             self._take(_TOML_STRING if first in ('"', "'") else _TOML_VALUE, _ACCEPTED)
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self._past_bracket_or_comma()
         index = 0
         while self._peek() != "]":
             element = path + (index,)
-            self._note(element, self._line())
+            self._record(element, self._line())
             self._value(element)
             self._past_bracket_or_comma(",")
             index += 1
-        self._at += 1
+        self._position += 1
 
-    def _inline_table(self, path: Path) -> None:
+    def _inline_table(self, path: KeyPath) -> None:
         self._past_bracket_or_comma()
         while self._peek() != "}":
             self._pair(path)
             self._past_bracket_or_comma(",")
-        self._at += 1
+        self._position += 1
 
     def _past_bracket_or_comma(self, kind: str = "[{") -> None:
         self._blank()
         if self._peek() in kind:
-            self._at += 1
+            self._position += 1
             self._blank()
 
 
@@ -260,22 +260,22 @@ class _JsonScanner(_Scanner):
     def _next(self) -> str:
         """Skip blanks and comments; the character that comes then, or "" at the end."""
         self._take(_JSON_BLANK, "")
-        if self._text.startswith("/*", self._at):
+        if self._text.startswith("/*", self._position):
             self._fail("this comment does not end")
         return self._peek()
 
-    def _value(self, path: Path) -> Any:
+    def _value(self, path: KeyPath) -> Any:
         first = self._next()
-        self._note(path, self._line())
+        self._record(path, self._line())
         if first == "{":
             return self._object(path)
         if first == "[":
             return self._array(path)
         return self._string("") if first == '"' else self._literal()
 
-    def _object(self, path: Path) -> Dict[str, Any]:
+    def _object(self, path: KeyPath) -> Dict[str, Any]:
         values: Dict[str, Any] = {}
-        self._at += 1
+        self._position += 1
         while self._next() != "}":
             line = self._line()
             name = self._string("a key in double quotes is missing")
@@ -283,26 +283,26 @@ class _JsonScanner(_Scanner):
                 raise ScanError(line, "the same key stands twice in this object")
             if self._next() != ":":
                 self._fail("a : is missing after the key")
-            self._at += 1
-            self._note(path + (name,), line)
+            self._position += 1
+            self._record(path + (name,), line)
             values[name] = self._value(path + (name,))
             self._comma("}")
-        self._at += 1
+        self._position += 1
         return values
 
-    def _array(self, path: Path) -> List[Any]:
+    def _array(self, path: KeyPath) -> List[Any]:
         values: List[Any] = []
-        self._at += 1
+        self._position += 1
         while self._next() != "]":
             values.append(self._value(path + (len(values),)))
             self._comma("]")
-        self._at += 1
+        self._position += 1
         return values
 
     def _comma(self, closing: str) -> None:
         following = self._next()
         if following == ",":
-            self._at += 1
+            self._position += 1
         elif following != closing:
             self._fail("a comma or %s is missing" % closing)
 

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import toml
 
-from validators import Check
+from validators import Validator
 
 #: The values of a table's fields, as they come out of its checks.
 Fields = Dict[str, Any]
@@ -20,18 +20,18 @@ class Required(NamedTuple):
 class Derived(NamedTuple):
     """A default that follows from other keys: its words, and how it is found.
 
-    `find(own, top)` gets the fields of the key's own table as far as they are
+    `compute(own, top)` gets the fields of the key's own table as far as they are
     read (they are read in the order of the records) and those of the top level.
     """
 
     text: str
-    find: Callable[[Fields, Fields], Any]
+    compute: Callable[[Fields, Fields], Any]
 
 
 REQUIRED = Required()
 
 
-def nothing(text: str = "none") -> Derived:
+def no_default(text: str = "none") -> Derived:
     """The default of a key that may simply be absent."""
     return Derived(text, lambda own, top: None)
 
@@ -41,7 +41,7 @@ class Key(NamedTuple):
 
     #: As the file spells it.
     name: str
-    check: Union[Check, "Table"]
+    type: Union[Validator, "Table"]
     #: As the file would spell it, or Required or Derived.
     default: Any
     meaning: str
@@ -61,7 +61,7 @@ class Key(NamedTuple):
     @property
     def takes(self) -> str:
         """Its type in words."""
-        return self.check.allowed
+        return self.type.allowed
 
     @property
     def default_text(self) -> str:
@@ -112,4 +112,4 @@ def _section(table: Table) -> str:
 
 def _cells(key: Key) -> Tuple[str, str, str, str]:
     name = "`%s`" % key.name + ("" if key.supported else " (not yet supported)")
-    return name, key.takes, key.default_text, key.meaning
+    return name, key.type.allowed, key.default_text, key.meaning

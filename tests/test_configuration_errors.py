@@ -16,7 +16,7 @@ import pytest
 import configuration
 import keys
 import validators
-from errors import ConfigurationError, show
+from errors import ConfigurationError, format_value
 from nobody import NUMBER, as_nobody
 
 Refuse = Callable[..., ConfigurationError]
@@ -590,7 +590,7 @@ def test_json_is_told_in_its_own_words(refuse: Refuse, text: str, message: str) 
 def test_same_pid_file_of_two_processes_is_told(refuse: Refuse, tmp_path: Path) -> None:
     error = refuse(MINIMAL + 'pidFile = "a.pid"\n' + OTHER + 'pidFile = "./x/../a.pid"\n')
     assert error.line == 8
-    shown = show(str(tmp_path / "a.pid"))
+    shown = format_value(str(tmp_path / "a.pid"))
     assert (
         error.message == "processes[1].pidFile: %s is the pidFile of processes[0] already" % shown
     )
@@ -747,7 +747,7 @@ def test_pid_files_of_instances_are_compared_by_their_own_names(
 ) -> None:
     several = MINIMAL + 'pidFile = "a.pid"\ncluster = { instances = 2 }\n'
     error = refuse(several + OTHER + 'pidFile = "a-2.pid"\n')
-    shown = show(str(tmp_path / "a-2.pid"))
+    shown = format_value(str(tmp_path / "a-2.pid"))
     assert error.message == (
         "processes[1].pidFile: %s is the pidFile of processes[0] already" % shown)
 
@@ -780,36 +780,36 @@ DURATIONS = [(table, key) for table in keys.TABLES for key in table.keys
 
 
 def test_every_duration_has_its_unit() -> None:
-    spoken = [key for table in keys.TABLES for key in table.keys if "a year" in key.takes]
+    spoken = [key for table in keys.TABLES for key in table.keys if "a year" in key.type.allowed]
     assert spoken == [key for _, key in DURATIONS] != []
 
 
 @pytest.mark.parametrize("table, key", DURATIONS, ids=lambda each: getattr(each, "name", ""))
 def test_a_duration_is_at_most_a_year_and_a_year_is_accepted(table: Any, key: Any) -> None:
     year = 366 * 24 * 3600 * {"s": 1, "ms": 1000}[key.unit]
-    assert key.check.convert(year, "/") == 366 * 24 * 3600.0
-    assert key.check.convert(float(year), "/") == 366 * 24 * 3600.0
-    assert key.check.convert(year - 1, "/") < 366 * 24 * 3600.0
+    assert key.type.convert(year, "/") == 366 * 24 * 3600.0
+    assert key.type.convert(float(year), "/") == 366 * 24 * 3600.0
+    assert key.type.convert(year - 1, "/") < 366 * 24 * 3600.0
     for more in (year + 1, year + 0.001, year * 1000, -1, -0.001):
-        with pytest.raises(validators.Wrong):
-            key.check.convert(more, "/")
+        with pytest.raises(validators.InvalidValue):
+            key.type.convert(more, "/")
 
 
 @pytest.mark.parametrize("table, key", DURATIONS, ids=lambda each: getattr(each, "name", ""))
 def test_a_duration_of_nothing_is_accepted_where_it_says_so(table: Any, key: Any) -> None:
-    if "from 0" in key.takes:
-        assert key.check.convert(0, "/") == 0.0
+    if "from 0" in key.type.allowed:
+        assert key.type.convert(0, "/") == 0.0
     else:
-        assert "above 0" in key.takes
-        with pytest.raises(validators.Wrong):
-            key.check.convert(0, "/")
-    assert 0 < key.check.convert(0.001, "/") <= 0.001
+        assert "above 0" in key.type.allowed
+        with pytest.raises(validators.InvalidValue):
+            key.type.convert(0, "/")
+    assert 0 < key.type.convert(0.001, "/") <= 0.001
 
 
 #: Each check that has a lowest and a highest number: both are accepted, and none beyond.
-RANGES = [(table, key, *map(int, re.findall(r"from (\d+) to (\d+)", key.takes)[0]))
+RANGES = [(table, key, *map(int, re.findall(r"from (\d+) to (\d+)", key.type.allowed)[0]))
           for table in keys.TABLES for key in table.keys
-          if re.search(r"from \d+ to \d+", key.takes)]
+          if re.search(r"from \d+ to \d+", key.type.allowed)]
 
 
 @pytest.mark.parametrize(
@@ -818,10 +818,10 @@ def test_a_whole_number_may_be_its_least_and_its_most_and_no_other(
     table: Any, key: Any, least: int, most: int
 ) -> None:
     for value in (least, most):
-        assert key.check.convert(value, "/") == value
+        assert key.type.convert(value, "/") == value
     for value in (least - 1, most + 1):
-        with pytest.raises(validators.Wrong):
-            key.check.convert(value, "/")
+        with pytest.raises(validators.InvalidValue):
+            key.type.convert(value, "/")
 
 
 @pytest.mark.parametrize("text", [
@@ -860,8 +860,8 @@ def test_every_check_refuses_what_nothing_is(tmp_path: Path) -> None:
     for table in keys.TABLES:
         for key in table.keys:
             for value in values:
-                if isinstance(key.check, validators.Check):
+                if isinstance(key.type, validators.Validator):
                     try:
-                        key.check.convert(value, str(tmp_path))
-                    except validators.Wrong as wrong:
+                        key.type.convert(value, str(tmp_path))
+                    except validators.InvalidValue as wrong:
                         assert wrong.reason is None or wrong.reason.isprintable()

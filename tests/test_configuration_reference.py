@@ -19,7 +19,7 @@ FULL = ROOT / "conf" / "full.toml"
 #: All tables that conf/full.toml shows: of the records, and the logger of a process.
 SHOWN = {table.title: table for table in (*keys.TABLES, keys.PROCESS_LOGGER)}
 EVERY_KEY = [(title, key) for title, table in SHOWN.items() for key in table.keys]
-EVERY_VALUE = [(title, key) for title, key in EVERY_KEY if not isinstance(key.check, Table)]
+EVERY_VALUE = [(title, key) for title, key in EVERY_KEY if not isinstance(key.type, Table)]
 
 
 def ids(value: Any) -> str:
@@ -167,12 +167,12 @@ def test_key_that_is_not_yet_supported_is_refused_with_its_line(
         (tmp_path / name).write_text("")
     lines = FULL.read_text(encoding="utf-8").splitlines()
     wanted = r"#\[%s\]" % re.escape((title + "." + key.name).lstrip("."))
-    if not isinstance(key.check, Table):
+    if not isinstance(key.type, Table):
         wanted = r"#%s = " % key.name
     start = 0 if not title else next(n for n, x in enumerate(lines) if x.strip("[]") == title)
     at = next(n for n in range(start, len(lines)) if re.match(wanted, lines[n]))
     end = at + 1
-    while isinstance(key.check, Table) and end < len(lines) and lines[end].startswith("#"):
+    while isinstance(key.type, Table) and end < len(lines) and lines[end].startswith("#"):
         end += 1
     for n in range(at, end):
         lines[n] = re.sub("^#(?=[^ ])", "", lines[n])

@@ -148,14 +148,14 @@ def test_a_table_without_a_header_is_added_to_by_dotted_keys(write: Write) -> No
 )
 def test_the_end_of_a_string_is_found(text: str) -> None:
     text += "\nlast = 1\n"
-    assert set(scanners.referee(text)) == {"key", "last"}
+    assert set(scanners.parse_toml(text)) == {"key", "last"}
     assert scanners.scan_toml(text) == {("key",): 1, ("last",): text.count("\n")}
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_quotes_at_the_end_of_a_string_belong_to_it(quote: str) -> None:
     text = "key = [%sa%s, 1, [%sb%s]]\n" % (quote * 3, quote * 5, quote * 3, quote * 4)
-    assert scanners.referee(text) == {"key": ["a" + quote * 2, 1, ["b" + quote]]}
+    assert scanners.parse_toml(text) == {"key": ["a" + quote * 2, 1, ["b" + quote]]}
     assert set(scanners.scan_toml(text)) == {
         ("key",),
         ("key", 0),

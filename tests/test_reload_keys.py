@@ -255,8 +255,8 @@ def places(table: Table = keys.TOP) -> Iterator[Place]:
     for key in table.keys:
         if key.supported:
             yield table.title, key.name
-            if isinstance(key.check, Table):
-                yield from places(key.check)
+            if isinstance(key.type, Table):
+                yield from places(key.type)
 
 
 def test_it_is_decided_for_every_key_what_a_reload_makes_of_it() -> None:

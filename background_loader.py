@@ -21,7 +21,7 @@ THREAD_LIMIT = 64 * 1024
 #: What runs in that process. Its path is ours: wherever our modules are, it finds them there.
 _READER = (
     "import sys; sys.path[:] = sys.argv[2:]; import configuration; "
-    "configuration.send(sys.argv[1], sys.stdout.buffer)"
+    "configuration.write_pickled(sys.argv[1], sys.stdout.buffer)"
 )
 
 Found = Union[Configuration, ConfigurationError]
@@ -50,11 +50,11 @@ def load_in_process(path: str) -> Optional[Found]:
             data = child.communicate()[0]
         if child.returncode != 0:
             return None
-        edition, found, *processes = in_slices(_objects(data))
+        version, found, *processes = in_slices(_objects(data))
     except Exception:
         # No process to be had, no Python there any more, not what we understand.
         return None
-    if edition != configuration.edition():
+    if version != configuration.format_version():
         # pupgevent was replaced by another version since it was started.
         return None
     if isinstance(found, Configuration):
