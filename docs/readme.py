@@ -24,12 +24,12 @@ def parts() -> Dict[str, str]:
     """Each part's name and its text."""
     sys.path.insert(0, TOP)
     import cli
-    import configuration
+    import keys
     import status
 
     return {
         "commands": "```\n%s```" % cli.USAGE,
-        "keys": configuration.reference().strip(),
+        "keys": keys.reference().strip(),
         "json": "```\n%s\n```" % textwrap.dedent(fields_of(status.__doc__ or "")).rstrip(),
     }
 
