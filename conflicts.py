@@ -1,6 +1,7 @@
-"""What in a configuration is right by itself and cannot all be had: names, ports, pid files.
+"""Conflicts between values that are each right by itself: names, ports, delays, pid files.
 
-`load` looks for it; whoever changes a configuration that runs (a cluster scales) looks again.
+`configuration.load` looks for them in a file. Whoever changes a configuration that runs (`scale`)
+looks again.
 """
 
 from itertools import chain
@@ -12,24 +13,24 @@ from model import Configuration, Dashboard, Process, instance_specs, pid_file_of
 
 
 class Conflict(NamedTuple):
-    """Keys that are right each by itself and cannot all be had."""
+    """Keys that are each right by itself, and cannot be used together."""
 
     where: KeyPath
     reason: str
-    #: The other keys that this rests on.
+    #: The other keys that are part of it.
     others: Tuple[KeyPath, ...] = ()
 
 
 def first(configuration: Configuration) -> Optional[Conflict]:
-    """The first thing in which the parts of a configuration are at odds, or None.
-
-    `load` has looked; whoever changes a configuration (a cluster scales) looks again.
-    """
+    """The first conflict in a configuration, or None."""
     return next(find_all(configuration), None)
 
 
 def find_all(configuration: Configuration) -> Iterator[Conflict]:
-    """All of them, one for each key; an id, or the dashboard's port, may be None."""
+    """All conflicts, at most one of each kind for each key.
+
+    In a configuration with mistakes an id, or the dashboard's port, may be None.
+    """
     return chain(
         _name_conflicts(configuration.processes),
         chain.from_iterable(_conflicts_within(i, p) for i, p in enumerate(configuration.processes)),
@@ -58,7 +59,7 @@ def _name_conflicts(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
 
 
 def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
-    """What is at odds inside one process."""
+    """The conflicts between keys of one process."""
     where: KeyPath = ("processes", index)
     if process.restart_max_delay < process.restart_delay:
         delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
@@ -86,15 +87,15 @@ def _unprotected_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]
 
 
 class _PortClaim(NamedTuple):
-    """Ports that one key asks for."""
+    """The ports that one key asks for."""
 
     where: KeyPath
     first: int
     last: int
-    #: The address that pupgevent itself listens on; None for what an application does.
+    #: The address that pupgevent itself listens on; None for the ports of an application.
     host: Optional[str]
     owner: str
-    #: The key that says the address.
+    #: The key of the address.
     host_key: KeyPath = ()
 
     @property
@@ -103,23 +104,23 @@ class _PortClaim(NamedTuple):
             return "port %d" % self.first
         return "ports %d to %d" % (self.first, self.last)
 
-    def relation(self, other: "_PortClaim") -> str:
+    def relation_to(self, other: "_PortClaim") -> str:
         if self.first < self.last:
             return "overlap"
         return "lies within" if other.first < other.last else "is already"
 
-    def clashes(self, other: "_PortClaim") -> bool:
-        """Whether the two cannot share a port: what address an application takes is not known."""
-        return self.host is None or other.host is None or _overlap(self.host, other.host)
+    def conflicts_with(self, other: "_PortClaim") -> bool:
+        """Whether the two cannot share a port. An application may listen on any address."""
+        return self.host is None or other.host is None or _addresses_overlap(self.host, other.host)
 
 
-def _overlap(host: str, other: str) -> bool:
-    """Whether a port cannot be had at both addresses: `::` takes IPv4 too."""
+def _addresses_overlap(host: str, other: str) -> bool:
+    """Whether a port cannot be bound at both addresses: `::` includes IPv4."""
     wide = {"::"} | ({"0.0.0.0"} if ":" not in host + other else set())
     return host == other or host in wide or other in wide
 
 
-def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
+def _port_claims(configuration: Configuration) -> Iterator[_PortClaim]:
     for index, process in enumerate(configuration.processes):
         cluster = process.cluster
         if cluster is None:
@@ -141,12 +142,12 @@ def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
 
 def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     taken: Dict[int, List[_PortClaim]] = {}
-    for claim in _claims(configuration):
+    for claim in _port_claims(configuration):
         ports = range(claim.first, claim.last + 1)
         beside = chain.from_iterable(taken.get(port, ()) for port in ports)
-        other = next(filter(claim.clashes, beside), None)
+        other = next(filter(claim.conflicts_with, beside), None)
         if other is not None:
-            words = (claim.ports, claim.relation(other), other.ports, other.owner)
+            words = (claim.ports, claim.relation_to(other), other.ports, other.owner)
             reason = "%s %s %s of %s" % words
             yield Conflict(claim.where, reason, (claim.host_key, other.host_key))
         for port in ports:
@@ -155,7 +156,7 @@ def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:
 
 def _pid_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     own_paths = (configuration.absolute_path, configuration.real_path)
-    #: Whose each path is, and the key that its name rests on.
+    #: The owner of each path, and the key that its name depends on.
     taken: Dict[str, Tuple[str, KeyPath]] = dict.fromkeys(own_paths, ("the configuration file", ()))
     if configuration.control.socket is not None:
         taken[configuration.control.socket] = ("the control socket", ())

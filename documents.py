@@ -1,20 +1,19 @@
 """The text of a configuration file as plain values, and the line of each of them.
 
-A name that ends in .json or .jsonc is JSON with comments; anything else is TOML 1.0. Which
-of the two it is follows from the name alone, and a file of the other kind is told so.
+A file whose name ends in .json or .jsonc is JSON with comments; any other is TOML 1.0. Only the
+name decides; the message about a file of the other kind says so.
 
-`tomllib` (Python 3.11), or its backport `tomli`, reads TOML: what it refuses is refused, its
-values are the ones that count. The package `toml` does not take part. Version 0.10.2 misreads
+`tomllib` (Python 3.11), or its backport `tomli`, parses TOML: a file that it refuses is refused,
+and the values are those that it returns. The package `toml` does not parse. Version 0.10.2 misreads
 valid files in silence (strings over several lines, keys in quotes), fails on others with odd
 exceptions (arrays of mixed values, multi-line strings in arrays), accepts invalid ones, and
-needs seconds for one comment of a megabyte. What it says could only be thrown away: where it
-agrees it adds nothing, where it does not it is wrong. It writes TOML well enough: `schema`
-has it spell the defaults of the reference.
+needs seconds for one comment of a megabyte. It writes TOML well enough: `schema` uses it for the
+defaults of the reference.
 
-A file is refused for its size only, and only where it would take a parser's time or stack beyond
-reason: SIZE_LIMIT here, the limits of depth and digits in `scanners`.
+A valid file is refused only if a parser would need too much time or stack for it: SIZE_LIMIT here,
+the limits of depth and digits in `scanners`.
 
-No message repeats what stands in the file, keys aside: there may be secrets in it.
+No message repeats values of the file, only keys: there may be secrets in it.
 """
 
 import codecs
@@ -28,16 +27,16 @@ import scanners
 from errors import ConfigurationError, KeyPath
 from scanners import ScanError
 
-#: Largest file that is read, in bytes: far above any real one, and soon parsed.
+#: Largest file that is read, in bytes: far more than any real one has, and parsed in a moment.
 SIZE_LIMIT = 1024 * 1024
 
-#: What begins like this is JSON, and can never be TOML: blanks, comments and a brace.
+#: A text that begins like this is JSON, and can never be TOML: blanks, comments and a brace.
 _LIKE_JSON = re.compile(r"\s*(?:/[/*]|\{)")
-#: What begins like this is TOML, and can never be JSON: a comment, a key, a header.
+#: A text that begins like this is TOML, and can never be JSON: a comment, a key, a header.
 _LIKE_TOML = re.compile(r"\s*(?:#|\[+[ \t]*[A-Za-z_]|[\w.-]+[ \t]*=)")
 
-#: How the referee's messages begin, and what is said instead: its own words may repeat
-#: keys and characters of the file, and differ from one version to the next.
+#: How the messages of `tomllib` begin, and what is said instead: its own may repeat keys and
+#: characters of the file, and differ from one version to the next.
 _PARSER_MESSAGES = (
     ("Invalid statement", "this is no key, table header or comment"),
     ("Expected newline or end", "something follows where the line should end"),
@@ -65,11 +64,12 @@ _PARSER_MESSAGES = (
 
 
 class Document(NamedTuple):
-    """`values` are dicts, lists, strings, numbers, booleans; a date or None cannot be excluded."""
+    """`values` are dicts, lists, strings, numbers and booleans; in TOML also dates and times, in
+    JSON also None."""
 
     values: Dict[str, Any]
     lines: Dict[KeyPath, int]
-    #: Whether it is JSON: messages speak of objects, not of tables.
+    #: Messages about JSON speak of objects, not of tables.
     is_json: bool = False
 
     def line(self, *path: Union[str, int]) -> int:
@@ -80,7 +80,7 @@ class Document(NamedTuple):
 
 
 def read(path: str) -> Document:
-    """Read a file by the way its name ends; raises ConfigurationError."""
+    """Read a file as the kind that its name says; raises ConfigurationError."""
     text = _decode(path, _read_bytes(path))
     if path.lower().endswith((".json", ".jsonc")):
         return _read_json(path, text)
@@ -123,7 +123,7 @@ def _reason_unreadable(error: Exception) -> str:
 
 
 def _decode(path: str, content: bytes) -> str:
-    # A byte order mark is how some editors say UTF-8, and no part of the text.
+    # Some editors write a byte order mark, which is no part of the text.
     content = content[len(codecs.BOM_UTF8) :] if content.startswith(codecs.BOM_UTF8) else content
     if _is_utf16(content):
         raise ConfigurationError(path, 1, "is UTF-16: save it as UTF-8")
@@ -137,7 +137,7 @@ def _decode(path: str, content: bytes) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """By its mark, or by the zero byte that each of its first two ASCII characters has."""
+    """Tell it by its byte order mark, or by the zero byte in each of its first two characters."""
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     zeros = [byte == 0 for byte in content[:4]]
     return marked or zeros in ([False, True] * 2, [True, False] * 2)
@@ -164,7 +164,7 @@ def _read_toml(path: str, original: str) -> Document:
         line = original.count("\n", 0, found.end()) + 1
         reason = "this looks like JSON: let its name end in .json"
         raise ConfigurationError(path, line, reason)
-    # In TOML a CRLF is an LF.
+    # In TOML a CRLF is the same as an LF.
     text = original.replace("\r\n", "\n")
     try:
         scanners.check_limits(text)

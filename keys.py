@@ -1,36 +1,37 @@
-"""Every key of the configuration file: one record each, and nothing told twice.
+"""Every key of the configuration file: one record each, with its name, type, default and meaning.
 
-A record holds the key's spelling, what it takes, its default, its meaning and its unit.
-The validation, the README's reference and the test of conf/full.toml come from these
-records. A record made with `_unsupported` is parsed and checked, and refused as not yet
-supported, because nothing acts on it yet: `_key` in its place lifts that.
+The validation, the README's reference and the test of conf/full.toml come from these records. A key
+made with `_unsupported` is checked, and then refused as not yet supported, because nothing acts on
+it yet: when something does, make it with `_key`.
 """
 
-from typing import Any, Tuple
+from typing import Tuple, Union
 
 import schema
 import validators
-from schema import REQUIRED, Derived, Fields, Key, Table, no_default
+from schema import REQUIRED, Default, Derived, Fields, Key, Table, no_default
 from strategies import STRATEGIES
 
 RESTART_POLICIES = ("always", "error", "never")
 PROXY_PROTOCOLS = ("v1", "v2")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
-#: What Pup takes and pupgevent does not, wherever Pup has it.
+#: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
     "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
     " restartBackoffMs telemetry terminate watch watcher worker".split()
 )
-#: Taken at the top and passed over: editors look for it in JSON.
+#: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
-#: What ids and names are made of, as a class of a regular expression has it.
+#: The characters of ids and names, as in the brackets of a regular expression.
 NAME_LETTERS = "a-zA-Z0-9@._-"
 MAX_NAME_LENGTH = 64
-#: Most instances of one process: beyond it a slip of the finger is likelier than a machine.
+#: Most instances of one process: more is a typing error rather than a machine of that size.
 MAX_INSTANCES = 1000
-#: Most of what a kernel would ever hold: connections, clients in a queue, restarts.
+#: The limit of numbers of connections, clients in a queue and restarts: no kernel holds more.
 MAX_COUNT = 10**6
+
+Type = Union[validators.Validator, Table]
 
 _NAME = validators.string_matching(
     "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % MAX_NAME_LENGTH,
@@ -38,19 +39,19 @@ _NAME = validators.string_matching(
 )
 
 
-def _key(name: str, type: Any, default: Any, meaning: str, secret: bool = False) -> Key:
+def _key(name: str, type: Type, default: Default, meaning: str, secret: bool = False) -> Key:
     return Key(name, type, default, meaning, secret=secret)
 
 
-def _unsupported(name: str, type: Any, default: Any, meaning: str) -> Key:
+def _unsupported(name: str, type: Type, default: Default, meaning: str) -> Key:
     return Key(name, type, default, meaning, supported=False)
 
 
-def _ms(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+def _ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     return Key(name, validators.duration("ms", above_zero), default, meaning, "ms")
 
 
-def _seconds(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+def _seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     return Key(name, validators.duration("s", above_zero), default, meaning, "s")
 
 
@@ -84,7 +85,7 @@ LOGGER = Table(
 
 
 def _inherited(key: Key) -> Key:
-    def compute(own: Fields, top: Fields) -> Any:
+    def compute(own: Fields, top: Fields) -> object:
         if key.name == "stderr" and own["stdout"] != top["logger"]["stdout"]:
             return own["stdout"]
         return top["logger"][key.field]

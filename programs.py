@@ -1,16 +1,19 @@
-"""Which command lines of a shell are one simple command, whose place the shell need not keep.
+"""The command of a process: how a shell runs it, which program it is, and why that cannot be run.
 
-A shell that only waits for one program has a pid that is not the program's: that is what would
-be shown, written to a pid file and signalled. So it is asked to `exec` the program (sh(1)), where
-that changes nothing else. Whatever is not surely one simple command is left to the shell as it is:
-lists, pipes, compound commands, substitutions, assignments in front, builtins.
+`with_exec`: a shell that only waits for one program has a pid that is not the program's, and that
+pid would be shown, written to a pid file and signalled. So the shell is asked to `exec` the program
+(sh(1)), where that changes nothing else. Whatever is not surely one simple command is left to the
+shell as it is: lists, pipes, compound commands, substitutions, assignments in front, builtins.
+
+`program_of`, `find_program`, `program_problem` and `shebang_problem` look at files: which program a
+child would find, and what is wrong with it.
 """
 
 import os
 import re
 from typing import Mapping, Optional, Tuple, Union
 
-#: Of dash, bash, ksh and busybox: the shell's own version is what runs without `exec`.
+#: Builtins of dash, bash, ksh and busybox: without `exec` the shell's own version runs.
 BUILTINS = frozenset("""
     . : [ alias bg bind break builtin caller cd chdir command compgen complete compopt continue
     declare dirs disown echo enable eval exec exit export false fc fg getopts hash help history
@@ -19,7 +22,7 @@ BUILTINS = frozenset("""
     unset wait whence
 """.split())
 
-#: Of the same shells.
+#: Reserved words of the same shells.
 RESERVED = frozenset("""
     ! [[ ]] { } case coproc do done elif else esac fi for function if in namespace select then time
     until while
@@ -30,25 +33,37 @@ _VARIABLE = r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?::?[-+][\w./:@%,-]*)?\})"
 _SINGLE = r"'[^']*'"
 _DOUBLE = r'"(?:[^"\\`$]|\\.|%s)*"' % _VARIABLE
 
-#: The first word without any expansion, since what comes out of one may be a builtin.
+#: The first word, without any expansion, since the result of one may be a builtin.
 _FIRST = r"""(?:[\w./@%+,:~-]|'[^']*'|"[^"\\`$]*")+"""
 
-#: Plain characters; white space, but no comment behind it; quotes, variables; redirections, but no
-#: here-document, and none to a number that belongs to the next redirection. No two of these begin
-#: alike: it takes linear time.
+#: The other words: plain characters; white space, but no comment behind it; quotes, variables;
+#: redirections, but no here-document, and none to a number that belongs to the next redirection. No
+#: two of these begin alike, so matching takes linear time.
 _REST = r"""(?:[^\s\\'"`$;&|(){}<>\x00-\x1f\x7f]|[ \t](?!\#)|%s|%s|%s|\\[^\n\r]|%s)*""" % (
     _SINGLE, _DOUBLE, _VARIABLE, r"(?:>>?&?|<[&>]?)[ \t]*(?=[\w'\"$./~-])(?!\d+[<>])")
 
-_SIMPLE = re.compile(r"(%s)(?=[ \t<>]|\Z)%s\Z" % (_FIRST, _REST), re.ASCII | re.DOTALL)
+_SIMPLE_COMMAND = re.compile(r"(%s)(?=[ \t<>]|\Z)%s\Z" % (_FIRST, _REST), re.ASCII | re.DOTALL)
+
+#: The first word of a line for the shell, if it is a plain word.
+_PLAIN_FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
+
+#: Builtins of some shells that the usual /bin/sh (dash or bash) has not: there they are programs.
+_PROGRAMS_IN_SH = frozenset("compopt namespace newgrp print whence".split())
+
+#: Words that /bin/sh runs itself.
+_RUN_BY_SH = (BUILTINS | RESERVED) - _PROGRAMS_IN_SH
+
+#: How much of a first line the kernel reads, in bytes (BINPRM_BUF_SIZE of Linux 5.1 and newer).
+_SHEBANG_BYTES = 256
 
 
 def with_exec(line: str, env: Mapping[bytes, bytes]) -> str:
-    """The line for `/bin/sh -c`, which runs the same; by `exec` if it is one simple command.
+    """The line for `/bin/sh -c` that runs the same; by `exec` if it is one simple command.
 
     `env` is that of the shell: an exported function of bash goes before a program of its name.
     """
     stripped = line.strip(" \t\n")
-    found = _SIMPLE.match(stripped)
+    found = _SIMPLE_COMMAND.match(stripped)
     if found is None:
         return line
     first = found.group(1)
@@ -57,7 +72,8 @@ def with_exec(line: str, env: Mapping[bytes, bytes]) -> str:
         return line
     if first.isdigit() and stripped[len(first):len(first) + 1] in ("<", ">"):
         return line
-    # What is not there is told by the shell as ever, not as a failure of an exec nobody wrote.
+    # A missing program is reported by the shell as usual, not as the failure of an `exec` that
+    # nobody wrote.
     is_there = "[ -f {0} ] && [ -x {0} ]" if "/" in name else "command -v {0} >/dev/null 2>&1"
     return "if %s; then exec %s; else %s; fi" % (is_there.format(first), stripped, stripped)
 
@@ -68,35 +84,19 @@ def _is_program(name: str) -> bool:
     return name not in BUILTINS and name not in RESERVED
 
 
-# The program of a command: where a child finds it, and what is wrong with it. Looks at files.
-
-
-#: As much of a first line as the kernel looks at (BINPRM_BUF_SIZE of Linux 5.1 and newer).
-_HEAD = 256
-
-#: The first word of a line for the shell, where that is a word and nothing else.
-_FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
-
-#: Builtins of other shells than the usual /bin/sh (dash, or bash): a program there, if anything.
-_ELSEWHERE = frozenset("compopt namespace newgrp print whence".split())
-
-#: What a shell does itself.
-_OWN_WORDS = (BUILTINS | RESERVED) - _ELSEWHERE
-
-
 def program_of(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
-    """The program of a command; None where only the shell can tell which that is."""
+    """The program of a command; None where only the shell can tell."""
     if not isinstance(cmd, str):
         return cmd[0]
-    found = _FIRST_WORD.match(cmd)
-    if found is None or found.group(1) in _OWN_WORDS or found.group(1).isdigit():
+    found = _PLAIN_FIRST_WORD.match(cmd)
+    if found is None or found.group(1) in _RUN_BY_SH or found.group(1).isdigit():
         return None
     return found.group(1)
 
 
 def program_problem(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
-    """Why a child in `folder` with that PATH cannot run a program: the end of a sentence that
-    begins with its name. None where nothing is wrong that can be seen."""
+    """Why a child in `folder` with that PATH cannot run a program, as the end of a sentence that
+    begins with its name; None where no reason can be seen."""
     file = find_program(name, path, folder)
     if b"/" not in name:
         return "is not on the PATH" if file is None else shebang_problem(file, path)
@@ -109,7 +109,7 @@ def program_problem(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
 
 
 def find_program(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
-    """The file that is run, as execvp(3) looks for it; None where there is none."""
+    """The file that execvp(3) would run; None where there is none."""
     places = [b""] if b"/" in name else path.split(b":")
     for place in places:
         file = os.path.join(folder, place, name)
@@ -119,9 +119,9 @@ def find_program(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
 
 
 def shebang_problem(file: bytes, path: bytes = b"") -> Optional[str]:
-    """What is wrong with the #! line of a file; the kernel says only that something is missing.
+    """What is wrong with the #! line of a file; the kernel only says ENOENT for it.
 
-    With a `path`, also whether what `env` is to find is on it.
+    With a `path`, also whether the program that `env` looks for is on it.
     """
     line = _first_line(file)
     if not line.startswith(b"#!"):
@@ -144,7 +144,7 @@ def _first_line(file: bytes) -> bytes:
         if not os.path.isfile(file):
             return b""
         with open(file, "rb") as opened:
-            return opened.read(_HEAD).partition(b"\n")[0]
+            return opened.read(_SHEBANG_BYTES).partition(b"\n")[0]
     except OSError:
         return b""
 

@@ -1,10 +1,10 @@
-"""Where each value of a text stands: TOML that another has parsed, and JSON with comments.
+"""The line of each value in a text of TOML or JSON, which the parsers at hand do not tell.
 
-For TOML, `check_limits` comes before the parser and bounds what it may meet, and
-`scan_toml` comes after the parser has accepted the text, so it checks nothing again, except
+For TOML, `check_limits` goes before the parser and keeps from it what would take it too long or too
+deep. `scan_toml` goes after the parser has accepted the text, so it checks nothing again, except
 for what tomli 1.2 (Python 3.6) accepts and TOML does not: HAS_HEADER.
-JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, since no
-parser at hand gives lines. No message repeats what stands in the text, keys aside.
+JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, values and lines at
+once. No message repeats values of the text, only keys.
 """
 
 import bisect
@@ -20,10 +20,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as _toml
 
-#: Tables and arrays in each other. Real files have six; parsers need several frames of
-#: the stack for each level, and for a long dotted key time beyond reason.
+#: Levels of tables and arrays in each other. Real files have six; parsers need several frames of
+#: the stack for each level, and too much time for a long dotted key.
 DEPTH_LIMIT = 50
-#: Longest number: from a few thousand digits on `int` refuses, or takes minutes.
+#: Longest number, in characters: from a few thousand digits on `int` refuses, or takes minutes.
 NUMBER_LIMIT = 400
 
 HAS_HEADER = "a table that has a header cannot be added to by a dotted key"
@@ -46,7 +46,7 @@ class JsonScan(NamedTuple):
 
 
 def parse_toml(text: str) -> Dict[str, Any]:
-    """What a TOML text says; raises ValueError, at times RecursionError."""
+    """The values of a TOML text, by tomllib or tomli; raises ValueError, or RecursionError."""
     values: Dict[str, Any] = _toml.loads(text)
     return values
 
@@ -62,7 +62,7 @@ def scan_json(text: str) -> JsonScan:
 
 
 class _Scanner:
-    """A place in a text, and the lines of what has been passed."""
+    """A position in a text, and the lines of the values before it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -77,7 +77,7 @@ class _Scanner:
         raise ScanError(self._line(), reason)
 
     def _peek(self) -> str:
-        """The next character, or "" at the end."""
+        """The next character; "" at the end."""
         return self._text[self._position : self._position + 1]
 
     def _take(self, pattern: Pattern[str], missing: str) -> str:
@@ -100,8 +100,8 @@ _QUOTED = (
     r"|'[^'\n]*'?"
 )
 _TOML_STRING = re.compile(_QUOTED, re.DOTALL)
-#: What `check_limits` looks at: brackets, dots, numbers and what separates them. Strings,
-#: comments and words are in it to be passed over.
+#: What `check_limits` looks at: brackets, dots, numbers and what separates them. Strings, comments
+#: and words are in it so that they are skipped.
 _TOML_SHAPE = re.compile(
     r"%s|#[^\n]*|[][{}.,=\n]|(?P<number>[+-]?[0-9]\w*)|[\w-]+" % _QUOTED, re.DOTALL
 )
@@ -132,9 +132,9 @@ def check_limits(text: str) -> None:
 class _TomlScanner(_Scanner):
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        #: The table that the last header opened.
+        #: The path of the table that the last header opened.
         self._table: KeyPath = ()
-        #: How many elements each array of tables has by now.
+        #: How many elements each array of tables has so far.
         self._counts: Dict[KeyPath, int] = {}
         #: The tables that have a header of their own.
         self._headed: Set[KeyPath] = set()
@@ -169,7 +169,7 @@ class _TomlScanner(_Scanner):
             self._counts[path] = self._counts.get(path, 0) + 1
             path += self._last_element(path)
         self._record(path, line)
-        # The header of a table tells more than the first table inside it.
+        # `[a.b]` may have noted a line for `a` already: that of the header `[a]` is better.
         self._lines[path] = line
         self._headed.add(path)
         self._table = path
@@ -258,7 +258,7 @@ class _JsonScanner(_Scanner):
         return JsonScan(values, self._lines)
 
     def _next(self) -> str:
-        """Skip blanks and comments; the character that comes then, or "" at the end."""
+        """Skip blanks and comments; the next character then, "" at the end."""
         self._take(_JSON_BLANK, "")
         if self._text.startswith("/*", self._position):
             self._fail("this comment does not end")
