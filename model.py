@@ -134,8 +134,7 @@ class InstanceSpec(NamedTuple):
 
 
 def instance_specs(process: Process) -> List[InstanceSpec]:
-    """The instances of a process: ID-1 to ID-N with the ports from `startPort` on; without a cluster
-    one that has the id as its name, and no port."""
+    """ID-1 to ID-N, with the ports from `startPort` on; without a cluster only the id, and no port."""
     cluster = process.cluster
     if cluster is None:
         return [InstanceSpec(process.id, 0, "", None)]
