@@ -80,6 +80,8 @@ class Ledger(Rotation):
         self.told: List[Tuple[Any, ...]] = []
         self.up_now: Set[str] = set()
         self.connections = False
+        #: How often a drain has looked whether connections are left.
+        self.looks = 0
 
     def up(self, name: str, host: str, port: int) -> None:
         self.told.append(("up", name, port))
@@ -95,8 +97,12 @@ class Ledger(Rotation):
     def drain(self, name: str, seconds: float) -> None:
         self.told.append(("drain", name))
         self.up_now.discard(name)
-        wait_until(lambda: not self.connections, seconds, fail=False)
+        wait_until(self._is_drained, seconds, fail=False)
         self.told.append(("drained", name))
+
+    def _is_drained(self) -> bool:
+        self.looks += 1
+        return not self.connections
 
     def remove(self, name: str) -> None:
         self.told.append(("remove", name))

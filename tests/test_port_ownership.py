@@ -123,14 +123,18 @@ def test_instance_that_ends_because_a_stranger_has_its_port_is_told_with_it(
 class Undead(Child):
     """It has ended, and is not reaped yet."""
 
+    looks = 0
+
     def is_dead(self) -> bool:
+        self.looks += 1
         return True
 
 
 class UndeadSpawner(Spawner):
     def spawn(self, order: Order) -> Child:
         child = super().spawn(order)
-        return Undead(child._popen, child.stdout, child.stderr)
+        self.undead = Undead(child._popen, child.stdout, child.stderr)
+        return self.undead
 
 
 def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: FreePort) -> None:
@@ -145,14 +149,15 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
     with gevent_waits_for_children():
         log, threads = Log(page), Threads(1)
         guardian = Guardian(log)
+        spawner = UndeadSpawner(guardian)
         context = Context(
-            log, UndeadSpawner(guardian), console_outputs(log), threads, TokenBucket(),
+            log, spawner, console_outputs(log), threads, TokenBucket(),
             Watch(threads, page.texts), Turnstile(), clock, FileQueue(threads))
         run = Run(listening, instance_specs(listening)[0], context, ledger, Condition(clock))
         life = gevent.spawn(run.live, lambda event: None, lambda: None)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
-        # It is looked at every tenth of a second.
-        gevent.sleep(0.5)
+        looks = spawner.undead.looks
+        wait_until(lambda: spawner.undead.looks >= looks + 3)
         clock_ahead[0] += 600
         life.join(30)
     assert run.failure is not None and ledger.told == []
