@@ -134,7 +134,7 @@ class InstanceSpec(NamedTuple):
 
 
 def instance_specs(process: Process) -> List[InstanceSpec]:
-    """ID-1 to ID-N, with the ports from `startPort` on; without a cluster only the id, and no port."""
+    """ID-1 to ID-N, with the ports from `startPort` on; without a cluster only the id, no port."""
     cluster = process.cluster
     if cluster is None:
         return [InstanceSpec(process.id, 0, "", None)]
