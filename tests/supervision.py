@@ -118,7 +118,7 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
-class Stage(NamedTuple):
+class SupervisorStage(NamedTuple):
     """A supervisor at work, and all that can be known about it."""
 
     supervisor: Supervisor
@@ -164,7 +164,7 @@ class Stage(NamedTuple):
 def supervise(
     *processes: Process, begin: bool = True, ledger: Optional[Ledger] = None,
     log: Optional[Log] = None,
-) -> Iterator[Stage]:
+) -> Iterator[SupervisorStage]:
     """Supervise them until the block ends; then nothing of them is left."""
     page, clock = Page(), Clock()
     seams = ledger or Ledger()
@@ -187,7 +187,8 @@ def supervise(
         try:
             if begin:
                 supervisor.begin()
-            yield Stage(supervisor, page, seams, changes, moments, delays, essential, clock)
+            yield SupervisorStage(
+                supervisor, page, seams, changes, moments, delays, essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()

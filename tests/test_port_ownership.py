@@ -29,7 +29,7 @@ from running import Running, now
 from supervision import (
     Ledger,
     Page,
-    Stage,
+    SupervisorStage,
     accepts,
     cluster,
     gevent_waits_for_children,
@@ -61,7 +61,7 @@ def taken(port: int) -> str:
     return "port %d is taken by pid %d (" % (port, os.getpid())
 
 
-def warns(stage: Stage, text: str) -> List[str]:
+def warns(stage: SupervisorStage, text: str) -> List[str]:
     """The warnings with that text, once there is one."""
     def found() -> List[str]:
         return [line for line in stage.page.lines if text in line]
@@ -70,7 +70,7 @@ def warns(stage: Stage, text: str) -> List[str]:
 
 
 @contextmanager
-def late_instance(port: int) -> Iterator[Stage]:
+def late_instance(port: int) -> Iterator[SupervisorStage]:
     """One that runs, and opens its port when it is told to (SIGUSR2)."""
     late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
     with supervise(late) as stage:

@@ -13,7 +13,7 @@ from errors import PupgeventError
 from rollout import Claim, as_it_is, roll
 from supervision import (
     PATIENCE,
-    Stage,
+    SupervisorStage,
     accepts,
     cluster,
     process,
@@ -25,7 +25,7 @@ from supervision import (
 )
 
 
-def stop_in_background(stage: Stage, name: str = "app-1") -> gevent.Greenlet:
+def stop_in_background(stage: SupervisorStage, name: str = "app-1") -> gevent.Greenlet:
     return gevent.spawn(stage.supervisor.stop, [name])
 
 
@@ -211,7 +211,9 @@ def test_draining_ends_after_the_grace_period(free_port: Callable[[], int]) -> N
         assert time.monotonic() - began >= 0.3
 
 
-def test_without_a_grace_period_it_is_down_before_the_signal(free_port: Callable[[], int]) -> None:
+def test_without_a_grace_period_it_is_down_before_the_signal(
+    free_port: Callable[[], int]
+) -> None:
     port = free_port()
     with supervise(process(script("listener.py"), cluster=cluster(port))) as stage:
         stage.reaches("running", "app-1")
@@ -339,7 +341,7 @@ def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
 
 
 #: One after the other, until an instance of a cluster has started.
-MOMENTS: Dict[str, Callable[[Stage, int], bool]] = {
+MOMENTS: Dict[str, Callable[[SupervisorStage, int], bool]] = {
     "at once": lambda stage, port: True,
     "tried": lambda stage, port: stage.instance("app-1").attempts == 1,
     "forked": lambda stage, port: stage.instance("app-1").pid is not None,

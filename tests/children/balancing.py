@@ -65,7 +65,7 @@ class CountingPipes(splicing.Pipes):
         return pipe
 
 
-class Stage:
+class BalancerHost:
     """One engine, and one balancer after the other on it."""
 
     def __init__(self, by_hand: bool) -> None:
@@ -256,7 +256,7 @@ class Stage:
 class Orders:
     """Standard input and output."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: BalancerHost) -> None:
         self.stage = stage
         self.ended = Event()
         self.received = b""
@@ -340,7 +340,7 @@ def main() -> None:
         relay.splice = splicing.splice = move
     if options.splice == "forgetful":
         relay.splice = forgetful(splicing.splice)
-    stage = Stage(options.by_hand)
+    stage = BalancerHost(options.by_hand)
     if options.splice == "none":
         stage.pipes.refuse()
     orders = Orders(stage)
