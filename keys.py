@@ -62,8 +62,8 @@ LOGGER = Table(
     (
         _key(
             "console", validators.boolean(), True,
-            "print log lines on stdout, pupgevent's own among them; `pupgevent logs` has them"
-            " anyway",
+            "print log lines on stdout, pupgevent's own among them; `pupgevent logs` shows them"
+            " in any case",
         ),
         _unsupported("stdout", validators.file_path(), no_default(), _LOG_FILE % "stdout"),
         _unsupported(
@@ -72,14 +72,14 @@ LOGGER = Table(
             Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
             _LOG_FILE % "stderr",
         ),
-        _key("colors", validators.boolean(), no_default("on a terminal"), "colour what is printed"),
+        _key("colors", validators.boolean(), no_default("on a terminal"), "print in colours"),
         _unsupported(
             "maxBytes",
             validators.integer(0, 2**40),
             50 * 1024 * 1024,
             "size at which a log file is rotated; 0 is never",
         )._replace(unit="bytes"),
-        _unsupported("backups", validators.integer(0, 1000), 10, "rotated log files that are kept"),
+        _unsupported("backups", validators.integer(0, 1000), 10, "rotated log files to keep"),
     ),
 )
 
@@ -102,7 +102,7 @@ CONTROL = Table(
             "socket",
             validators.file_path(validators.SOCKET_PATH_LIMIT),
             no_default("only the one that is named after the file's path"),
-            "path of one more control socket, for who cannot get to the usual one",
+            "path of an additional control socket, for users who cannot reach the usual one",
         ),
     ),
 )
@@ -117,7 +117,7 @@ DASHBOARD = Table(
             validators.string_matching(
                 "a string of printable ASCII without spaces", "[!-~]{1,512}"),
             no_default(),
-            "what a client has to show; required where `host` is not a loopback address",
+            "what a client has to send; required if `host` is not a loopback address",
             secret=True,
         ),
     ),
@@ -130,7 +130,7 @@ HEALTH = Table(
             "path",
             validators.string_matching("a path that starts with /", "/[!-~]*"),
             no_default(),
-            "HTTP GET of it, 2xx or 3xx passes; without it a TCP connect does",
+            "path of an HTTP GET, which passes with 2xx or 3xx; without it a TCP connect passes",
         ),
         _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
         _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
@@ -140,7 +140,7 @@ HEALTH = Table(
             "restart",
             validators.boolean(),
             False,
-            "restart an instance that is down; else it is only out of rotation",
+            "restart an instance that is down, instead of only taking it out of rotation",
         ),
     ),
 )
@@ -154,7 +154,7 @@ TLS = Table(
             "minVersion",
             validators.choice("TLS version", TLS_VERSIONS),
             "TLSv1.2",
-            "oldest protocol that is spoken",
+            "oldest version that is accepted",
         ),
     ),
 )
@@ -192,40 +192,46 @@ CLUSTER = Table(
         _ms(
             "readyTimeoutMs",
             30000,
-            "an instance whose port does not accept by then is killed: a failed start",
+            "an instance whose port does not accept in that time is killed: its start has failed",
             above_zero=True,
         ),
-        _ms("connectTimeoutMs", 2000, "for one attempt to reach an instance", above_zero=True),
+        _ms(
+            "connectTimeoutMs", 2000,
+            "time-out of one attempt to connect to an instance", above_zero=True,
+        ),
         _ms(
             "queueTimeoutMs",
             10000,
-            "how long a client waits when no instance can take it; then it is closed",
+            "how long a client waits when no instance can take it; then its connection is closed",
         ),
-        _key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients wait"),
+        _key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients may wait"),
         _key(
             "maxConnections",
             validators.integer(0, MAX_COUNT),
             0,
-            "per instance, beyond it clients queue; 0 is no limit",
+            "most connections of one instance; further clients wait; 0 is no limit",
         ),
         _ms(
             "idleTimeoutMs",
             3600000,
-            "a connection without a byte either way for so long is closed; 0 is never",
+            "a connection without a byte in either direction for that time is closed; 0 is never",
         ),
-        _ms("halfCloseTimeoutMs", 60000, "the same once one side has finished; 0 is never"),
+        _ms(
+            "halfCloseTimeoutMs", 60000,
+            "the same after one side has closed its direction; 0 is never",
+        ),
         _unsupported("health", HEALTH, no_default(), "active checks, below"),
         _unsupported(
             "proxyProtocol",
             validators.choice("PROXY protocol", PROXY_PROTOCOLS),
             no_default(),
-            "announce the client's address to the instances",
+            "send the client's address to the instances in a PROXY header",
         ),
         _unsupported(
             "acceptProxyFrom",
             validators.networks(),
             no_default(),
-            "whose PROXY header is believed; `ip-hash` then uses the real client",
+            "from whom a PROXY header is accepted; `ip-hash` then uses the real client's address",
         ),
         _unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),
@@ -257,29 +263,33 @@ PROCESS = Table(
             "cmd",
             validators.command(),
             REQUIRED,
-            "a string for `/bin/sh -c`, which is replaced (`exec`) by what is one simple command, "
-            "or an array of strings that is run as it is",
+            "a string for `/bin/sh -c`, or an array of strings, which runs as it is; a string that"
+            " is one simple command replaces its shell (`exec`)",
         ),
         _key(
             "autostart",
             validators.boolean(),
             False,
-            "start with pupgevent; without it `pupgevent start` starts it",
+            "start it with pupgevent; otherwise `pupgevent start` does",
         ),
         _key(
             "cwd",
             validators.existing_folder(),
             Derived("the file's folder", lambda own, top: top["folder"]),
-            "folder it starts in",
+            "folder that it starts in",
         ),
-        _key("env", validators.environment(), {}, "extra variables", secret=True),
-        _key("path", validators.search_path(), no_default(), "appended to its `PATH`"),
+        _key(
+            "env", validators.environment(), {}, "additional environment variables", secret=True),
+        _key(
+            "path", validators.search_path(), no_default(),
+            "folders that are appended to its `PATH`",
+        ),
         _key(
             "pidFile",
             validators.file_path(),
             no_default(),
-            "written at start, removed at exit; of several instances each has its own, with"
-            " its number before the suffix: `app.pid` becomes `app-1.pid`",
+            "written at start, removed at exit; each of several instances has its own, with its"
+            " number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
         _key("user", validators.user(), no_default(), "run as this user (root only), with its"
              " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
@@ -292,51 +302,54 @@ PROCESS = Table(
                 "with autostart `always` for a cluster, else `error`; without it `never`",
                 _restart,
             ),
-            "after which exit it starts again; `error`: a code other than 0, or a signal",
+            "after which exits it is started again; `error`: a code other than 0, or a signal",
         ),
         _ms(
             "restartDelayMs",
             500,
-            "before the first restart; doubles for each failure in a row, with up to 10 %"
-            " jitter; back to the start after 10 s of running; from the sixth restart in a row"
-            " on at least 500 ms, also where this or `restartMaxDelayMs` says less",
+            "delay before the first restart; it doubles with each failure in a row, with up to 10 %"
+            " jitter, and is reset after 10 s of running; from the sixth restart in a row on it is"
+            " at least 500 ms, even if this or `restartMaxDelayMs` is less",
         ),
         _ms(
             "restartMaxDelayMs",
             Derived("30000, or `restartDelayMs` where that is more", _max_delay),
-            "as far as the delay doubles",
+            "the longest delay",
         ),
         _key(
             "restartLimit",
             validators.integer(0, MAX_COUNT),
             no_default(),
-            "restarts in a row: with 3, the fourth run that fails is the last, then state"
-            " `exhausted`; with 0 it is never restarted",
+            "most restarts in a row: with 3, the fourth run that fails is the last, and the state"
+            " is `exhausted`; with 0 it is never restarted",
         ),
         _ms(
             "minUptimeMs",
             1000,
-            "a process without a port is `running` once it has lived that long; one that fails"
-            " earlier has not come up",
+            "a process without a port is `running` after that time; one that fails earlier has not"
+            " come up",
         ),
-        _seconds("timeout", no_default(), "one run is stopped after that time", above_zero=True),
+        _seconds(
+            "timeout", no_default(),
+            "longest run: after that time it is stopped", above_zero=True,
+        ),
         _seconds(
             "terminateGracePeriod",
             Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),
-            "time between taking an instance out of rotation and its stop signal; ends as"
-            " soon as its last connection does",
+            "longest time from taking an instance out of rotation to its stop signal, which is sent"
+            " earlier when its last connection has ended",
         ),
         _seconds(
             "terminateTimeout",
             Derived("the top level's", lambda own, top: top["terminate_timeout"]),
             "time from the stop signal to SIGKILL",
         ),
-        _key("stopSignal", validators.stop_signal(), "SIGTERM", "what asks it to stop"),
+        _key("stopSignal", validators.stop_signal(), "SIGTERM", "the signal that asks it to stop"),
         _key(
             "essential",
             validators.boolean(),
             False,
-            "when it is given up for good, pupgevent stops everything and exits 1",
+            "if it is not restarted any more, pupgevent stops everything and exits with 1",
         ),
         _key("logger", PROCESS_LOGGER, {}, "the keys of `[logger]`, for this process"),
     ),
@@ -350,7 +363,7 @@ TOP = Table(
             "name",
             _NAME,
             Derived("the file's name without its suffix", lambda own, top: own["stem"]),
-            "this supervisor's name in status, logs, metrics",
+            "the name of this supervisor in status, logs and metrics",
         ),
         _key("logger", LOGGER, {}, "where log lines go, below"),
         _seconds(
@@ -361,7 +374,7 @@ TOP = Table(
         _seconds("terminateTimeout", 30, "the default of every process"),
         _key("control", CONTROL, {}, "how the other commands reach this one, below"),
         _unsupported(
-            "dashboard", DASHBOARD, no_default("off"), "metrics and a page for people, below"),
+            "dashboard", DASHBOARD, no_default("off"), "metrics and a web page, below"),
         _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
     ),
 )
