@@ -9,8 +9,8 @@ may run in a worker thread. It goes through four steps, each with a module of it
     tuples    _build_configuration      the named tuples of `model`
     whole     conflicts.find_all        what is right by itself and cannot all be had
 
-All mistakes are collected, so that one run tells of all of them. A wrong value is replaced by its
-default meanwhile, and nothing is told that only follows from one.
+All mistakes are collected, so that one run names all of them. A wrong value is replaced by its
+default meanwhile, and a mistake that only follows from another is left out.
 
 The values of a file are `object` until a validator has converted them. The fields of a table are
 a dict, since they become the arguments of a named tuple.

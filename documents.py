@@ -21,7 +21,7 @@ import errno
 import os
 import re
 import stat
-from typing import Any, Dict, NamedTuple, Union
+from typing import Dict, NamedTuple, Union
 
 import scanners
 from errors import ConfigurationError, KeyPath
@@ -65,9 +65,9 @@ _PARSER_MESSAGES = (
 
 class Document(NamedTuple):
     """`values` are dicts, lists, strings, numbers and booleans; in TOML also dates and times, in
-    JSON also None."""
+    JSON also None. They are `object` until a validator has looked at them."""
 
-    values: Dict[str, Any]
+    values: Dict[str, object]
     lines: Dict[KeyPath, int]
     #: Messages about JSON speak of objects, not of tables.
     is_json: bool = False
@@ -173,7 +173,7 @@ def _read_toml(path: str, original: str) -> Document:
         raise ConfigurationError(path, error.line, error.reason) from None
 
 
-def _parse_toml(text: str) -> Dict[str, Any]:
+def _parse_toml(text: str) -> Dict[str, object]:
     try:
         return scanners.parse_toml(text)
     except RecursionError:

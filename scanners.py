@@ -1,4 +1,4 @@
-"""The line of each value in a text of TOML or JSON, which the parsers at hand do not tell.
+"""The line of each value in a text of TOML or JSON, which the parsers at hand do not give.
 
 For TOML, `check_limits` goes before the parser and keeps from it what would take it too long or too
 deep. `scan_toml` goes after the parser has accepted the text, so it checks nothing again, except
@@ -11,7 +11,7 @@ import bisect
 import json
 import re
 import sys
-from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern, Set
+from typing import Dict, List, NamedTuple, NoReturn, Pattern, Set
 
 from errors import KeyPath
 
@@ -41,13 +41,13 @@ class ScanError(Exception):
 
 
 class JsonScan(NamedTuple):
-    values: Dict[str, Any]
+    values: Dict[str, object]
     lines: Dict[KeyPath, int]
 
 
-def parse_toml(text: str) -> Dict[str, Any]:
+def parse_toml(text: str) -> Dict[str, object]:
     """The values of a TOML text, by tomllib or tomli; raises ValueError, or RecursionError."""
-    values: Dict[str, Any] = _toml.loads(text)
+    values: Dict[str, object] = _toml.loads(text)
     return values
 
 
@@ -264,7 +264,7 @@ class _JsonScanner(_Scanner):
             self._fail("this comment does not end")
         return self._peek()
 
-    def _value(self, path: KeyPath) -> Any:
+    def _value(self, path: KeyPath) -> object:
         first = self._next()
         self._record(path, self._line())
         if first == "{":
@@ -273,8 +273,8 @@ class _JsonScanner(_Scanner):
             return self._array(path)
         return self._string("") if first == '"' else self._literal()
 
-    def _object(self, path: KeyPath) -> Dict[str, Any]:
-        values: Dict[str, Any] = {}
+    def _object(self, path: KeyPath) -> Dict[str, object]:
+        values: Dict[str, object] = {}
         self._position += 1
         while self._next() != "}":
             line = self._line()
@@ -290,8 +290,8 @@ class _JsonScanner(_Scanner):
         self._position += 1
         return values
 
-    def _array(self, path: KeyPath) -> List[Any]:
-        values: List[Any] = []
+    def _array(self, path: KeyPath) -> List[object]:
+        values: List[object] = []
         self._position += 1
         while self._next() != "]":
             values.append(self._value(path + (len(values),)))
@@ -316,9 +316,10 @@ class _JsonScanner(_Scanner):
             raise ScanError(line, "half of a surrogate pair stands in this string")
         return value
 
-    def _literal(self) -> Any:
+    def _literal(self) -> object:
         line = self._line()
         word = self._take(_JSON_LITERAL, "a value is missing, or is not valid JSON")
         if len(word) > NUMBER_LIMIT:
             raise ScanError(line, _TOO_LONG)
-        return json.loads(word)
+        value: object = json.loads(word)
+        return value

@@ -1,7 +1,7 @@
 """Fill in the generated parts of README.md and docs/architecture.md: `make readme`.
 
-A generated part of the README is between `<!-- name -->` and `<!-- /name -->`. In the architecture it
-is the first sentence of each module's docstring. tests/test_readme.py checks that they are up to date.
+A generated part of the README is between `<!-- name -->` and `<!-- /name -->`. In the architecture
+it is the first sentence of each module's docstring. tests/test_readme.py checks both.
 """
 
 import ast

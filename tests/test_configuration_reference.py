@@ -142,7 +142,7 @@ def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     path = tmp_path / "all.toml"
     path.write_text(text, encoding="utf-8")
-    values = documents.read(str(path)).values
+    values: Any = documents.read(str(path)).values
     assert set(values) == set(keys.TOP.names)
     assert set(values["processes"][0]) == set(keys.PROCESS.names)
     assert set(values["processes"][0]["cluster"]) == set(keys.CLUSTER.names)

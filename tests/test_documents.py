@@ -106,7 +106,7 @@ def test_lines_are_the_same_with_crlf(write: Write, path: Any, line: int) -> Non
 
 
 def test_toml_values_are_plain_python(write: Write) -> None:
-    values = documents.read(write(APP)).values
+    values: Any = documents.read(write(APP)).values
     assert values["name"] == "shop"
     assert values["processes"][0]["cmd"] == ["python3", "-m", "server"]
     assert values["processes"][0]["env"] == {"MODE": "live", "DEBUG": False}
@@ -413,7 +413,8 @@ APP_JSON_LINES = [
 
 @pytest.mark.parametrize("name", ["app.json", "app.jsonc", "APP.JSON"])
 def test_json_has_comments_and_trailing_commas(write: Write, name: str) -> None:
-    process = documents.read(write(APP_JSON, name)).values["processes"][0]
+    values: Any = documents.read(write(APP_JSON, name)).values
+    process = values["processes"][0]
     assert process["cmd"] == "a // b /* c */"
     assert process["cluster"]["list"] == [1, 2.5, True, None, 'é😀"']
 
