@@ -7,6 +7,7 @@ it yet: when something does, make it with `_key`.
 
 from typing import Tuple, Union
 
+import paths
 import schema
 import validators
 from schema import REQUIRED, Default, Derived, Fields, Key, Table, no_default
@@ -100,7 +101,7 @@ CONTROL = Table(
     (
         _key(
             "socket",
-            validators.file_path(validators.SOCKET_PATH_LIMIT),
+            validators.file_path(paths.SOCKET_PATH_LIMIT),
             no_default("only the one that is named after the file's path"),
             "path of an additional control socket, for users who cannot reach the usual one",
         ),

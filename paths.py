@@ -2,6 +2,9 @@
 
 import os
 
+#: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
+SOCKET_PATH_LIMIT = 107
+
 
 def absolute(path: str) -> str:
     """The path made absolute; raises OSError when the working directory has been removed.

@@ -23,8 +23,6 @@ from model import Network
 
 #: Longest time that any key may name, in seconds: a year.
 MAX_DURATION = 366 * 24 * 3600
-#: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
-SOCKET_PATH_LIMIT = 107
 
 T = TypeVar("T")
 
