@@ -396,8 +396,8 @@ def _reason(error: Exception, spec: SpawnSpec) -> str:
     if isinstance(error, FileNotFoundError):
         # The kernel says this of the file also where it is the interpreter that is missing.
         path = spec.env.get(b"PATH", os.defpath.encode())
-        file = programs.find(encoded(spec.argv[0]), path, _encode_path(spec.cwd))
-        flaw = file and programs.flaw(file)
+        file = programs.find_program(encoded(spec.argv[0]), path, _encode_path(spec.cwd))
+        flaw = file and programs.shebang_problem(file)
         reason += " (the file %s)" % flaw if flaw else ""
     return "cannot start %s: %s" % (spec.argv[0], reason)
 

@@ -1,45 +1,46 @@
-"""What in a configuration is right by itself and cannot all be had: names, ports, pid files.
+"""Conflicts between values that are each right by itself: names, ports, delays, pid files.
 
-`load` looks for it; whoever changes a configuration that runs (a cluster scales) looks again.
+`configuration.load` looks for them in a file. Whoever changes a configuration that runs (`scale`)
+looks again.
 """
 
 from itertools import chain
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import validators
-from errors import Path, show
+from errors import KeyPath, format_value
 from model import Configuration, Dashboard, Process, instance_specs, pid_file_of
 
 
 class Conflict(NamedTuple):
-    """Keys that are right each by itself and cannot all be had."""
+    """Keys that are each right by itself, and cannot be used together."""
 
-    where: Path
+    where: KeyPath
     reason: str
-    #: The other keys that this rests on.
-    others: Tuple[Path, ...] = ()
+    #: The other keys that are part of it.
+    others: Tuple[KeyPath, ...] = ()
 
 
 def first(configuration: Configuration) -> Optional[Conflict]:
-    """The first thing in which the parts of a configuration are at odds, or None.
-
-    `load` has looked; whoever changes a configuration (a cluster scales) looks again.
-    """
+    """The first conflict in a configuration, or None."""
     return next(find_all(configuration), None)
 
 
 def find_all(configuration: Configuration) -> Iterator[Conflict]:
-    """All of them, one for each key; an id, or the dashboard's port, may be None."""
+    """All conflicts, at most one of each kind for each key.
+
+    In a configuration with mistakes an id, or the dashboard's port, may be None.
+    """
     return chain(
-        _taken_names(configuration.processes),
-        chain.from_iterable(_odd_process(i, p) for i, p in enumerate(configuration.processes)),
-        _open_dashboard(configuration.dashboard),
-        _taken_ports(configuration),
-        _taken_pid_files(configuration),
+        _name_conflicts(configuration.processes),
+        chain.from_iterable(_conflicts_within(i, p) for i, p in enumerate(configuration.processes)),
+        _unprotected_dashboard(configuration.dashboard),
+        _port_conflicts(configuration),
+        _pid_file_conflicts(configuration),
     )
 
 
-def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
+def _name_conflicts(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
     taken: Dict[str, str] = {"all": '"all" means every process in the commands, and no single one'}
     for index, process in enumerate(processes):
         if process.id is None:
@@ -48,18 +49,18 @@ def _taken_names(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
         instances = [each.name for each in instance_specs(process)] if process.cluster else ()
         name = next((name for name in (process.id, *instances) if name in taken), None)
         if name is not None:
-            own = "" if name == process.id else "its instance %s: " % show(name)
+            own = "" if name == process.id else "its instance %s: " % format_value(name)
             yield Conflict(where, own + taken[name])
-        reason = "%s is the id of processes[%d] already" % (show(process.id), index)
+        reason = "%s is the id of processes[%d] already" % (format_value(process.id), index)
         taken.setdefault(process.id, reason)
         for name in instances:
-            reason = "%s is the name of an instance of %s" % (show(name), show(process.id))
-            taken.setdefault(name, reason)
+            reason = "%s is the name of an instance of %s"
+            taken.setdefault(name, reason % (format_value(name), format_value(process.id)))
 
 
-def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
-    """What is at odds inside one process."""
-    where: Path = ("processes", index)
+def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
+    """The conflicts between keys of one process."""
+    where: KeyPath = ("processes", index)
     if process.restart_max_delay < process.restart_delay:
         delays = (process.restart_max_delay * 1000, process.restart_delay * 1000)
         reason = "%.12g is less than restartDelayMs, which is %.12g" % delays
@@ -78,24 +79,24 @@ def _odd_process(index: int, process: Process) -> Iterator[Conflict]:
         yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
 
 
-def _open_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
+def _unprotected_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:
     if dashboard and not dashboard.token and not validators.is_loopback(dashboard.host):
         reason = "%s is not a loopback address: token is required with it"
         others = (("dashboard", "token"),)
-        yield Conflict(("dashboard", "host"), reason % show(dashboard.host), others)
+        yield Conflict(("dashboard", "host"), reason % format_value(dashboard.host), others)
 
 
 class _PortClaim(NamedTuple):
-    """Ports that one key asks for."""
+    """The ports that one key asks for."""
 
-    where: Path
+    where: KeyPath
     first: int
     last: int
-    #: The address that pupgevent itself listens on; None for what an application does.
+    #: The address that pupgevent itself listens on; None for the ports of an application.
     host: Optional[str]
     owner: str
-    #: The key that says the address.
-    host_key: Path = ()
+    #: The key of the address.
+    host_key: KeyPath = ()
 
     @property
     def ports(self) -> str:
@@ -103,28 +104,28 @@ class _PortClaim(NamedTuple):
             return "port %d" % self.first
         return "ports %d to %d" % (self.first, self.last)
 
-    def relation(self, other: "_PortClaim") -> str:
+    def relation_to(self, other: "_PortClaim") -> str:
         if self.first < self.last:
             return "overlap"
         return "lies within" if other.first < other.last else "is already"
 
-    def clashes(self, other: "_PortClaim") -> bool:
-        """Whether the two cannot share a port: what address an application takes is not known."""
-        return self.host is None or other.host is None or _overlap(self.host, other.host)
+    def conflicts_with(self, other: "_PortClaim") -> bool:
+        """Whether the two cannot share a port. An application may listen on any address."""
+        return self.host is None or other.host is None or _addresses_overlap(self.host, other.host)
 
 
-def _overlap(host: str, other: str) -> bool:
-    """Whether a port cannot be had at both addresses: `::` takes IPv4 too."""
+def _addresses_overlap(host: str, other: str) -> bool:
+    """Whether a port cannot be bound at both addresses: `::` includes IPv4."""
     wide = {"::"} | ({"0.0.0.0"} if ":" not in host + other else set())
     return host == other or host in wide or other in wide
 
 
-def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
+def _port_claims(configuration: Configuration) -> Iterator[_PortClaim]:
     for index, process in enumerate(configuration.processes):
         cluster = process.cluster
         if cluster is None:
             continue
-        where, owner = ("processes", index, "cluster"), show(process.id)
+        where, owner = ("processes", index, "cluster"), format_value(process.id)
         if cluster.start_port is not None:
             last = cluster.start_port + cluster.instances - 1
             whose = "the instances of " + owner
@@ -139,35 +140,35 @@ def _claims(configuration: Configuration) -> Iterator[_PortClaim]:
         yield _PortClaim(keys_of[0], port, port, dashboard.host, "the dashboard", keys_of[1])
 
 
-def _taken_ports(configuration: Configuration) -> Iterator[Conflict]:
+def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     taken: Dict[int, List[_PortClaim]] = {}
-    for claim in _claims(configuration):
+    for claim in _port_claims(configuration):
         ports = range(claim.first, claim.last + 1)
         beside = chain.from_iterable(taken.get(port, ()) for port in ports)
-        other = next(filter(claim.clashes, beside), None)
+        other = next(filter(claim.conflicts_with, beside), None)
         if other is not None:
-            words = (claim.ports, claim.relation(other), other.ports, other.owner)
+            words = (claim.ports, claim.relation_to(other), other.ports, other.owner)
             reason = "%s %s %s of %s" % words
             yield Conflict(claim.where, reason, (claim.host_key, other.host_key))
         for port in ports:
             taken.setdefault(port, []).append(claim)
 
 
-def _taken_pid_files(configuration: Configuration) -> Iterator[Conflict]:
+def _pid_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     own_paths = (configuration.absolute_path, configuration.real_path)
-    #: Whose each path is, and the key that its name rests on.
-    taken: Dict[str, Tuple[str, Path]] = dict.fromkeys(own_paths, ("the configuration file", ()))
+    #: The owner of each path, and the key that its name depends on.
+    taken: Dict[str, Tuple[str, KeyPath]] = dict.fromkeys(own_paths, ("the configuration file", ()))
     if configuration.control.socket is not None:
         taken[configuration.control.socket] = ("the control socket", ())
     for index, process in enumerate(configuration.processes):
-        where: Path = ("processes", index)
+        where: KeyPath = ("processes", index)
         number = where + ("cluster", "instances")
         count = process.cluster.instances if process.cluster else 1
         paths = [path for path in (pid_file_of(process, n) for n in range(count)) if path]
         path = next((path for path in paths if path in taken), None)
         if path is not None:
             owner, other = taken[path]
-            reason = "%s is %s already" % (show(path), owner)
+            reason = "%s is %s already" % (format_value(path), owner)
             yield Conflict(where + ("pidFile",), reason, (number, other))
         for path in paths:
             taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))

@@ -27,8 +27,8 @@ from credentials import NoAnswer, Stranger, connect, is_trusted, owner, peer_of
 from errors import PupgeventError, decoded
 from locks import PID_TIMEOUT, Holder, Lock, Unusable
 
-#: Most bytes of a Unix socket's path: unix(7) has 108 with the zero at the end.
-LONGEST_PATH = 107
+#: Most bytes of a Unix socket's path.
+LONGEST_PATH = paths.SOCKET_PATH_LIMIT
 
 #: Most letters of the configuration file's name that the socket's name repeats.
 _READABLE = 32

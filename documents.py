@@ -1,20 +1,19 @@
 """The text of a configuration file as plain values, and the line of each of them.
 
-A name that ends in .json or .jsonc is JSON with comments; anything else is TOML 1.0. Which
-of the two it is follows from the name alone, and a file of the other kind is told so.
+A file whose name ends in .json or .jsonc is JSON with comments; any other is TOML 1.0. Only the
+name decides; the message about a file of the other kind says so.
 
-`tomllib` (Python 3.11), or its backport `tomli`, reads TOML: what it refuses is refused, its
-values are the ones that count. The package `toml` does not take part. Version 0.10.2 misreads
+`tomllib` (Python 3.11), or its backport `tomli`, parses TOML: a file that it refuses is refused,
+and the values are those that it returns. The package `toml` does not parse. Version 0.10.2 misreads
 valid files in silence (strings over several lines, keys in quotes), fails on others with odd
 exceptions (arrays of mixed values, multi-line strings in arrays), accepts invalid ones, and
-needs seconds for one comment of a megabyte. What it says could only be thrown away: where it
-agrees it adds nothing, where it does not it is wrong. It writes TOML well enough: `records`
-has it spell the defaults of the reference.
+needs seconds for one comment of a megabyte. It writes TOML well enough: `schema` uses it for the
+defaults of the reference.
 
-A file is refused for its size only, and only where it would take a parser's time or stack beyond
-reason: SIZE_LIMIT here, the limits of depth and digits in `scanners`.
+A valid file is refused only if a parser would need too much time or stack for it: SIZE_LIMIT here,
+the limits of depth and digits in `scanners`.
 
-No message repeats what stands in the file, keys aside: there may be secrets in it.
+No message repeats values of the file, only keys: there may be secrets in it.
 """
 
 import codecs
@@ -22,23 +21,23 @@ import errno
 import os
 import re
 import stat
-from typing import Any, Dict, NamedTuple, Union
+from typing import Dict, NamedTuple, Union
 
 import scanners
-from errors import ConfigurationError, Path
+from errors import ConfigurationError, KeyPath
 from scanners import ScanError
 
-#: Largest file that is read, in bytes: far above any real one, and soon parsed.
+#: Largest file that is read, in bytes: far more than any real one has, and parsed in a moment.
 SIZE_LIMIT = 1024 * 1024
 
-#: What begins like this is JSON, and can never be TOML: blanks, comments and a brace.
+#: A text that begins like this is JSON, and can never be TOML: blanks, comments and a brace.
 _LIKE_JSON = re.compile(r"\s*(?:/[/*]|\{)")
-#: What begins like this is TOML, and can never be JSON: a comment, a key, a header.
+#: A text that begins like this is TOML, and can never be JSON: a comment, a key, a header.
 _LIKE_TOML = re.compile(r"\s*(?:#|\[+[ \t]*[A-Za-z_]|[\w.-]+[ \t]*=)")
 
-#: How the referee's messages begin, and what is said instead: its own words may repeat
-#: keys and characters of the file, and differ from one version to the next.
-_REFUSALS = (
+#: How the messages of `tomllib` begin, and what is said instead: its own may repeat keys and
+#: characters of the file, and differ from one version to the next.
+_PARSER_MESSAGES = (
     ("Invalid statement", "this is no key, table header or comment"),
     ("Expected newline or end", "something follows where the line should end"),
     ("Expected '=' after", "an = is missing after the key"),
@@ -65,12 +64,13 @@ _REFUSALS = (
 
 
 class Document(NamedTuple):
-    """`values` are dicts, lists, strings, numbers, booleans; a date or None cannot be excluded."""
+    """`values` are dicts, lists, strings, numbers and booleans; in TOML also dates and times, in
+    JSON also None. They are `object` until a validator has looked at them."""
 
-    values: Dict[str, Any]
-    lines: Dict[Path, int]
-    #: Whether it is JSON: messages speak of objects, not of tables.
-    json: bool = False
+    values: Dict[str, object]
+    lines: Dict[KeyPath, int]
+    #: Messages about JSON speak of objects, not of tables.
+    is_json: bool = False
 
     def line(self, *path: Union[str, int]) -> int:
         """The line of a value, which counts from 1, or of the nearest thing around it."""
@@ -80,29 +80,29 @@ class Document(NamedTuple):
 
 
 def read(path: str) -> Document:
-    """Read a file by the way its name ends; raises ConfigurationError."""
-    text = _text(path, _content(path))
+    """Read a file as the kind that its name says; raises ConfigurationError."""
+    text = _decode(path, _read_bytes(path))
     if path.lower().endswith((".json", ".jsonc")):
         return _read_json(path, text)
     return _read_toml(path, text)
 
 
-def _content(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     """The bytes of a regular file; a FIFO or a device would never end."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            content = _bytes_of(descriptor)
+            content = _bytes_of_file(descriptor)
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(path, None, _cannot_read(error)) from None
+        raise ConfigurationError(path, None, _reason_unreadable(error)) from None
     if len(content) > SIZE_LIMIT:
         raise ConfigurationError(path, None, "is larger than %d bytes" % SIZE_LIMIT)
     return content
 
 
-def _bytes_of(descriptor: int) -> bytes:
+def _bytes_of_file(descriptor: int) -> bytes:
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -112,7 +112,7 @@ def _bytes_of(descriptor: int) -> bytes:
         return file.read(SIZE_LIMIT + 1)
 
 
-def _cannot_read(error: Exception) -> str:
+def _reason_unreadable(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError):
@@ -122,8 +122,8 @@ def _cannot_read(error: Exception) -> str:
     return "is not a file that can be read"
 
 
-def _text(path: str, content: bytes) -> str:
-    # A byte order mark is how some editors say UTF-8, and no part of the text.
+def _decode(path: str, content: bytes) -> str:
+    # Some editors write a byte order mark, which is no part of the text.
     content = content[len(codecs.BOM_UTF8) :] if content.startswith(codecs.BOM_UTF8) else content
     if _is_utf16(content):
         raise ConfigurationError(path, 1, "is UTF-16: save it as UTF-8")
@@ -137,7 +137,7 @@ def _text(path: str, content: bytes) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """By its mark, or by the zero byte that each of its first two ASCII characters has."""
+    """Tell it by its byte order mark, or by the zero byte in each of its first two characters."""
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     zeros = [byte == 0 for byte in content[:4]]
     return marked or zeros in ([False, True] * 2, [True, False] * 2)
@@ -155,7 +155,7 @@ def _read_json(path: str, text: str) -> Document:
         if _LIKE_TOML.match(text):
             hint = "; this looks like TOML: let its name end in .toml"
         raise ConfigurationError(path, error.line, error.reason + hint) from None
-    return Document(scan.values, scan.lines, json=True)
+    return Document(scan.values, scan.lines, is_json=True)
 
 
 def _read_toml(path: str, original: str) -> Document:
@@ -164,31 +164,31 @@ def _read_toml(path: str, original: str) -> Document:
         line = original.count("\n", 0, found.end()) + 1
         reason = "this looks like JSON: let its name end in .json"
         raise ConfigurationError(path, line, reason)
-    # In TOML a CRLF is an LF.
+    # In TOML a CRLF is the same as an LF.
     text = original.replace("\r\n", "\n")
     try:
         scanners.check_limits(text)
-        return Document(_referees_reading(original), scanners.scan_toml(text))
+        return Document(_parse_toml(original), scanners.scan_toml(text))
     except ScanError as error:
         raise ConfigurationError(path, error.line, error.reason) from None
 
 
-def _referees_reading(text: str) -> Dict[str, Any]:
+def _parse_toml(text: str) -> Dict[str, object]:
     try:
-        return scanners.referee(text)
+        return scanners.parse_toml(text)
     except RecursionError:
         raise ScanError(1, "nested too deeply") from None
     except ValueError as error:
         found = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
-        reason = _refusal(str(error))
+        reason = _plain_reason(str(error))
         if found is None:
             raise ScanError(len(text.rstrip().split("\n")), reason + " (end of file)") from None
         raise ScanError(int(found.group(1)), reason + " (column %s)" % found.group(2)) from None
 
 
-def _refusal(message: str) -> str:
+def _plain_reason(message: str) -> str:
     plain = message.replace("Can not", "Cannot").replace('"', "'")
-    for start, reason in _REFUSALS:
+    for start, reason in _PARSER_MESSAGES:
         if plain.startswith(start):
             return reason
     return "this is not valid TOML"

@@ -1,96 +1,30 @@
-"""The errors that a user can meet, and the words that messages are made of."""
+"""What pupgevent says to people: the errors, and how a message words values, paths and numbers.
+
+Each error that a user can meet is a PupgeventError: a line (or lines) that can be shown as it is,
+and the exit status of a command that it ends. What a message repeats of a file is short, printable
+and on one line.
+"""
 
 import difflib
 import json
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
+#: Leads to a value of a file: names of keys, indexes of arrays.
+KeyPath = Tuple[Union[str, int], ...]
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, which takes an s from two on, and with none at all."""
-    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
-
-
-def encoded(text: str) -> bytes:
-    """UTF-8, whatever the locale is; what was no UTF-8 before `decoded` is the same bytes again."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def decoded(data: bytes) -> str:
-    """The text of bytes that are UTF-8, or should be."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-# Values of a file in a message: short, printable, in one line
-
-
-#: The way to a value of a file: names of keys, indexes of arrays.
-Path = Tuple[Union[str, int], ...]
-
-#: Longest echo of a value in a message, in characters: enough to know it again.
+#: Longest echo of a value in a message, in characters: enough to recognize it.
 ECHO_LIMIT = 40
 
-
-def show(value: object) -> str:
-    """A value as a message may echo it."""
-    if isinstance(value, list):
-        return "an array"
-    if isinstance(value, dict):
-        return "a table"
-    if value is None or isinstance(value, (bool, str)):
-        return _shortened(json.dumps(value, ensure_ascii=False))
-    if isinstance(value, (int, float)):
-        return _shortened(repr(value))
-    return "a date or time"
-
-
-def _shortened(text: str) -> str:
-    short = text
-    if len(text) > ECHO_LIMIT:
-        short = text[: ECHO_LIMIT - 3] + "..." + ('"' if text.startswith('"') else "")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
-
-
-def spelled(path: Path) -> str:
-    """A path as the file spells it: `processes[0].cluster.strategy`."""
-    text = ""
-    for part in path:
-        text += "[%d]" % part if isinstance(part, int) else "." + _spelled_key(part)
-    return text[1:] if text.startswith(".") else text
-
-
-def _spelled_key(name: str) -> str:
-    return name if re.match(r"[A-Za-z0-9_$-]{1,40}\Z", name) else show(name)
-
-
-def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> Optional[str]:
-    """The known word that was probably meant: case, spaces, - and _ aside."""
-    plain = {_plain(name): name for name in known}
-    close = difflib.get_close_matches(_plain(word), list(plain), n=1, cutoff=cutoff)
-    return plain[close[0]] if close else None
-
-
-def _plain(word: str) -> str:
-    return re.sub("[-_ .]", "", word[:ECHO_LIMIT]).lower()
-
-
-# The errors: one root, each with lines that can be shown and an exit status
-
-
-#: How many mistakes of one file are told; the others are counted.
-MOST_TOLD = 20
+#: Most mistakes of one file that are listed; the rest is counted.
+MISTAKES_LISTED = 20
 
 #: Ends a line, or tells a terminal to do something.
-_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-
-
-def one_line(text: str) -> str:
-    """The text with its control characters spelled out."""
-    return _CONTROLS.sub(lambda found: repr(found.group())[1:-1], text)
+_CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 class PupgeventError(Exception):
-    """Root of all; its text is one line, made for the person at the terminal."""
+    """Root of all errors that a user can meet; its text is one line that can be shown as it is."""
 
     #: What the command exits with when this ends it.
     exit_status = 1
@@ -141,12 +75,13 @@ class ConfigurationError(PupgeventError):
 
     @property
     def lines(self) -> List[str]:
-        told = [str(PupgeventError(self._placed(each))) for each in self.mistakes[:MOST_TOLD]]
-        if len(self.mistakes) > MOST_TOLD:
-            more = counted(len(self.mistakes) - MOST_TOLD, "more mistake")
+        listed = self.mistakes[:MISTAKES_LISTED]
+        lines = [str(PupgeventError(self._placed(mistake))) for mistake in listed]
+        if len(self.mistakes) > MISTAKES_LISTED:
+            more = counted(len(self.mistakes) - MISTAKES_LISTED, "more mistake")
             rest = "%s: and %s" % (self.path, more)
-            told.append(str(PupgeventError(rest)))
-        return told
+            lines.append(str(PupgeventError(rest)))
+        return lines
 
     def _placed(self, mistake: Mistake) -> str:
         place = self.path if mistake.line is None else "%s:%d" % (self.path, mistake.line)
@@ -154,11 +89,76 @@ class ConfigurationError(PupgeventError):
 
 
 class ShortageError(PupgeventError):
-    """pupgevent itself has no thread, process, descriptor or memory left just now. Whoever needs
-    one tries again later."""
+    """pupgevent itself lacks a thread, process, descriptor or memory for something just now.
+
+    Whoever wanted it tries again, until there is one.
+    """
 
 
 class NotRunningError(PupgeventError):
     """A command was given for a file for which no pupgevent runs."""
 
     exit_status = 4
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which takes an s from two on, and with none at all."""
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
+def format_value(value: object) -> str:
+    """A value as a message may echo it."""
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, dict):
+        return "a table"
+    if value is None or isinstance(value, (bool, str)):
+        return _shortened(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, (int, float)):
+        return _shortened(repr(value))
+    return "a date or time"
+
+
+def _shortened(text: str) -> str:
+    short = text
+    if len(text) > ECHO_LIMIT:
+        short = text[: ECHO_LIMIT - 3] + "..." + ('"' if text.startswith('"') else "")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
+
+
+def format_path(path: KeyPath) -> str:
+    """A path as the file spells it: `processes[0].cluster.strategy`."""
+    text = ""
+    for part in path:
+        text += "[%d]" % part if isinstance(part, int) else "." + _format_key(part)
+    return text[1:] if text.startswith(".") else text
+
+
+def _format_key(name: str) -> str:
+    return name if re.match(r"[A-Za-z0-9_$-]{1,40}\Z", name) else format_value(name)
+
+
+def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> Optional[str]:
+    """The known word that was probably meant: case, spaces, - and _ aside."""
+    plain = {_normalized(name): name for name in known}
+    close = difflib.get_close_matches(_normalized(word), list(plain), n=1, cutoff=cutoff)
+    return plain[close[0]] if close else None
+
+
+def _normalized(word: str) -> str:
+    return re.sub("[-_ .]", "", word[:ECHO_LIMIT]).lower()
+
+
+def one_line(text: str) -> str:
+    """The text with control characters and line ends written as escapes."""
+    return _CONTROL_CHARACTERS.sub(lambda found: repr(found.group())[1:-1], text)
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, whatever the locale is; what was no UTF-8 before `decoded` is the same bytes again."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(data: bytes) -> str:
+    """The text of bytes that are UTF-8, or should be."""
+    return data.decode("utf-8", "surrogateescape")

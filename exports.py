@@ -1,4 +1,7 @@
-"""The file's contents in the language of others: `pupgevent export systemd CONFIG`."""
+"""`pupgevent export FORMAT CONFIG`: a configuration in the format of another program.
+
+FORMATS names them. The only one is `systemd`: a unit that runs the configuration.
+"""
 
 import math
 import os
@@ -10,11 +13,11 @@ from typing import Callable, Dict, List
 
 from model import Configuration, Process
 
-#: Seconds beyond what the processes are given: for SIGKILL, the last lines, a slow machine.
+#: Seconds added to the time-outs of the processes: for SIGKILL, the last lines, a slow machine.
 _STOP_MARGIN, _START_MARGIN = 15, 60
-#: systemd's own default for a start, in seconds; never less.
+#: systemd's own default for a start, in seconds: the unit's is never less.
 _START_TIMEOUT = 90
-#: The highest that a service gets without being asked for more (systemd 240 and newer).
+#: The hard limit of descriptors that systemd 240 and newer gives a service by default.
 _DESCRIPTORS = 524288
 #: Where systemd finds programs for a service that sets no PATH.
 _SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
@@ -54,16 +57,16 @@ WantedBy=multi-user.target
 
 def systemd(configuration: Configuration) -> str:
     """A unit that runs this configuration with the pupgevent that is running now."""
-    # Not the real path: relative paths start where the file is named, and so does a new release
-    # that a link is moved to.
-    command, config = program(), configuration.absolute_path
+    # Not the real path: a link may be switched to a new release, and relative paths start at the
+    # folder that the file is named by.
+    command, config = own_command(), configuration.absolute_path
     return UNIT.format(
         name=unit_name(configuration.name),
         description=configuration.name.replace("%", "%%"),
         command=_command_line([*command, config]),
         # It waits for the end, and its exit code tells what came of it; SIGHUP does neither.
         reload=_command_line([*command, "reload", config]),
-        environment="".join(line + "\n" for line in single_file_lines(command[-1])),
+        environment="".join(line + "\n" for line in single_file_environment(command[-1])),
         start_timeout=start_timeout(configuration),
         stop_timeout=stop_timeout(configuration),
         descriptors=_DESCRIPTORS,
@@ -71,22 +74,22 @@ def systemd(configuration: Configuration) -> str:
 
 
 def _command_line(words: "List[str]") -> str:
-    """In the program's own place systemd replaces no variables."""
+    """systemd replaces variables in the arguments, but not in the program's own path."""
     return " ".join([quoted(words[0], variables=False), *map(quoted, words[1:])])
 
 
-def program() -> "List[str]":
-    """How to run what runs now: the command, or Python with a file that is none."""
+def own_command() -> "List[str]":
+    """How to run this pupgevent: its command, or Python and a script that is not executable."""
     script = os.path.abspath(sys.argv[0])
     if os.access(script, os.X_OK):
         return [script]
-    # The one file for all Pythons starts itself so, too.
+    # The single file starts itself with these options, too.
     options = ["-Es"] if zipfile.is_zipfile(script) else []
     return [os.path.abspath(sys.executable), *options, script]
 
 
-def single_file_lines(script: str) -> "List[str]":
-    """What the one file for all Pythons likes to know: where to unpack, and which Python."""
+def single_file_environment(script: str) -> "List[str]":
+    """Lines of the unit that tell the single file where to unpack, and which Python to use."""
     if not zipfile.is_zipfile(script):
         return []
     lines = ["CacheDirectory=pupgevent-%N"]
@@ -97,7 +100,7 @@ def single_file_lines(script: str) -> "List[str]":
 
 
 def start_timeout(configuration: Configuration) -> int:
-    """Seconds; the instances start side by side, and the first verdict on each is awaited."""
+    """Seconds. The instances start side by side; each is awaited until it is up or has failed."""
     started = [each for each in configuration.processes if each.autostart]
     longest = max(map(_time_to_start, started), default=0)
     return max(_START_TIMEOUT, math.ceil(longest) + _START_MARGIN)
@@ -110,7 +113,7 @@ def _time_to_start(process: Process) -> float:
 
 
 def stop_timeout(configuration: Configuration) -> int:
-    """Seconds; the instances stop side by side."""
+    """Seconds. The instances stop side by side."""
     return math.ceil(max(map(_time_to_stop, configuration.processes))) + _STOP_MARGIN
 
 
@@ -119,14 +122,14 @@ def _time_to_stop(process: Process) -> float:
 
 
 def unit_name(name: str) -> str:
-    """The name with what a unit's file may be called."""
+    """The name with only the characters that the name of a unit may have."""
     return re.sub("[^A-Za-z0-9_.@]+", "-", name).strip("-") or "pupgevent"
 
 
 def quoted(word: str, variables: bool = True) -> str:
     """A word of a command line as systemd reads it (systemd.service(5), "Command lines").
 
-    `variables`: a dollar has a meaning there, and is doubled to have none.
+    `variables`: systemd replaces variables in it, so a dollar is doubled.
     """
     word = word.replace("%", "%%")
     if variables:
@@ -138,7 +141,7 @@ def quoted(word: str, variables: bool = True) -> str:
 def _escaped(character: str) -> str:
     if character in '"\\':
         return "\\" + character
-    # A byte that is not UTF-8 comes from the system as a lone surrogate.
+    # Python has a byte that is not UTF-8 as a lone surrogate (PEP 383).
     if ord(character) < 32 or 0xDC80 <= ord(character) <= 0xDCFF or character == "\x7f":
         return "".join("\\x%02x" % byte for byte in os.fsencode(character))
     return character

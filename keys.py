@@ -1,56 +1,58 @@
-"""Every key of the configuration file: one record each, and nothing told twice.
+"""Every key of the configuration file: one record each, with its name, type, default and meaning.
 
-A record holds the key's spelling, what it takes, its default, its meaning and its unit.
-The validation, the README's reference and the test of conf/full.toml come from these
-records. A record made with `_later` is parsed and checked, and refused as not yet
-supported, because nothing acts on it yet: `_key` in its place lifts that.
+The validation, the README's reference and the test of conf/full.toml come from these records. A key
+made with `_unsupported` is checked, and then refused as not yet supported, because nothing acts on
+it yet: when something does, make it with `_key`.
 """
 
-from typing import Any, Tuple
+from typing import Tuple, Union
 
+import paths
 import schema
 import validators
-from schema import REQUIRED, Derived, Fields, Key, Table, nothing
+from schema import REQUIRED, Default, Derived, Fields, Key, Table, no_default
 from strategies import STRATEGIES
 
-RESTARTS = ("always", "error", "never")
+RESTART_POLICIES = ("always", "error", "never")
 PROXY_PROTOCOLS = ("v1", "v2")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
-#: What Pup takes and pupgevent does not, wherever Pup has it.
-PUPS = frozenset(
+#: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
+PUP_ONLY = frozenset(
     "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
     " restartBackoffMs telemetry terminate watch watcher worker".split()
 )
-#: Taken at the top and passed over: editors look for it in JSON.
+#: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
-#: What ids and names are made of, as a class of a regular expression has it.
+#: The characters of ids and names, as in the brackets of a regular expression.
 NAME_LETTERS = "a-zA-Z0-9@._-"
-LONGEST_NAME = 64
-#: Most instances of one process: beyond it a slip of the finger is likelier than a machine.
-MOST_INSTANCES = 1000
-#: Most of what a kernel would ever hold: connections, clients in a queue, restarts.
-MANY = 10**6
+MAX_NAME_LENGTH = 64
+#: Most instances of one process: more is a typing error rather than a machine of that size.
+MAX_INSTANCES = 1000
+#: The limit of numbers of connections, clients in a queue and restarts: no kernel holds more.
+MAX_COUNT = 10**6
 
-_NAME = validators.text(
-    "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % LONGEST_NAME,
-    "[%s]{1,%d}" % (NAME_LETTERS, LONGEST_NAME),
+Type = Union[validators.Validator, Table]
+
+_NAME = validators.string_matching(
+    "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % MAX_NAME_LENGTH,
+    "[%s]{1,%d}" % (NAME_LETTERS, MAX_NAME_LENGTH),
 )
 
 
-def _key(name: str, check: Any, default: Any, meaning: str, secret: bool = False) -> Key:
-    return Key(name, check, default, meaning, secret=secret)
+def _key(name: str, type: Type, default: Default, meaning: str, secret: bool = False) -> Key:
+    return Key(name, type, default, meaning, secret=secret)
 
 
-def _later(name: str, check: Any, default: Any, meaning: str) -> Key:
-    return Key(name, check, default, meaning, supported=False)
+def _unsupported(name: str, type: Type, default: Default, meaning: str) -> Key:
+    return Key(name, type, default, meaning, supported=False)
 
 
-def _ms(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+def _ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     return Key(name, validators.duration("ms", above_zero), default, meaning, "ms")
 
 
-def _seconds(name: str, default: Any, meaning: str, above_zero: bool = False) -> Key:
+def _seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     return Key(name, validators.duration("s", above_zero), default, meaning, "s")
 
 
@@ -61,35 +63,35 @@ LOGGER = Table(
     (
         _key(
             "console", validators.boolean(), True,
-            "print log lines on stdout, pupgevent's own among them; `pupgevent logs` has them"
-            " anyway",
+            "print log lines on stdout, pupgevent's own among them; `pupgevent logs` shows them"
+            " in any case",
         ),
-        _later("stdout", validators.file_path(), nothing(), _LOG_FILE % "stdout"),
-        _later(
+        _unsupported("stdout", validators.file_path(), no_default(), _LOG_FILE % "stdout"),
+        _unsupported(
             "stderr",
             validators.file_path(),
             Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
             _LOG_FILE % "stderr",
         ),
-        _key("colors", validators.boolean(), nothing("on a terminal"), "colour what is printed"),
-        _later(
+        _key("colors", validators.boolean(), no_default("on a terminal"), "print in colours"),
+        _unsupported(
             "maxBytes",
-            validators.whole(0, 2**40),
+            validators.integer(0, 2**40),
             50 * 1024 * 1024,
             "size at which a log file is rotated; 0 is never",
         )._replace(unit="bytes"),
-        _later("backups", validators.whole(0, 1000), 10, "rotated log files that are kept"),
+        _unsupported("backups", validators.integer(0, 1000), 10, "rotated log files to keep"),
     ),
 )
 
 
 def _inherited(key: Key) -> Key:
-    def find(own: Fields, top: Fields) -> Any:
+    def compute(own: Fields, top: Fields) -> object:
         if key.name == "stderr" and own["stdout"] != top["logger"]["stdout"]:
             return own["stdout"]
         return top["logger"][key.field]
 
-    return key._replace(default=Derived("the top level's", find))
+    return key._replace(default=Derived("the top level's", compute))
 
 
 PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))
@@ -99,9 +101,9 @@ CONTROL = Table(
     (
         _key(
             "socket",
-            validators.file_path(validators.SOCKET_PATH_LIMIT),
-            nothing("only the one that is named after the file's path"),
-            "path of one more control socket, for who cannot get to the usual one",
+            validators.file_path(paths.SOCKET_PATH_LIMIT),
+            no_default("only the one that is named after the file's path"),
+            "path of an additional control socket, for users who cannot reach the usual one",
         ),
     ),
 )
@@ -113,9 +115,10 @@ DASHBOARD = Table(
         _key("host", validators.host(), "127.0.0.1", "address to listen on"),
         _key(
             "token",
-            validators.text("a string of printable ASCII without spaces", "[!-~]{1,512}"),
-            nothing(),
-            "what a client has to show; required where `host` is not a loopback address",
+            validators.string_matching(
+                "a string of printable ASCII without spaces", "[!-~]{1,512}"),
+            no_default(),
+            "what a client has to send; required if `host` is not a loopback address",
             secret=True,
         ),
     ),
@@ -126,19 +129,19 @@ HEALTH = Table(
     (
         _key(
             "path",
-            validators.text("a path that starts with /", "/[!-~]*"),
-            nothing(),
-            "HTTP GET of it, 2xx or 3xx passes; without it a TCP connect does",
+            validators.string_matching("a path that starts with /", "/[!-~]*"),
+            no_default(),
+            "path of an HTTP GET, which passes with 2xx or 3xx; without it a TCP connect passes",
         ),
         _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
         _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
-        _key("rise", validators.whole(1, 1000), 2, "passes in a row that bring an instance up"),
-        _key("fall", validators.whole(1, 1000), 3, "failures in a row that take it down"),
+        _key("rise", validators.integer(1, 1000), 2, "passes in a row that bring an instance up"),
+        _key("fall", validators.integer(1, 1000), 3, "failures in a row that take it down"),
         _key(
             "restart",
             validators.boolean(),
             False,
-            "restart an instance that is down; else it is only out of rotation",
+            "restart an instance that is down, instead of only taking it out of rotation",
         ),
     ),
 )
@@ -152,7 +155,7 @@ TLS = Table(
             "minVersion",
             validators.choice("TLS version", TLS_VERSIONS),
             "TLSv1.2",
-            "oldest protocol that is spoken",
+            "oldest version that is accepted",
         ),
     ),
 )
@@ -160,15 +163,19 @@ TLS = Table(
 CLUSTER = Table(
     "processes.cluster",
     (
-        _key("instances", validators.instances(MOST_INSTANCES), 1, 'how many; "auto": one per CPU'),
+        _key(
+            "instances", validators.instance_count(MAX_INSTANCES), 1,
+            'how many; "auto": one per CPU',
+        ),
         _key(
             "startPort",
             validators.port(),
-            nothing(),
+            no_default(),
             "instance n, from 0, gets `startPort` + n; required with `commonPort`",
         ),
         _key(
-            "commonPort", validators.port(), nothing("none: no balancer"), "where clients connect"
+            "commonPort", validators.port(), no_default("none: no balancer"),
+            "where clients connect",
         ),
         _key(
             "commonHost",
@@ -186,42 +193,48 @@ CLUSTER = Table(
         _ms(
             "readyTimeoutMs",
             30000,
-            "an instance whose port does not accept by then is killed: a failed start",
+            "an instance whose port does not accept in that time is killed: its start has failed",
             above_zero=True,
         ),
-        _ms("connectTimeoutMs", 2000, "for one attempt to reach an instance", above_zero=True),
+        _ms(
+            "connectTimeoutMs", 2000,
+            "time-out of one attempt to connect to an instance", above_zero=True,
+        ),
         _ms(
             "queueTimeoutMs",
             10000,
-            "how long a client waits when no instance can take it; then it is closed",
+            "how long a client waits when no instance can take it; then its connection is closed",
         ),
-        _key("queueLimit", validators.whole(0, MANY), 1024, "how many clients wait"),
+        _key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients may wait"),
         _key(
             "maxConnections",
-            validators.whole(0, MANY),
+            validators.integer(0, MAX_COUNT),
             0,
-            "per instance, beyond it clients queue; 0 is no limit",
+            "most connections of one instance; further clients wait; 0 is no limit",
         ),
         _ms(
             "idleTimeoutMs",
             3600000,
-            "a connection without a byte either way for so long is closed; 0 is never",
+            "a connection without a byte in either direction for that time is closed; 0 is never",
         ),
-        _ms("halfCloseTimeoutMs", 60000, "the same once one side has finished; 0 is never"),
-        _later("health", HEALTH, nothing(), "active checks, below"),
-        _later(
+        _ms(
+            "halfCloseTimeoutMs", 60000,
+            "the same after one side has closed its direction; 0 is never",
+        ),
+        _unsupported("health", HEALTH, no_default(), "active checks, below"),
+        _unsupported(
             "proxyProtocol",
             validators.choice("PROXY protocol", PROXY_PROTOCOLS),
-            nothing(),
-            "announce the client's address to the instances",
+            no_default(),
+            "send the client's address to the instances in a PROXY header",
         ),
-        _later(
+        _unsupported(
             "acceptProxyFrom",
             validators.networks(),
-            nothing(),
-            "whose PROXY header is believed; `ip-hash` then uses the real client",
+            no_default(),
+            "from whom a PROXY header is accepted; `ip-hash` then uses the real client's address",
         ),
-        _later("tls", TLS, nothing(), "TLS ends at the common port, below"),
+        _unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),
 )
 
@@ -251,86 +264,93 @@ PROCESS = Table(
             "cmd",
             validators.command(),
             REQUIRED,
-            "a string for `/bin/sh -c`, which is replaced (`exec`) by what is one simple command, "
-            "or an array of strings that is run as it is",
+            "a string for `/bin/sh -c`, or an array of strings, which runs as it is; a string that"
+            " is one simple command replaces its shell (`exec`)",
         ),
         _key(
             "autostart",
             validators.boolean(),
             False,
-            "start with pupgevent; without it `pupgevent start` starts it",
+            "start it with pupgevent; otherwise `pupgevent start` does",
         ),
         _key(
             "cwd",
-            validators.folder_path(),
+            validators.existing_folder(),
             Derived("the file's folder", lambda own, top: top["folder"]),
-            "folder it starts in",
+            "folder that it starts in",
         ),
-        _key("env", validators.environment(), {}, "extra variables", secret=True),
-        _key("path", validators.search_path(), nothing(), "appended to its `PATH`"),
+        _key(
+            "env", validators.environment(), {}, "additional environment variables", secret=True),
+        _key(
+            "path", validators.search_path(), no_default(),
+            "folders that are appended to its `PATH`",
+        ),
         _key(
             "pidFile",
             validators.file_path(),
-            nothing(),
-            "written at start, removed at exit; of several instances each has its own, with"
-            " its number before the suffix: `app.pid` becomes `app-1.pid`",
+            no_default(),
+            "written at start, removed at exit; each of several instances has its own, with its"
+            " number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
-        _key("user", validators.user(), nothing(), "run as this user (root only), with its"
+        _key("user", validators.user(), no_default(), "run as this user (root only), with its"
              " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
-        _key("group", validators.group(), nothing(), "run as this group (root only)"),
-        _key("cluster", CLUSTER, nothing(), "several instances, below"),
+        _key("group", validators.group(), no_default(), "run as this group (root only)"),
+        _key("cluster", CLUSTER, no_default(), "several instances, below"),
         _key(
             "restart",
-            validators.choice("restart policy", RESTARTS),
+            validators.choice("restart policy", RESTART_POLICIES),
             Derived(
                 "with autostart `always` for a cluster, else `error`; without it `never`",
                 _restart,
             ),
-            "after which exit it starts again; `error`: a code other than 0, or a signal",
+            "after which exits it is started again; `error`: a code other than 0, or a signal",
         ),
         _ms(
             "restartDelayMs",
             500,
-            "before the first restart; doubles for each failure in a row, with up to 10 %"
-            " jitter; back to the start after 10 s of running; from the sixth restart in a row"
-            " on at least 500 ms, also where this or `restartMaxDelayMs` says less",
+            "delay before the first restart; it doubles with each failure in a row, with up to 10 %"
+            " jitter, and is reset after 10 s of running; from the sixth restart in a row on it is"
+            " at least 500 ms, even if this or `restartMaxDelayMs` is less",
         ),
         _ms(
             "restartMaxDelayMs",
             Derived("30000, or `restartDelayMs` where that is more", _max_delay),
-            "as far as the delay doubles",
+            "the longest delay",
         ),
         _key(
             "restartLimit",
-            validators.whole(0, MANY),
-            nothing(),
-            "restarts in a row: with 3, the fourth run that fails is the last, then state"
-            " `exhausted`; with 0 it is never restarted",
+            validators.integer(0, MAX_COUNT),
+            no_default(),
+            "most restarts in a row: with 3, the fourth run that fails is the last, and the state"
+            " is `exhausted`; with 0 it is never restarted",
         ),
         _ms(
             "minUptimeMs",
             1000,
-            "a process without a port is `running` once it has lived that long; one that fails"
-            " earlier has not come up",
+            "a process without a port is `running` after that time; one that fails earlier has not"
+            " come up",
         ),
-        _seconds("timeout", nothing(), "one run is stopped after that time", above_zero=True),
+        _seconds(
+            "timeout", no_default(),
+            "longest run: after that time it is stopped", above_zero=True,
+        ),
         _seconds(
             "terminateGracePeriod",
             Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),
-            "time between taking an instance out of rotation and its stop signal; ends as"
-            " soon as its last connection does",
+            "longest time from taking an instance out of rotation to its stop signal, which is sent"
+            " earlier when its last connection has ended",
         ),
         _seconds(
             "terminateTimeout",
             Derived("the top level's", lambda own, top: top["terminate_timeout"]),
             "time from the stop signal to SIGKILL",
         ),
-        _key("stopSignal", validators.stop_signal(), "SIGTERM", "what asks it to stop"),
+        _key("stopSignal", validators.stop_signal(), "SIGTERM", "the signal that asks it to stop"),
         _key(
             "essential",
             validators.boolean(),
             False,
-            "when it is given up for good, pupgevent stops everything and exits 1",
+            "if it is not restarted any more, pupgevent stops everything and exits with 1",
         ),
         _key("logger", PROCESS_LOGGER, {}, "the keys of `[logger]`, for this process"),
     ),
@@ -344,17 +364,18 @@ TOP = Table(
             "name",
             _NAME,
             Derived("the file's name without its suffix", lambda own, top: own["stem"]),
-            "this supervisor's name in status, logs, metrics",
+            "the name of this supervisor in status, logs and metrics",
         ),
         _key("logger", LOGGER, {}, "where log lines go, below"),
         _seconds(
             "terminateGracePeriod",
-            nothing("0, or 10 with `commonPort`"),
+            no_default("0, or 10 with `commonPort`"),
             "the default of every process",
         ),
         _seconds("terminateTimeout", 30, "the default of every process"),
         _key("control", CONTROL, {}, "how the other commands reach this one, below"),
-        _later("dashboard", DASHBOARD, nothing("off"), "metrics and a page for people, below"),
+        _unsupported(
+            "dashboard", DASHBOARD, no_default("off"), "metrics and a web page, below"),
         _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
     ),
 )

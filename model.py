@@ -1,8 +1,8 @@
-"""The plain data that all of pupgevent works with: what a file says, and what follows from it.
+"""The plain data that all of pupgevent works with: a configuration, and its instances.
 
-Every path is absolute, every time is float seconds, every default is filled in, and two of these
-are equal exactly when nothing differs, which is what a reload looks at. Whatever each instance of
-a process has of its own (name, port, pid file, environment) is told here and nowhere else.
+Every path is absolute, every time is float seconds, every default is filled in. Two of these tuples
+are equal exactly when nothing differs: a reload compares them. How the name, port, pid file and
+environment of each instance follow from its process is said here and nowhere else.
 """
 
 import ipaddress
@@ -16,14 +16,14 @@ class Logger(NamedTuple):
     console: bool
     stdout: Optional[str]
     stderr: Optional[str]
-    #: None: if the console is a terminal.
+    #: None: colours if the console is a terminal.
     colors: Optional[bool]
     max_bytes: int
     backups: int
 
 
 class Control(NamedTuple):
-    #: None: a path that follows from the configuration file's.
+    #: One more path beside the one that follows from the configuration file's.
     socket: Optional[str]
 
 
@@ -81,10 +81,10 @@ class Process(NamedTuple):
     cmd: Union[str, Tuple[str, ...]]
     autostart: bool
     cwd: str
-    #: Where that led when the file was read: a release is often a link that is switched.
+    #: The real path of `cwd` when the file was read: often a link is switched to a new release.
     real_cwd: str
     env: Mapping[str, str]
-    #: Folders between colons, to be appended to PATH.
+    #: Folders separated by colons, appended to PATH.
     path: Optional[str]
     pid_file: Optional[str]
     user: Optional[str]
@@ -119,12 +119,12 @@ class Configuration(NamedTuple):
 
     @property
     def absolute_path(self) -> str:
-        """The same from any folder; links are kept, and may lead elsewhere by now."""
+        """The path without its working folder; links are kept, and may lead elsewhere by now."""
         return os.path.join(self.folder, os.path.basename(self.path))
 
 
 class InstanceSpec(NamedTuple):
-    """Which of a process's instances it is: its name, its number from 0, where it listens."""
+    """One instance of a process: its name, its number from 0, and where it listens."""
 
     name: str
     number: int
@@ -134,7 +134,7 @@ class InstanceSpec(NamedTuple):
 
 
 def instance_specs(process: Process) -> List[InstanceSpec]:
-    """ID-1 to ID-N with the ports from `startPort` on; just the id where there is no cluster."""
+    """ID-1 to ID-N, with the ports from `startPort` on; without a cluster only the id, no port."""
     cluster = process.cluster
     if cluster is None:
         return [InstanceSpec(process.id, 0, "", None)]
@@ -148,14 +148,14 @@ def instance_specs(process: Process) -> List[InstanceSpec]:
 
 
 def with_instances(process: Process, count: int) -> Process:
-    """Another number of instances; a process without a cluster has no number."""
+    """The process with another number of instances; unchanged if it has no cluster."""
     cluster = process.cluster
     return process if cluster is None else process._replace(
         cluster=cluster._replace(instances=count))
 
 
 def pid_file_of(process: Process, number: int) -> Optional[str]:
-    """Of several instances each has its own: `run/app.pid` is `run/app-1.pid` for the first."""
+    """The pid file of an instance: with several, `run/app.pid` is `run/app-1.pid` for the first."""
     path = process.pid_file
     if path is None or process.cluster is None or process.cluster.instances == 1:
         return path
@@ -164,7 +164,7 @@ def pid_file_of(process: Process, number: int) -> Optional[str]:
 
 
 def variables_of(process: Process, spec: InstanceSpec) -> Dict[str, str]:
-    """What a child finds in its environment besides what pupgevent found in its own."""
+    """The variables of a child's environment that are added to pupgevent's own."""
     variables = dict(process.env, PUP_PROCESS_ID=process.id)
     if process.cluster is not None:
         variables["PUP_CLUSTER_INSTANCE"] = str(spec.number)
@@ -174,13 +174,15 @@ def variables_of(process: Process, spec: InstanceSpec) -> Dict[str, str]:
 
 
 def same_child(process: Process, other: Process) -> bool:
-    """Would an instance of either start the same child? What else a process has applies to the
-    child that is there."""
+    """Whether an instance of either would start the same child.
+
+    All other values of a process apply to a child that runs already.
+    """
     return keeping_child(process, other) == process
 
 
 def keeping_child(process: Process, own: Process) -> Process:
-    """The values of a process, but with those of which a child of `own` is made."""
+    """The process with the values of `own` that a child is made of."""
     return process._replace(
         cmd=own.cmd, cwd=own.cwd, real_cwd=own.real_cwd, env=own.env, path=own.path,
         pid_file=own.pid_file, user=own.user, group=own.group)

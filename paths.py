@@ -1,13 +1,17 @@
-"""Paths as they were given, made absolute: a link stays a link, and may lead elsewhere tomorrow."""
+"""Absolute paths that keep symbolic links, since a link may lead elsewhere tomorrow."""
 
 import os
 
+#: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
+SOCKET_PATH_LIMIT = 107
+
 
 def absolute(path: str) -> str:
-    """The path from the root on; raises OSError when the working directory has been removed.
+    """The path made absolute; raises OSError when the working directory has been removed.
 
-    os.path.abspath loses links: it starts from getcwd(2), which has none in it, and takes `link/..`
-    for the folder that the link lies in, where the kernel goes to the parent of what it leads to.
+    os.path.abspath loses links: it starts from getcwd(2), whose result has none. And it takes
+    `link/..` for the folder that holds the link, where the kernel goes to the parent of the folder
+    that the link leads to.
     """
     if not os.path.isabs(path):
         path = os.path.join(_working_folder(), path)
@@ -21,17 +25,17 @@ def absolute(path: str) -> str:
 
 
 def _is_plain(parts: "list[str]") -> bool:
-    """Is what comes before a `..` its name's own folder, and no link?"""
+    """Whether the part before a `..` is a real folder, so that the two can be dropped."""
     return not parts or (parts[-1] != ".." and not os.path.islink("/" + "/".join(parts)))
 
 
 def _working_folder() -> str:
     """As the shell tells it, with the links by which it was entered (PWD, POSIX XCU 2.5.3)."""
-    told = os.environ.get("PWD", "")
+    pwd = os.environ.get("PWD", "")
     try:
-        plain = os.path.isabs(told) and os.path.normpath(told) == told
-        if plain and os.path.samestat(os.stat(told), os.stat(".")):
-            return told
+        plain = os.path.isabs(pwd) and os.path.normpath(pwd) == pwd
+        if plain and os.path.samestat(os.stat(pwd), os.stat(".")):
+            return pwd
     except OSError:
         pass
     return os.getcwd()

@@ -1,9 +1,12 @@
-"""The program of a command: run by the shell's `exec` where that is safe, and checked beforehand.
+"""The command of a process: how a shell runs it, which program it is, and why that cannot be run.
 
-A shell that only waits for one program has a pid that is not the program's. The shell's pid would
-be shown, written to the pid file and signalled. So the shell is told to `exec` the program (sh(1))
-where that changes nothing else. Whatever is not surely one simple command is left to the shell as
-it is: lists, pipes, compound commands, substitutions, assignments in front, builtins.
+`with_exec`: a shell that only waits for one program has a pid that is not the program's, and that
+pid would be shown, written to a pid file and signalled. So the shell is asked to `exec` the program
+(sh(1)), where that changes nothing else. Whatever is not surely one simple command is left to the
+shell as it is: lists, pipes, compound commands, substitutions, assignments in front, builtins.
+
+`program_of`, `find_program`, `program_problem` and `shebang_problem` look at files: which program a
+child would find, and what is wrong with it.
 """
 
 import os
@@ -12,7 +15,7 @@ from typing import Mapping, Optional, Tuple, Union
 
 from errors import decoded
 
-#: Builtins of dash, bash, ksh and busybox. Without `exec` the shell runs its own version of these.
+#: Builtins of dash, bash, ksh and busybox: without `exec` the shell's own version runs.
 BUILTINS = frozenset("""
     . : [ alias bg bind break builtin caller cd chdir command compgen complete compopt continue
     declare dirs disown echo enable eval exec exit export false fc fg getopts hash help history
@@ -32,25 +35,37 @@ _VARIABLE = r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*(?::?[-+][\w./:@%,-]*)?\})"
 _SINGLE = r"'[^']*'"
 _DOUBLE = r'"(?:[^"\\`$]|\\.|%s)*"' % _VARIABLE
 
-#: The first word without any expansion, since what comes out of one may be a builtin.
+#: The first word, without any expansion, since the result of one may be a builtin.
 _FIRST = r"""(?:[\w./@%+,:~-]|'[^']*'|"[^"\\`$]*")+"""
 
-#: Plain characters; white space, but no comment behind it; quotes, variables; redirections, but no
-#: here-document, and none to a number that belongs to the next redirection. No two of these begin
-#: alike: it takes linear time.
+#: The other words: plain characters; white space, but no comment behind it; quotes, variables;
+#: redirections, but no here-document, and none to a number that belongs to the next redirection. No
+#: two of these begin alike, so matching takes linear time.
 _REST = r"""(?:[^\s\\'"`$;&|(){}<>\x00-\x1f\x7f]|[ \t](?!\#)|%s|%s|%s|\\[^\n\r]|%s)*""" % (
     _SINGLE, _DOUBLE, _VARIABLE, r"(?:>>?&?|<[&>]?)[ \t]*(?=[\w'\"$./~-])(?!\d+[<>])")
 
-_SIMPLE = re.compile(r"(%s)(?=[ \t<>]|\Z)%s\Z" % (_FIRST, _REST), re.ASCII | re.DOTALL)
+_SIMPLE_COMMAND = re.compile(r"(%s)(?=[ \t<>]|\Z)%s\Z" % (_FIRST, _REST), re.ASCII | re.DOTALL)
+
+#: The first word of a line for the shell, if it is a plain word.
+_PLAIN_FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
+
+#: Builtins of some shells that the usual /bin/sh (dash or bash) has not: there they are programs.
+_PROGRAMS_IN_SH = frozenset("compopt namespace newgrp print whence".split())
+
+#: Words that /bin/sh runs itself.
+_RUN_BY_SH = (BUILTINS | RESERVED) - _PROGRAMS_IN_SH
+
+#: How much of a first line the kernel reads, in bytes (BINPRM_BUF_SIZE of Linux 5.1 and newer).
+_SHEBANG_BYTES = 256
 
 
 def with_exec(line: str, env: Mapping[bytes, bytes]) -> str:
-    """The line for `/bin/sh -c`, which runs the same; by `exec` if it is one simple command.
+    """The line for `/bin/sh -c` that runs the same; by `exec` if it is one simple command.
 
     `env` is that of the shell: an exported function of bash goes before a program of its name.
     """
     stripped = line.strip(" \t\n")
-    found = _SIMPLE.match(stripped)
+    found = _SIMPLE_COMMAND.match(stripped)
     if found is None:
         return line
     first = found.group(1)
@@ -59,7 +74,8 @@ def with_exec(line: str, env: Mapping[bytes, bytes]) -> str:
         return line
     if first.isdigit() and stripped[len(first):len(first) + 1] in ("<", ">"):
         return line
-    # What is not there is told by the shell as ever, not as a failure of an exec nobody wrote.
+    # A missing program is reported by the shell as usual, not as the failure of an `exec` that
+    # nobody wrote.
     is_there = "[ -f {0} ] && [ -x {0} ]" if "/" in name else "command -v {0} >/dev/null 2>&1"
     return "if %s; then exec %s; else %s; fi" % (is_there.format(first), stripped, stripped)
 
@@ -70,48 +86,32 @@ def _is_program(name: str) -> bool:
     return name not in BUILTINS and name not in RESERVED
 
 
-# Where a child finds its program, and what is wrong with that file
-
-
-#: Bytes of a first line that the kernel looks at (BINPRM_BUF_SIZE of Linux 5.1 and newer).
-_FIRST_LINE_BYTES = 256
-
-#: The first word of a line for the shell, where that is a word and nothing else.
-_FIRST_WORD = re.compile(r"\s*(?:exec\s+)?([\w./+@%:,-]+)(?=[\s|&;<>]|\Z)")
-
-#: Builtins of other shells than the usual /bin/sh (dash, or bash): a program there, if anything.
-_NOT_IN_SH = frozenset("compopt namespace newgrp print whence".split())
-
-#: Words that the usual /bin/sh does not take for a program.
-_SHELL_WORDS = (BUILTINS | RESERVED) - _NOT_IN_SH
-
-
-def first_word(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
-    """The program that a command runs; None where only the shell can tell."""
+def program_of(cmd: Union[str, Tuple[str, ...]]) -> Optional[str]:
+    """The program of a command; None where only the shell can tell."""
     if not isinstance(cmd, str):
         return cmd[0]
-    found = _FIRST_WORD.match(cmd)
-    if found is None or found.group(1) in _SHELL_WORDS or found.group(1).isdigit():
+    found = _PLAIN_FIRST_WORD.match(cmd)
+    if found is None or found.group(1) in _RUN_BY_SH or found.group(1).isdigit():
         return None
     return found.group(1)
 
 
-def trouble(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
+def program_problem(name: bytes, path: bytes, folder: bytes) -> Optional[str]:
     """Why a child in `folder` with that PATH cannot run a program, as the end of a sentence that
-    begins with the program's name. None where nothing is seen to be wrong."""
-    file = find(name, path, folder)
+    begins with its name; None where no reason can be seen."""
+    file = find_program(name, path, folder)
     if b"/" not in name:
-        return "is not on the PATH" if file is None else flaw(file, path)
+        return "is not on the PATH" if file is None else shebang_problem(file, path)
     file = os.path.join(folder, name)
     if not os.path.exists(file):
         return "is not there"
     if os.path.isdir(file):
         return "is a folder"
-    return flaw(file, path) if os.access(file, os.X_OK) else "is not executable"
+    return shebang_problem(file, path) if os.access(file, os.X_OK) else "is not executable"
 
 
-def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
-    """The file that is run for a name, as execvp(3) looks for it; None where there is none."""
+def find_program(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
+    """The file that execvp(3) would run; None where there is none."""
     places = [b""] if b"/" in name else path.split(b":")
     for place in places:
         file = os.path.join(folder, place, name)
@@ -120,10 +120,10 @@ def find(name: bytes, path: bytes, folder: bytes) -> Optional[bytes]:
     return None
 
 
-def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
-    """What is wrong with the #! line of a file; the kernel says only that something is missing.
+def shebang_problem(file: bytes, path: bytes = b"") -> Optional[str]:
+    """What is wrong with the #! line of a file; the kernel only says ENOENT for it.
 
-    With a `path`, also whether the program that `env` is to find is on it.
+    With a `path`, also whether the program that `env` looks for is on it.
     """
     line = _first_line(file)
     if not line.startswith(b"#!"):
@@ -136,7 +136,7 @@ def flaw(file: bytes, path: bytes = b"") -> Optional[str]:
     if not os.path.exists(words[0]):
         return "names an interpreter that is not there: %s" % decoded(words[0])
     by_env = len(words) == 2 and os.path.basename(words[0]) == b"env"
-    if by_env and path and find(words[1], path, b"/") is None:
+    if by_env and path and find_program(words[1], path, b"/") is None:
         return "names an interpreter that is not on the PATH: %s" % decoded(words[1])
     return None
 
@@ -146,6 +146,6 @@ def _first_line(file: bytes) -> bytes:
         if not os.path.isfile(file):
             return b""
         with open(file, "rb") as opened:
-            return opened.read(_FIRST_LINE_BYTES).partition(b"\n")[0]
+            return opened.read(_SHEBANG_BYTES).partition(b"\n")[0]
     except OSError:
         return b""

@@ -222,12 +222,12 @@ def _warning(process: Any) -> "Optional[str]":
     """What is wrong with the program of a command, here and now; it may be there at the start."""
     import programs
 
-    word = programs.first_word(process.cmd)
+    word = programs.program_of(process.cmd)
     if word is None:
         return None
     path = process.env.get("PATH", os.environ.get("PATH", os.defpath))
     path = ":".join(filter(None, (path, process.path)))
-    reason = programs.trouble(*(
+    reason = programs.program_problem(*(
         encoded(each) for each in (word, path, process.cwd)))
     return reason and "%s %s" % (word, reason)
 

@@ -24,9 +24,9 @@ Whatever is done for each process is done in slices: a file may have thousands.
 import shlex
 from typing import Callable, List, NamedTuple, Set, Union
 
-import reading
+import background_loader
 from concurrency import in_slices
-from errors import ConfigurationError, PupgeventError, spelled
+from errors import ConfigurationError, PupgeventError, format_path
 from instance import Instance
 from lifecycle import GIVEN_UP
 from model import Configuration, Process, instance_specs, keeping_child, same_child
@@ -65,7 +65,7 @@ class Done(NamedTuple):
 
 def read(runtime: Runtime) -> "Union[Configuration, ConfigurationError]":
     """The file as it is now, or what is wrong with it; blocks the calling greenlet."""
-    return reading.load(runtime.configuration.absolute_path, runtime.threads)
+    return background_loader.load(runtime.configuration.absolute_path, runtime.threads)
 
 
 class Reload:
@@ -163,7 +163,7 @@ class Reload:
         merged, conflict = self._runtime.changed_configuration(self._merge)
         if conflict is not None:
             raise ConfigurationError(
-                merged.path, None, "%s: %s" % (spelled(conflict.where), conflict.reason))
+                merged.path, None, "%s: %s" % (format_path(conflict.where), conflict.reason))
         return merged
 
     def _merge(self, present: Configuration) -> Configuration:

@@ -1,29 +1,29 @@
-"""Where each value of a text stands: TOML that another has parsed, and JSON with comments.
+"""The line of each value in a text of TOML or JSON, which the parsers at hand do not give.
 
-For TOML, `check_limits` comes before the parser and bounds what it may meet, and
-`scan_toml` comes after the parser has accepted the text, so it checks nothing again, except
+For TOML, `check_limits` goes before the parser and keeps from it what would take it too long or too
+deep. `scan_toml` goes after the parser has accepted the text, so it checks nothing again, except
 for what tomli 1.2 (Python 3.6) accepts and TOML does not: HAS_HEADER.
-JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, since no
-parser at hand gives lines. No message repeats what stands in the text, keys aside.
+JSON (RFC 8259, strictly, but with comments and trailing commas) is parsed here, values and lines at
+once. No message repeats values of the text, only keys.
 """
 
 import bisect
 import json
 import re
 import sys
-from typing import Any, Dict, List, NamedTuple, NoReturn, Pattern, Set
+from typing import Dict, List, NamedTuple, NoReturn, Pattern, Set
 
-from errors import Path
+from errors import KeyPath
 
 if sys.version_info >= (3, 11):
     import tomllib as _toml
 else:
     import tomli as _toml
 
-#: Tables and arrays in each other. Real files have six; parsers need several frames of
-#: the stack for each level, and for a long dotted key time beyond reason.
+#: Levels of tables and arrays in each other. Real files have six; parsers need several frames of
+#: the stack for each level, and too much time for a long dotted key.
 DEPTH_LIMIT = 50
-#: Longest number: from a few thousand digits on `int` refuses, or takes minutes.
+#: Longest number, in characters: from a few thousand digits on `int` refuses, or takes minutes.
 NUMBER_LIMIT = 400
 
 HAS_HEADER = "a table that has a header cannot be added to by a dotted key"
@@ -41,17 +41,17 @@ class ScanError(Exception):
 
 
 class JsonScan(NamedTuple):
-    values: Dict[str, Any]
-    lines: Dict[Path, int]
+    values: Dict[str, object]
+    lines: Dict[KeyPath, int]
 
 
-def referee(text: str) -> Dict[str, Any]:
-    """What a TOML text says; raises ValueError, at times RecursionError."""
-    values: Dict[str, Any] = _toml.loads(text)
+def parse_toml(text: str) -> Dict[str, object]:
+    """The values of a TOML text, by tomllib or tomli; raises ValueError, or RecursionError."""
+    values: Dict[str, object] = _toml.loads(text)
     return values
 
 
-def scan_toml(text: str) -> Dict[Path, int]:
+def scan_toml(text: str) -> Dict[KeyPath, int]:
     """The lines of all values in a valid text; raises ScanError where it nests too deeply."""
     return _TomlScanner(text).scan()
 
@@ -62,32 +62,32 @@ def scan_json(text: str) -> JsonScan:
 
 
 class _Scanner:
-    """A place in a text, and the lines of what has been passed."""
+    """A position in a text, and the lines of the values before it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._at = 0
-        self._ends = [found.start() for found in re.finditer("\n", text)]
-        self._lines: Dict[Path, int] = {}
+        self._position = 0
+        self._line_ends = [found.start() for found in re.finditer("\n", text)]
+        self._lines: Dict[KeyPath, int] = {}
 
     def _line(self) -> int:
-        return bisect.bisect_left(self._ends, self._at) + 1
+        return bisect.bisect_left(self._line_ends, self._position) + 1
 
     def _fail(self, reason: str) -> NoReturn:
         raise ScanError(self._line(), reason)
 
     def _peek(self) -> str:
-        """The next character, or "" at the end."""
-        return self._text[self._at : self._at + 1]
+        """The next character; "" at the end."""
+        return self._text[self._position : self._position + 1]
 
     def _take(self, pattern: Pattern[str], missing: str) -> str:
-        found = pattern.match(self._text, self._at)
+        found = pattern.match(self._text, self._position)
         if found is None:
             self._fail(missing)
-        self._at = found.end()
+        self._position = found.end()
         return found.group()
 
-    def _note(self, path: Path, line: int) -> None:
+    def _record(self, path: KeyPath, line: int) -> None:
         if len(path) > DEPTH_LIMIT:
             raise ScanError(line, _TOO_DEEP)
         self._lines.setdefault(path, line)
@@ -100,8 +100,8 @@ _QUOTED = (
     r"|'[^'\n]*'?"
 )
 _TOML_STRING = re.compile(_QUOTED, re.DOTALL)
-#: What `check_limits` looks at: brackets, dots, numbers and what separates them. Strings,
-#: comments and words are in it to be passed over.
+#: What `check_limits` looks at: brackets, dots, numbers and what separates them. Strings, comments
+#: and words are in it so that they are skipped.
 _TOML_SHAPE = re.compile(
     r"%s|#[^\n]*|[][{}.,=\n]|(?P<number>[+-]?[0-9]\w*)|[\w-]+" % _QUOTED, re.DOTALL
 )
@@ -132,14 +132,14 @@ def check_limits(text: str) -> None:
 class _TomlScanner(_Scanner):
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        #: The table that the last header opened.
-        self._table: Path = ()
-        #: How many elements each array of tables has by now.
-        self._counts: Dict[Path, int] = {}
+        #: The path of the table that the last header opened.
+        self._table: KeyPath = ()
+        #: How many elements each array of tables has so far.
+        self._counts: Dict[KeyPath, int] = {}
         #: The tables that have a header of their own.
-        self._headed: Set[Path] = set()
+        self._headed: Set[KeyPath] = set()
 
-    def scan(self) -> Dict[Path, int]:
+    def scan(self) -> Dict[KeyPath, int]:
         self._blank()
         while self._peek():
             if self._peek() == "[":
@@ -155,44 +155,44 @@ class _TomlScanner(_Scanner):
 
     def _header(self) -> None:
         line = self._line()
-        of_array = self._text.startswith("[[", self._at)
-        self._at += 2 if of_array else 1
+        of_array = self._text.startswith("[[", self._position)
+        self._position += 2 if of_array else 1
         *outer, last = self._key()
-        path: Path = ()
+        path: KeyPath = ()
         for part in outer:
             path += (part,)
-            self._note(path, line)
+            self._record(path, line)
             path += self._last_element(path)
         path += (last,)
-        self._note(path, line)
+        self._record(path, line)
         if of_array:
             self._counts[path] = self._counts.get(path, 0) + 1
             path += self._last_element(path)
-        self._note(path, line)
-        # The header of a table tells more than the first table inside it.
+        self._record(path, line)
+        # `[a.b]` may have noted a line for `a` already: that of the header `[a]` is better.
         self._lines[path] = line
         self._headed.add(path)
         self._table = path
 
-    def _last_element(self, path: Path) -> Path:
+    def _last_element(self, path: KeyPath) -> KeyPath:
         return (self._counts[path] - 1,) if path in self._counts else ()
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: KeyPath) -> None:
         line = self._line()
         path = table
         for part in self._key():
             if path != table and (path in self._headed or path in self._counts):
                 raise ScanError(line, HAS_HEADER)
             path += (part,)
-            self._note(path, line)
-        self._at += 1
+            self._record(path, line)
+        self._position += 1
         self._value(path)
 
     def _key(self) -> List[str]:
         """The parts of a key, up to the = or ] that follows it."""
         parts = [self._key_part()]
         while self._peek() == ".":
-            self._at += 1
+            self._position += 1
             parts.append(self._key_part())
         return parts
 
@@ -203,9 +203,9 @@ class _TomlScanner(_Scanner):
         self._blank()
         if not quoted:
             return word
-        return str(referee("k = " + word)["k"]) if "\\" in word else word[1:-1]
+        return str(parse_toml("k = " + word)["k"]) if "\\" in word else word[1:-1]
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         self._blank()
         first = self._peek()
         if first == "[":
@@ -215,28 +215,28 @@ class _TomlScanner(_Scanner):
         else:
             self._take(_TOML_STRING if first in ('"', "'") else _TOML_VALUE, _ACCEPTED)
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self._past_bracket_or_comma()
         index = 0
         while self._peek() != "]":
             element = path + (index,)
-            self._note(element, self._line())
+            self._record(element, self._line())
             self._value(element)
             self._past_bracket_or_comma(",")
             index += 1
-        self._at += 1
+        self._position += 1
 
-    def _inline_table(self, path: Path) -> None:
+    def _inline_table(self, path: KeyPath) -> None:
         self._past_bracket_or_comma()
         while self._peek() != "}":
             self._pair(path)
             self._past_bracket_or_comma(",")
-        self._at += 1
+        self._position += 1
 
     def _past_bracket_or_comma(self, kind: str = "[{") -> None:
         self._blank()
         if self._peek() in kind:
-            self._at += 1
+            self._position += 1
             self._blank()
 
 
@@ -258,24 +258,24 @@ class _JsonScanner(_Scanner):
         return JsonScan(values, self._lines)
 
     def _next(self) -> str:
-        """Skip blanks and comments; the character that comes then, or "" at the end."""
+        """Skip blanks and comments; the next character then, "" at the end."""
         self._take(_JSON_BLANK, "")
-        if self._text.startswith("/*", self._at):
+        if self._text.startswith("/*", self._position):
             self._fail("this comment does not end")
         return self._peek()
 
-    def _value(self, path: Path) -> Any:
+    def _value(self, path: KeyPath) -> object:
         first = self._next()
-        self._note(path, self._line())
+        self._record(path, self._line())
         if first == "{":
             return self._object(path)
         if first == "[":
             return self._array(path)
         return self._string("") if first == '"' else self._literal()
 
-    def _object(self, path: Path) -> Dict[str, Any]:
-        values: Dict[str, Any] = {}
-        self._at += 1
+    def _object(self, path: KeyPath) -> Dict[str, object]:
+        values: Dict[str, object] = {}
+        self._position += 1
         while self._next() != "}":
             line = self._line()
             name = self._string("a key in double quotes is missing")
@@ -283,26 +283,26 @@ class _JsonScanner(_Scanner):
                 raise ScanError(line, "the same key stands twice in this object")
             if self._next() != ":":
                 self._fail("a : is missing after the key")
-            self._at += 1
-            self._note(path + (name,), line)
+            self._position += 1
+            self._record(path + (name,), line)
             values[name] = self._value(path + (name,))
             self._comma("}")
-        self._at += 1
+        self._position += 1
         return values
 
-    def _array(self, path: Path) -> List[Any]:
-        values: List[Any] = []
-        self._at += 1
+    def _array(self, path: KeyPath) -> List[object]:
+        values: List[object] = []
+        self._position += 1
         while self._next() != "]":
             values.append(self._value(path + (len(values),)))
             self._comma("]")
-        self._at += 1
+        self._position += 1
         return values
 
     def _comma(self, closing: str) -> None:
         following = self._next()
         if following == ",":
-            self._at += 1
+            self._position += 1
         elif following != closing:
             self._fail("a comma or %s is missing" % closing)
 
@@ -316,9 +316,10 @@ class _JsonScanner(_Scanner):
             raise ScanError(line, "half of a surrogate pair stands in this string")
         return value
 
-    def _literal(self) -> Any:
+    def _literal(self) -> object:
         line = self._line()
         word = self._take(_JSON_LITERAL, "a value is missing, or is not valid JSON")
         if len(word) > NUMBER_LIMIT:
             raise ScanError(line, _TOO_LONG)
-        return json.loads(word)
+        value: object = json.loads(word)
+        return value

@@ -1,37 +1,44 @@
-"""What is told of a key of the configuration file, and the reference made from it."""
+"""The types of the records in `keys`: a key, a table of keys, a default; and their reference.
+
+The README's reference of all keys is made here from the records, in Markdown.
+"""
 
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import toml
 
-from validators import Check
+from validators import Validator
 
-#: The values of a table's fields, as they come out of its checks.
+#: The values of a table's fields, as the validators have converted them. They are Any, since they
+#: become the arguments of the named tuples in `model`, which have the types.
 Fields = Dict[str, Any]
 
 
 class Required(NamedTuple):
-    """In place of a default: the file has to say it."""
+    """In place of a default: the file has to have the key."""
 
     text: str = "required"
 
 
 class Derived(NamedTuple):
-    """A default that follows from other keys: its words, and how it is found.
+    """A default that follows from other keys: how the reference words it, and how it is computed.
 
-    `find(own, top)` gets the fields of the key's own table as far as they are
-    read (they are read in the order of the records) and those of the top level.
+    `compute(own, top)` gets the fields of the key's own table that are read before it (in the order
+    of the records), and those of the top level.
     """
 
     text: str
-    find: Callable[[Fields, Fields], Any]
+    compute: Callable[[Fields, Fields], object]
 
+
+#: A default as the file would spell it, or what stands in its place.
+Default = Union[bool, int, str, Dict[str, str], Required, Derived]
 
 REQUIRED = Required()
 
 
-def nothing(text: str = "none") -> Derived:
+def no_default(text: str = "none") -> Derived:
     """The default of a key that may simply be absent."""
     return Derived(text, lambda own, top: None)
 
@@ -41,46 +48,40 @@ class Key(NamedTuple):
 
     #: As the file spells it.
     name: str
-    check: Union[Check, "Table"]
-    #: As the file would spell it, or Required or Derived.
-    default: Any
+    type: Union[Validator, "Table"]
+    default: Default
     meaning: str
     #: Of the value in the file.
     unit: str = ""
-    #: False: parsed and checked, then refused, because nothing acts on it yet.
+    #: False: it is checked, then refused, because nothing acts on it yet.
     supported: bool = True
     #: The value is never part of a message.
     secret: bool = False
 
     @property
     def field(self) -> str:
-        """As the named tuple spells it: `restartDelayMs` is `restart_delay`, in seconds."""
+        """Its name in the named tuple: `restartDelayMs` is `restart_delay`, in seconds."""
         name = self.name[:-2] if self.name.endswith("Ms") else self.name
         return re.sub("[A-Z]", lambda found: "_" + found.group().lower(), name)
 
     @property
-    def takes(self) -> str:
-        """Its type in words."""
-        return self.check.allowed
-
-    @property
     def default_text(self) -> str:
-        """Its default in words, with its unit."""
+        """The default in words, with its unit."""
         if isinstance(self.default, (Required, Derived)):
             return self.default.text
         if self.default == {}:
             return "empty"
-        spelled = toml.TomlEncoder().dump_value(self.default)
-        return ("`%s` %s" % (spelled, self.unit)).rstrip()
+        literal = toml.TomlEncoder().dump_value(self.default)
+        return ("`%s` %s" % (literal, self.unit)).rstrip()
 
 
 class Table(NamedTuple):
     """The keys of one table of the file."""
 
-    #: As a header spells it, without brackets; the top level's is empty.
+    #: Its header without brackets; empty for the top level.
     title: str
     keys: Tuple[Key, ...]
-    #: An array of such tables.
+    #: Whether it is an array of such tables.
     many: bool = False
 
     @property
@@ -93,7 +94,7 @@ class Table(NamedTuple):
 
     @property
     def header(self) -> str:
-        """As messages and the reference call it."""
+        """What messages and the reference call it."""
         brackets = "[[%s]]" if self.many else "[%s]"
         return brackets % self.title if self.title else "the top level"
 
@@ -112,4 +113,4 @@ def _section(table: Table) -> str:
 
 def _cells(key: Key) -> Tuple[str, str, str, str]:
     name = "`%s`" % key.name + ("" if key.supported else " (not yet supported)")
-    return name, key.takes, key.default_text, key.meaning
+    return name, key.type.allowed, key.default_text, key.meaning

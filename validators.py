@@ -1,8 +1,11 @@
-"""What a value of the configuration may be.
+"""Validators: what a value of the configuration may be, and what pupgevent makes of it.
 
-A check turns the value that a file holds into the one pupgevent works with,
-or says in one line what is wrong with it. Each knows nothing of keys, files
-and lines: `keys` says which key takes which check, `reader` walks along them.
+A Validator converts the value that a file holds into the one pupgevent works with, or raises
+InvalidValue with one line about what is wrong. It knows nothing of keys, files and lines: `keys`
+says which key has which validator, `configuration` calls them.
+
+First come values of any kind: booleans, strings, numbers, durations, choices, paths, addresses.
+Then what a child process gets: account, command, environment, PATH, stop signal.
 """
 
 import grp
@@ -13,243 +16,238 @@ import re
 import signal
 import socket
 import sys
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    TypeVar,
-    Union,
-)
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
-from errors import nearest, show
+from errors import KeyPath, format_value, nearest
+from model import Network
 
 #: Longest time that any key may name, in seconds: a year.
-LONGEST = 366 * 24 * 3600
-#: Longest path of a Unix socket in bytes (unix(7): 108 with the closing NUL).
-SOCKET_PATH_LIMIT = 107
+MAX_DURATION = 366 * 24 * 3600
 
 T = TypeVar("T")
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
-class Wrong(Exception):
+class InvalidValue(Exception):
     """A value is not what its key takes; `reason` ends the line about it.
 
-    Without a reason the line is "VALUE is not ALLOWED". `inside` leads from
-    the key to the part of its value that is meant: an index, a name.
+    Without a reason the line is "VALUE is not ALLOWED". `inside` leads from the key to the part of
+    its value that is meant: an index, a name.
     """
 
     def __init__(self, reason: Optional[str] = None, *inside: Union[str, int]) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.inside = inside
-        #: Several parts of one value may be wrong: it and the others.
-        self.all: Sequence[Wrong] = [self]
+        self.inside: KeyPath = inside
+        #: This error, and those about other parts of the same value.
+        self.all: List[InvalidValue] = [self]
 
 
-def each(convert: Callable[..., T], items: Iterable[Tuple[Any, ...]]) -> List[T]:
-    """What `convert` makes of each of the items' arguments; raises Wrong for all that are wrong."""
+def convert_all(convert: Callable[..., T], items: Iterable[Tuple[object, ...]]) -> List[T]:
+    """What `convert` makes of the arguments in each item; raises InvalidValue for all that fail."""
     results: List[T] = []
-    wrong: List[Wrong] = []
+    errors: List[InvalidValue] = []
     for item in items:
         try:
             results.append(convert(*item))
-        except Wrong as error:
-            wrong.append(error)
-    if wrong:
-        wrong[0].all = wrong
-        raise wrong[0]
+        except InvalidValue as error:
+            errors.append(error)
+    if errors:
+        errors[0].all = errors
+        raise errors[0]
     return results
 
 
-class Check(NamedTuple):
-    """`convert(value, folder)` gives the value to work with, or raises Wrong."""
+class Validator(NamedTuple):
+    """What a key takes, in words and as a function."""
 
     #: Ends the sentence "it is not …", and is the type in the reference.
     allowed: str
-    convert: Callable[[Any, str], Any]
+    #: `convert(value, folder)` returns the value to work with, or raises InvalidValue. Relative
+    #: paths start at the folder, which is that of the file.
+    convert: Callable[[object, str], object]
 
 
-def string(value: Any) -> str:
-    """A string that is not empty and that the system could be given."""
+def non_empty_string(value: object) -> str:
+    """The value as a string that is not empty and that a path can be."""
     if not isinstance(value, str) or not value:
-        raise Wrong()
-    reason = unusable(value)
-    if reason:
-        raise Wrong("it " + reason)
+        raise InvalidValue()
+    problem = encoding_problem(value)
+    if problem:
+        raise InvalidValue("it " + problem)
     return value
 
 
-def unusable(value: str) -> Optional[str]:
-    """Why a path cannot be that string; none of it is part of the answer."""
+def encoding_problem(value: str) -> Optional[str]:
+    """Why a path cannot be that string, without a part of it; None: it can."""
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
-        reason = "has characters in it that the locale's encoding lacks (%s)"
-        return reason % sys.getfilesystemencoding()
-    return unspeakable(value)
+        problem = "has characters in it that the locale's encoding lacks (%s)"
+        return problem % sys.getfilesystemencoding()
+    return nul_problem(value)
 
 
-def unspeakable(value: str) -> Optional[str]:
-    """Why nobody can be given the string, in whatever encoding."""
+def nul_problem(value: str) -> Optional[str]:
+    """Why no program can be given the string, in whatever encoding; None: it can."""
     return "has a NUL character in it" if "\0" in value else None
 
 
-def boolean() -> Check:
-    def convert(value: Any, folder: str) -> bool:
+def boolean() -> Validator:
+    def convert(value: object, folder: str) -> bool:
         if not isinstance(value, bool):
-            raise Wrong()
+            raise InvalidValue()
         return value
 
-    return Check("a boolean: true or false", convert)
+    return Validator("a boolean: true or false", convert)
 
 
-def text(allowed: str, pattern: str = ".+") -> Check:
+def string_matching(allowed: str, pattern: str = ".+") -> Validator:
     """A string that the pattern matches as a whole."""
     matches = re.compile(pattern, re.DOTALL)
 
-    def convert(value: Any, folder: str) -> str:
-        if not matches.fullmatch(string(value)):
-            raise Wrong()
+    def convert(value: object, folder: str) -> str:
+        if not matches.fullmatch(non_empty_string(value)):
+            raise InvalidValue()
         return str(value)
 
-    return Check(allowed, convert)
+    return Validator(allowed, convert)
 
 
-def whole(least: int, most: int) -> Check:
+def integer(least: int, most: int) -> Validator:
     """A whole number between the two, both included."""
 
-    def convert(value: Any, folder: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Wrong()
-        return value
+    def convert(value: object, folder: str) -> int:
+        return _integer(value, least, most)
 
-    return Check("a whole number from %d to %d" % (least, most), convert)
+    return Validator("a whole number from %d to %d" % (least, most), convert)
 
 
-def port() -> Check:
-    return Check("a port from 1 to 65535", whole(1, 65535).convert)
+def _integer(value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidValue()
+    return value
 
 
-def duration(unit: str, above_zero: bool = False) -> Check:
+def port() -> Validator:
+    return Validator("a port from 1 to 65535", integer(1, 65535).convert)
+
+
+def duration(unit: str, above_zero: bool = False) -> Validator:
     """A time in "s" or "ms"; pupgevent works with float seconds."""
-    parts = {"s": 1, "ms": 1000}[unit]
+    per_second = {"s": 1, "ms": 1000}[unit]
 
-    def convert(value: Any, folder: str) -> float:
+    def convert(value: object, folder: str) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise Wrong()
-        # Also of a NaN, and of a whole number that no float could hold.
-        if not 0 <= value <= LONGEST * parts:
-            raise Wrong()
+            raise InvalidValue()
+        # This way round it also refuses a NaN, and a whole number that no float could hold.
+        if not 0 <= value <= MAX_DURATION * per_second:
+            raise InvalidValue()
         if above_zero and value == 0:
-            raise Wrong()
-        return value / parts
+            raise InvalidValue()
+        return value / per_second
 
     least = "above" if above_zero else "from"
     words = {"s": "seconds", "ms": "milliseconds"}[unit]
-    return Check("a number of %s %s 0, at most a year" % (words, least), convert)
+    return Validator("a number of %s %s 0, at most a year" % (words, least), convert)
 
 
-def choice(kind: str, names: Sequence[str]) -> Check:
-    """One of a few words; a near miss gets the word that was meant."""
+def choice(kind: str, names: Tuple[str, ...]) -> Validator:
+    """One of a few words; the message about a near miss has the word that was probably meant."""
+
+    def convert(value: object, folder: str) -> str:
+        return _choice(value, kind, names)
+
+    return Validator("a %s: %s" % (kind, ", ".join(names)), convert)
+
+
+def _choice(value: object, kind: str, names: Tuple[str, ...]) -> str:
+    if isinstance(value, str) and value in names:
+        return value
+    meant = nearest(value, names) if isinstance(value, str) else None
+    hint = ": did you mean %s?" % format_value(meant) if meant else ""
     listed = ", ".join(names)
-
-    def convert(value: Any, folder: str) -> str:
-        if isinstance(value, str) and value in names:
-            return value
-        meant = nearest(value, names) if isinstance(value, str) else None
-        hint = ": did you mean %s?" % show(meant) if meant else ""
-        raise Wrong("%s is not a %s%s (%s)" % (show(value), kind, hint, listed))
-
-    return Check("a %s: %s" % (kind, listed), convert)
+    raise InvalidValue("%s is not a %s%s (%s)" % (format_value(value), kind, hint, listed))
 
 
-def instances(most: int) -> Check:
-    """How many: a number, or "auto" for one per CPU that we may run on."""
-    number = whole(1, most)
+def instance_count(most: int) -> Validator:
+    """A number, or "auto" for one per CPU that we may run on."""
 
-    def convert(value: Any, folder: str) -> int:
+    def convert(value: object, folder: str) -> int:
         if value == "auto":
             return min(len(os.sched_getaffinity(0)), most)
-        return int(number.convert(value, folder))
+        return _integer(value, 1, most)
 
-    return Check('%s, or "auto"' % number.allowed, convert)
+    return Validator('%s, or "auto"' % integer(1, most).allowed, convert)
 
 
-def absolute(value: Any, folder: str) -> str:
+def absolute_path(value: object, folder: str) -> str:
     """A path, from the folder on where it is relative."""
-    return os.path.normpath(os.path.join(folder, string(value)))
+    return os.path.normpath(os.path.join(folder, non_empty_string(value)))
 
 
-def folder_path() -> Check:
+def existing_folder() -> Validator:
     """A folder that is there."""
 
-    def convert(value: Any, folder: str) -> str:
-        path = absolute(value, folder)
+    def convert(value: object, folder: str) -> str:
+        path = absolute_path(value, folder)
         if not os.path.isdir(path):
-            raise Wrong("%s is not an existing folder" % show(value))
+            raise InvalidValue("%s is not an existing folder" % format_value(value))
         return path
 
-    return Check("a path of an existing folder", convert)
+    return Validator("a path of an existing folder", convert)
 
 
-def file_path(limit: int = 4096) -> Check:
+def file_path(limit: int = 4096) -> Validator:
     """A file, there already or not."""
 
-    def convert(value: Any, folder: str) -> str:
-        path = absolute(value, folder)
+    def convert(value: object, folder: str) -> str:
+        path = absolute_path(value, folder)
         if len(os.fsencode(path)) > limit:
-            raise Wrong("%s is longer than %d bytes" % (show(path), limit))
-        if value.endswith("/") or os.path.isdir(path):
-            raise Wrong("%s is a folder, not a file" % show(value))
+            raise InvalidValue("%s is longer than %d bytes" % (format_value(path), limit))
+        if str(value).endswith("/") or os.path.isdir(path):
+            raise InvalidValue("%s is a folder, not a file" % format_value(value))
         return path
 
-    return Check("a path of a file", convert)
+    return Validator("a path of a file", convert)
 
 
-def existing_file() -> Check:
+def existing_file() -> Validator:
     """A file that is there and can be read."""
 
-    def convert(value: Any, folder: str) -> str:
-        path = absolute(value, folder)
+    def convert(value: object, folder: str) -> str:
+        path = absolute_path(value, folder)
         if not os.path.isfile(path) or not os.access(path, os.R_OK):
-            raise Wrong()
+            raise InvalidValue()
         return path
 
-    return Check("a path of a readable file", convert)
+    return Validator("a path of a readable file", convert)
 
 
-def host() -> Check:
+def host() -> Validator:
     """An address; no name, because a name would need a look-up."""
 
-    def convert(value: Any, folder: str) -> str:
+    def convert(value: object, folder: str) -> str:
         if value == "localhost":
             return "127.0.0.1"
         address = _address(value) if isinstance(value, str) else None
         if address is None:
-            raise Wrong()
+            raise InvalidValue()
         return address
 
-    return Check('an IPv4 or IPv6 address, or "localhost"', convert)
+    return Validator('an IPv4 or IPv6 address, or "localhost"', convert)
 
 
 def _address(value: str) -> Optional[str]:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            return _plain(socket.inet_ntop(family, socket.inet_pton(family, value)))
+            return _unmapped(socket.inet_ntop(family, socket.inet_pton(family, value)))
         except (OSError, ValueError):
             continue
     return None
 
 
-def _plain(address: str) -> str:
-    """An IPv4 address that is written as one of IPv6 is the IPv4 address."""
+def _unmapped(address: str) -> str:
+    """An IPv4 address that is written as one of IPv6 (`::ffff:10.0.0.1`) as the IPv4 address."""
     mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
     return str(mapped or address)
 
@@ -259,158 +257,160 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def networks() -> Check:
+def networks() -> Validator:
     """Addresses and networks ("10.0.0.0/8"), as objects of `ipaddress`."""
 
-    def convert(value: Any, folder: str) -> Tuple[Network, ...]:
+    def convert(value: object, folder: str) -> Tuple[Network, ...]:
         if not isinstance(value, list) or not value:
-            raise Wrong()
-        return tuple(each(_network, ((item, index) for index, item in enumerate(value))))
+            raise InvalidValue()
+        return tuple(convert_all(_network, ((item, index) for index, item in enumerate(value))))
 
-    return Check("an array of addresses or networks", convert)
+    return Validator("an array of addresses or networks", convert)
 
 
-def _network(value: Any, index: int) -> Network:
+def _network(value: object, index: int) -> Network:
     try:
-        return ipaddress.ip_network(string(value))
-    except (Wrong, ValueError):
+        return ipaddress.ip_network(non_empty_string(value))
+    except (InvalidValue, ValueError):
         reason = '%s is not an address or network such as "10.0.0.0/8"'
-        raise Wrong(reason % show(value), index) from None
+        raise InvalidValue(reason % format_value(value), index) from None
 
 
-# What a value may be that a child process gets: command, environment, account, signal.
+# What a child process gets: account, command, environment, PATH, stop signal.
 
 
-def user() -> Check:
+def user() -> Validator:
     """An account, as its name; None where it is the one we run as without being root."""
 
-    def convert(value: Any, folder: str) -> Optional[str]:
-        entry = _entry(value, pwd.getpwnam, pwd.getpwuid)
-        return _permitted(entry.pw_name, entry.pw_uid, os.geteuid(), "user")
+    def convert(value: object, folder: str) -> Optional[str]:
+        account = _account(value, pwd.getpwnam, pwd.getpwuid)
+        return _if_permitted(account.pw_name, account.pw_uid, os.geteuid(), "user")
 
-    return Check("a user that exists, by name or number", convert)
+    return Validator("a user that exists, by name or number", convert)
 
 
-def group() -> Check:
+def group() -> Validator:
     """A group, as its name; None where it is the one we run as without being root."""
 
-    def convert(value: Any, folder: str) -> Optional[str]:
-        entry = _entry(value, grp.getgrnam, grp.getgrgid)
-        return _permitted(entry.gr_name, entry.gr_gid, os.getegid(), "group")
+    def convert(value: object, folder: str) -> Optional[str]:
+        account = _account(value, grp.getgrnam, grp.getgrgid)
+        return _if_permitted(account.gr_name, account.gr_gid, os.getegid(), "group")
 
-    return Check("a group that exists, by name or number", convert)
+    return Validator("a group that exists, by name or number", convert)
 
 
-def _entry(value: Any, by_name: Callable[[str], Any], by_number: Callable[[int], Any]) -> Any:
+def _account(value: object, by_name: Callable[[str], T], by_number: Callable[[int], T]) -> T:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise Wrong()
+        raise InvalidValue()
     try:
         if isinstance(value, str):
             try:
-                return by_name(string(value))
+                return by_name(non_empty_string(value))
             except KeyError:
                 return by_number(int(value))
         return by_number(value)
     except (KeyError, ValueError, OverflowError):
-        raise Wrong() from None
+        raise InvalidValue() from None
 
 
-def _permitted(name: str, number: int, own: int, kind: str) -> Optional[str]:
+def _if_permitted(name: str, number: int, own: int, kind: str) -> Optional[str]:
     if os.geteuid() == 0:
         return name
     if number != own:
-        raise Wrong("only root can run a process as another %s" % kind)
+        raise InvalidValue("only root can run a process as another %s" % kind)
     return None
 
 
-def command() -> Check:
+def command() -> Validator:
     """A line for the shell, or the words of a command as they are."""
 
-    def convert(value: Any, folder: str) -> Union[str, Tuple[str, ...]]:
+    def convert(value: object, folder: str) -> Union[str, Tuple[str, ...]]:
         if isinstance(value, list):
-            return _words(value)
+            return _arguments(value)
         if not isinstance(value, str) or not value:
-            raise Wrong()
-        reason = unspeakable(value)
-        if reason or not value.strip():
-            raise Wrong("it " + (reason or "is empty"))
+            raise InvalidValue()
+        problem = nul_problem(value)
+        if problem or not value.strip():
+            raise InvalidValue("it " + (problem or "is empty"))
         return value
 
-    return Check("a command line, or an array of strings", convert)
+    return Validator("a command line, or an array of strings", convert)
 
 
-def _words(value: List[Any]) -> Tuple[str, ...]:
-    words = each(_word, enumerate(value))
-    if not words or not words[0].strip():
-        raise Wrong("it is empty")
-    return tuple(words)
+def _arguments(values: List[object]) -> Tuple[str, ...]:
+    arguments = convert_all(_argument, enumerate(values))
+    if not arguments or not arguments[0].strip():
+        raise InvalidValue("it is empty")
+    return tuple(arguments)
 
 
-def _word(index: int, word: Any) -> str:
-    if not isinstance(word, str):
-        raise Wrong("%s is not a string" % show(word), index)
-    reason = unspeakable(word)
-    if reason:
-        raise Wrong("it " + reason, index)
-    return word
+def _argument(index: int, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidValue("%s is not a string" % format_value(value), index)
+    problem = nul_problem(value)
+    if problem:
+        raise InvalidValue("it " + problem, index)
+    return value
 
 
-def environment() -> Check:
-    """Variables: no value of one is ever part of a message."""
+def environment() -> Validator:
+    """Variables; their values are secret, and no part of a message."""
 
-    def convert(value: Any, folder: str) -> Dict[str, str]:
+    def convert(value: object, folder: str) -> Dict[str, str]:
         if not isinstance(value, dict):
-            raise Wrong()
-        return dict(each(_variable, value.items()))
+            raise InvalidValue()
+        return dict(convert_all(_variable, value.items()))
 
-    return Check("a table of strings, numbers and booleans", convert)
+    return Validator("a table of strings, numbers and booleans", convert)
 
 
-def _variable(name: str, item: Any) -> Tuple[str, str]:
+def _variable(name: str, item: object) -> Tuple[str, str]:
     if not name or "=" in name:
-        raise Wrong("the name of a variable is never empty and has no = in it", name)
-    reason = unspeakable(name)
-    if reason:
-        raise Wrong("the name of a variable " + reason, name)
+        raise InvalidValue("the name of a variable is never empty and has no = in it", name)
+    problem = nul_problem(name)
+    if problem:
+        raise InvalidValue("the name of a variable " + problem, name)
     return name, _variable_value(name, item)
 
 
-def _variable_value(name: str, value: Any) -> str:
+def _variable_value(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, (str, int, float)):
-        raise Wrong("the value of %s is not a string, a number or a boolean" % show(name), name)
-    reason = unspeakable(str(value))
-    if reason:
-        raise Wrong("the value of %s %s" % (show(name), reason), name)
+        reason = "the value of %s is not a string, a number or a boolean"
+        raise InvalidValue(reason % format_value(name), name)
+    problem = nul_problem(str(value))
+    if problem:
+        raise InvalidValue("the value of %s %s" % (format_value(name), problem), name)
     return str(value)
 
 
-def search_path() -> Check:
+def search_path() -> Validator:
     """Folders between colons, as PATH has them."""
 
-    def convert(value: Any, folder: str) -> str:
-        parts = string(value).split(":")
+    def convert(value: object, folder: str) -> str:
+        parts = non_empty_string(value).split(":")
         if not all(parts):
-            raise Wrong("%s has an empty folder between its colons" % show(value))
-        return ":".join(absolute(part, folder) for part in parts)
+            raise InvalidValue("%s has an empty folder between its colons" % format_value(value))
+        return ":".join(absolute_path(part, folder) for part in parts)
 
-    return Check("a path, or paths with colons between", convert)
+    return Validator("a path, or paths with colons between", convert)
 
 
-def _signals() -> Dict[str, int]:
+def _stop_signals() -> Dict[str, int]:
     """The signals that can ask a process to stop."""
     names = "TERM INT QUIT HUP USR1 USR2 KILL ABRT ALRM WINCH".split()
     return {"SIG" + name: int(getattr(signal, "SIG" + name)) for name in names}
 
 
-def stop_signal() -> Check:
-    known = _signals()
-    word = choice("stop signal", list(known))
+def stop_signal() -> Validator:
+    """A signal by its name, with or without SIG, as its number."""
+    numbers = _stop_signals()
+    kind, names = "stop signal", tuple(numbers)
 
-    def convert(value: Any, folder: str) -> int:
-        if isinstance(value, str) and "SIG" + value in known:
-            return known["SIG" + value]
-        return known[word.convert(value, folder)]
+    def convert(value: object, folder: str) -> int:
+        if isinstance(value, str) and "SIG" + value in numbers:
+            return numbers["SIG" + value]
+        return numbers[_choice(value, kind, names)]
 
-    return Check(word.allowed + "; also without SIG", convert)
+    return Validator(choice(kind, names).allowed + "; also without SIG", convert)

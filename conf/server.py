@@ -5,9 +5,9 @@
     GET /slow/SECONDS   an answer that takes its time, 30 s at most
     POST, any path      length and CRC-32 of what was sent
 
-SIGTERM loses no request. What waits in the listen queue is still accepted, what is in flight
-is finished, and each answer from then on says `Connection: close`, so that it is the client who
-leaves, at a moment when nothing is on its way. The exit comes with the end of the last connection.
+SIGTERM loses no request. Connections in the listen queue are still accepted, requests in flight are
+finished, and each answer from then on has `Connection: close`. So it is the client who closes, when
+no request is on its way. The server exits when its last connection has ended.
 """
 
 import itertools
@@ -21,15 +21,15 @@ import zlib
 
 PORT = int(os.environ.get("PUP_CLUSTER_PORT", "8000"))
 INSTANCE = os.environ.get("PUP_CLUSTER_INSTANCE", "0")
-#: Seconds in which no connection ends, until a stopping server parts from idle clients. A
-#: balancer in front does not: it cannot know that they are between two requests.
-PATIENCE = 1.0
-#: Seconds for the client to close its side after its last answer.
-LINGER = 2.0
+#: Seconds without the end of a connection, after which a stopping server closes idle ones. A
+#: balancer in front cannot do that: it does not know whether they are between two requests.
+IDLE_TIMEOUT = 1.0
+#: Seconds that a client has to close its side after its last answer.
+LINGER_TIMEOUT = 2.0
 HEAD_LIMIT = 32 * 1024
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
-visits = itertools.count(1)
+request_numbers = itertools.count(1)
 
 
 def answer(method: str, path: str, length: int, checksum: int) -> "tuple[int, bytes]":
@@ -41,7 +41,7 @@ def answer(method: str, path: str, length: int, checksum: int) -> "tuple[int, by
         return 405, b"Use GET, HEAD or POST\n"
     if path == "/":
         text = "Hello from instance %s (port %d, pid %d), request %d\n"
-        return 200, (text % (INSTANCE, PORT, os.getpid(), next(visits))).encode()
+        return 200, (text % (INSTANCE, PORT, os.getpid(), next(request_numbers))).encode()
     if kind == "bytes" and argument.isdigit():
         return 200, b"x" * min(int(argument), 100000000)
     if kind == "slow" and argument.replace(".", "", 1).isdigit():
@@ -60,35 +60,37 @@ class Connection:
 
     def serve(self) -> None:
         try:
-            while self.exchange():
+            while self.handle_request():
                 pass
             self.linger()
         except OSError:
-            pass  # the client is gone: nobody is left to be told
+            pass  # the client has gone
         finally:
             self.client.close()
             self.server.forget(self)
 
-    def exchange(self) -> bool:
-        """One request and its answer; False when the connection has come to its end."""
+    def handle_request(self) -> bool:
+        """Read one request and answer it; False when the connection is to be closed."""
         while b"\r\n\r\n" not in self.received and len(self.received) < HEAD_LIMIT:
             if not self.receive():
                 return False
         self.between_requests = False
         head, end, self.received = self.received.partition(b"\r\n\r\n")
         try:
-            method, path, stays, length = self.understand(head.decode("latin-1") if end else "")
+            text = head.decode("latin-1") if end else ""
+            method, path, keep_alive, length = self.parse_head(text)
         except ValueError:
             return self.respond("GET", False, 400, b"This is not understood\n")
-        return self.respond(method, stays, *answer(method, path, length, self.checksum(length)))
+        checksum = self.read_body(length)
+        return self.respond(method, keep_alive, *answer(method, path, length, checksum))
 
     def receive(self) -> bool:
         data = self.client.recv(65536)
         self.received += data
         return bool(data)
 
-    def understand(self, head: str) -> "tuple[str, str, bool, int]":
-        """Method, path, whether the client wants to stay, and the length of the body."""
+    def parse_head(self, head: str) -> "tuple[str, str, bool, int]":
+        """Method, path, whether the client keeps the connection, and the length of the body."""
         request, *lines = head.split("\r\n")
         method, path, version = request.split(" ")
         pairs = (line.lower().partition(":") for line in lines)
@@ -101,8 +103,8 @@ class Connection:
         wish = fields.get("connection", "keep-alive" if version == "HTTP/1.1" else "close")
         return method, path, wish != "close", int(length)
 
-    def checksum(self, length: int) -> int:
-        """CRC-32 of the body, of which no more than a piece is held."""
+    def read_body(self, length: int) -> int:
+        """Read the body piece by piece; returns its CRC-32."""
         checksum = 0
         while length > 0:
             if not self.received and not self.receive():
@@ -112,52 +114,55 @@ class Connection:
             length -= len(piece)
         return checksum
 
-    def respond(self, method: str, stays: bool, status: int, body: bytes) -> bool:
-        """True if the connection goes on: while stopping, only for a request that is here."""
-        stays = stays and (bool(self.received) or not self.server.stopping)
+    def respond(self, method: str, keep_alive: bool, status: int, body: bytes) -> bool:
+        """Send an answer; True if the connection goes on.
+
+        While stopping it goes on only for a request that has arrived already.
+        """
+        keep_alive = keep_alive and (bool(self.received) or not self.server.stopping)
         head = ("HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
                 "Connection: %s\r\n\r\n")
-        head %= status, REASONS[status], len(body), "keep-alive" if stays else "close"
+        head %= status, REASONS[status], len(body), "keep-alive" if keep_alive else "close"
         self.client.sendall(head.encode() + (b"" if method == "HEAD" else body))
         self.between_requests = True
-        return stays
+        return keep_alive
 
     def linger(self) -> None:
-        """Wait for the client to close: a close on unread bytes would reset the answer away."""
+        """Wait for the client to close: a close with unread bytes would lose the answer."""
         self.client.shutdown(socket.SHUT_WR)
-        self.client.settimeout(LINGER)
+        self.client.settimeout(LINGER_TIMEOUT)
         while self.client.recv(65536):
             pass
 
     def end_input(self) -> None:
-        """End a wait for the next request. Bytes that are here already pass."""
+        """End the wait for the next request. Bytes that have arrived can still be read."""
         if not self.between_requests:
             return
         try:
             self.client.shutdown(socket.SHUT_RD)
         except OSError:
-            pass  # it has just ended by itself
+            pass  # it has just ended
 
 
-def rung_by(*numbers: int) -> socket.socket:
-    """A socket that can be read from once one of these signals has come."""
-    bell, cord = socket.socketpair()
-    cord.setblocking(False)
-    signal.set_wakeup_fd(cord.detach())
+def socket_of_signals(*numbers: int) -> socket.socket:
+    """A socket that becomes readable when one of these signals arrives."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())
     for number in numbers:
         signal.signal(number, lambda *_: None)
-    return bell
+    return reader
 
 
 class Server:
-    """The listener, the open connections, and the way to the exit."""
+    """The listener and the open connections."""
 
     def __init__(self) -> None:
         self.stopping = False
         self.connections: set[Connection] = set()
         self.changed = threading.Condition()
-        # First of all: whoever reaches it may ask it to stop.
-        self.bell = rung_by(signal.SIGTERM, signal.SIGINT)
+        # Before the listener: a supervisor may send SIGTERM as soon as the port accepts.
+        self.signals = socket_of_signals(signal.SIGTERM, signal.SIGINT)
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # clients inherit it
@@ -169,8 +174,8 @@ class Server:
         """Serve until SIGTERM or SIGINT, then until the last connection has ended."""
         poll = select.poll()
         poll.register(self.listener, select.POLLIN)
-        poll.register(self.bell, select.POLLIN)
-        while self.bell.fileno() not in dict(poll.poll()):
+        poll.register(self.signals, select.POLLIN)
+        while self.signals.fileno() not in dict(poll.poll()):
             self.accept()
         self.stop()
 
@@ -181,7 +186,7 @@ class Server:
         except BlockingIOError:
             return False
         except OSError:
-            time.sleep(0.05)  # no descriptor left: who waits in the queue waits for one
+            time.sleep(0.05)  # no descriptor is left: try again
             return True
         connection = Connection(self, client)
         with self.changed:
@@ -195,9 +200,9 @@ class Server:
             self.changed.notify()
 
     def stop(self) -> None:
-        """Empty the listen queue, close it, and see the last connections out.
+        """Accept what is in the listen queue, close it, and wait for the last connection to end.
 
-        Nobody connects by now: a balancer takes an instance out of rotation before the signal.
+        No new client connects: a balancer takes an instance out of rotation before the signal.
         """
         self.stopping = True
         while self.accept():
@@ -205,7 +210,7 @@ class Server:
         self.listener.close()
         with self.changed:
             while self.connections:
-                if not self.changed.wait(PATIENCE):
+                if not self.changed.wait(IDLE_TIMEOUT):
                     for connection in self.connections:
                         connection.end_input()
 

@@ -1,8 +1,7 @@
-"""Fill the parts of README.md and docs/architecture.md that are told elsewhere: `make readme`.
+"""Fill in the generated parts of README.md and docs/architecture.md: `make readme`.
 
-A part of the README stands between `<!-- name -->` and `<!-- /name -->`; of the architecture it is
-what each module says of itself. The tests hold them equal to their sources, so that nothing is told
-in two ways.
+A generated part of the README is between `<!-- name -->` and `<!-- /name -->`. In the architecture
+it is the first sentence of each module's docstring. tests/test_readme.py checks both.
 """
 
 import ast
@@ -21,28 +20,28 @@ ROW = re.compile(r"^\| `(\w+)\.py` \|.*\|$", re.MULTILINE)
 
 
 def parts() -> Dict[str, str]:
-    """Each part's name and its text."""
+    """The names of the generated parts, and their texts."""
     sys.path.insert(0, TOP)
     import cli
-    import configuration
+    import keys
     import status
 
     return {
         "commands": "```\n%s```" % cli.USAGE,
-        "keys": configuration.reference().strip(),
+        "keys": keys.reference().strip(),
         "json": "```\n%s\n```" % textwrap.dedent(fields_of(status.__doc__ or "")).rstrip(),
     }
 
 
 def fields_of(docstring: str) -> str:
-    """The list in it: all from its first indented line on."""
+    """The list in a docstring: everything from its first indented line on."""
     lines = docstring.splitlines(True)
     first = next(number for number, line in enumerate(lines) if line.startswith("    "))
     return "".join(lines[first:])
 
 
-def filled(readme: str) -> str:
-    """The text of README.md with every part as its source has it; KeyError: it has no such part."""
+def fill_readme(readme: str) -> str:
+    """The text of README.md with its generated parts; raises KeyError if it lacks one."""
     for name, text in parts().items():
         opening, closing = "<!-- %s -->" % name, "<!-- /%s -->" % name
         before, found, rest = readme.partition(opening)
@@ -53,20 +52,20 @@ def filled(readme: str) -> str:
     return readme
 
 
-def furnished(architecture: str) -> str:
-    """The text of docs/architecture.md with the sentence of every module as the module has it."""
+def fill_architecture(architecture: str) -> str:
+    """The text of docs/architecture.md with the first sentence of each module."""
     return ROW.sub(
         lambda row: "| `%s.py` | %s |" % (row.group(1), sentence(row.group(1))), architecture)
 
 
 def sentence(module: str) -> str:
-    """The first line of its docstring."""
+    """The first line of a module's docstring."""
     with open(os.path.join(TOP, module + ".py"), encoding="utf-8") as file:
         return (ast.get_docstring(ast.parse(file.read())) or "").partition("\n")[0]
 
 
 def main() -> None:
-    for path, fill in ((README, filled), (ARCHITECTURE, furnished)):
+    for path, fill in ((README, fill_readme), (ARCHITECTURE, fill_architecture)):
         with open(path, encoding="utf-8") as file:
             text = file.read()
         with open(path, "w", encoding="utf-8") as file:

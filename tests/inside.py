@@ -16,7 +16,7 @@ from runtime import Runtime
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
 
-class Inside(NamedTuple):
+class RuntimeStage(NamedTuple):
     """A runtime at work."""
 
     config: Path
@@ -60,7 +60,7 @@ class Inside(NamedTuple):
 
 
 @contextlib.contextmanager
-def inside(folder: Path, processes: Any, **top: Any) -> Iterator[Inside]:
+def inside(folder: Path, processes: Any, **top: Any) -> Iterator[RuntimeStage]:
     """Run them until the block ends, once all with `autostart` run; nothing of them is left."""
     config = folder / "app.json"
     config.write_text(json.dumps(dict(top, processes=processes)))
@@ -70,7 +70,7 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[Inside]:
     log = Log(history.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
         runtime = Runtime(loaded, log, history, page, essential.append, no_terminal.fileno())
-        stage = Inside(config, runtime, Operations(runtime, contextlib.ExitStack), page, [],
+        stage = RuntimeStage(config, runtime, Operations(runtime, contextlib.ExitStack), page, [],
                        essential)
         try:
             runtime.listen()

@@ -354,7 +354,7 @@ class Proxy:
 class Instance:
     """A listening socket that the balancer is told of as an instance."""
 
-    def __init__(self, stage: "Stage", name: str, sock: socket.socket) -> None:
+    def __init__(self, stage: "BalancerStage", name: str, sock: socket.socket) -> None:
         self.stage = stage
         self.name = name
         self.socket = sock
@@ -413,7 +413,7 @@ class Instance:
         return self.status()["state"]  # type: ignore[no-any-return]
 
 
-class Stage:
+class BalancerStage:
     """A balancer with its clients and instances; closes what a test leaves open."""
 
     def __init__(self, proxy: Proxy, **settings: Any) -> None:
@@ -550,9 +550,9 @@ def started(*options: str) -> "Iterator[Proxy]":
 
 
 @contextmanager
-def setting(proxy: Proxy, **settings: Any) -> "Iterator[Stage]":
+def setting(proxy: Proxy, **settings: Any) -> "Iterator[BalancerStage]":
     """A stage for as long as the block lasts. What went wrong in it is told before what is left."""
-    stage = Stage(proxy, **settings)
+    stage = BalancerStage(proxy, **settings)
     try:
         yield stage
     except BaseException:

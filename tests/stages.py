@@ -5,7 +5,7 @@ from typing import Callable, Iterator
 
 import pytest
 
-from peers import Proxy, Stage, setting, started
+from peers import BalancerStage, Proxy, setting, started
 
 
 @pytest.fixture(scope="session")
@@ -16,13 +16,13 @@ def proxy(marked_environment: str) -> "Iterator[Proxy]":
 
 
 @pytest.fixture
-def stage(proxy: Proxy) -> "Iterator[Stage]":
+def stage(proxy: Proxy) -> "Iterator[BalancerStage]":
     with setting(proxy) as stage:
         yield stage
 
 
 @pytest.fixture
-def stage_with(proxy: Proxy) -> "Iterator[Callable[..., Stage]]":
+def stage_with(proxy: Proxy) -> "Iterator[Callable[..., BalancerStage]]":
     """`stage_with(queue_limit=1)`: other settings from the beginning."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(setting(proxy, **settings))

@@ -81,6 +81,8 @@ class Ledger(Rotation):
         self.told: List[Tuple[Any, ...]] = []
         self.up_now: Set[str] = set()
         self.connections = False
+        #: How often a drain has looked whether connections are left.
+        self.looks = 0
 
     def up(self, name: str, host: str, port: int) -> None:
         self.told.append(("up", name, port))
@@ -96,8 +98,12 @@ class Ledger(Rotation):
     def drain(self, name: str, seconds: float) -> None:
         self.told.append(("drain", name))
         self.up_now.discard(name)
-        wait_until(lambda: not self.connections, seconds, fail=False)
+        wait_until(self._is_drained, seconds, fail=False)
         self.told.append(("drained", name))
+
+    def _is_drained(self) -> bool:
+        self.looks += 1
+        return not self.connections
 
     def remove(self, name: str) -> None:
         self.told.append(("remove", name))
@@ -144,7 +150,7 @@ class Owner(SupervisorOwner):
         self.essential.append(instance.name)
 
 
-class Stage(NamedTuple):
+class SupervisorStage(NamedTuple):
     """A supervisor at work, and all that can be known about it."""
 
     supervisor: Supervisor
@@ -190,7 +196,7 @@ class Stage(NamedTuple):
 def supervise(
     *processes: Process, start: bool = True, ledger: Optional[Ledger] = None,
     log: Optional[Log] = None,
-) -> Iterator[Stage]:
+) -> Iterator[SupervisorStage]:
     """Supervise them until the block ends; then nothing of them is left."""
     page, clock = Page(), Clock()
     ledger, log = ledger or Ledger(), log or Log(page)
@@ -200,8 +206,9 @@ def supervise(
         try:
             if start:
                 supervisor.startup()
-            yield Stage(supervisor, page, ledger, owner.changes, owner.moments, owner.delays,
-                        owner.essential, clock)
+            yield SupervisorStage(
+                supervisor, page, ledger, owner.changes, owner.moments, owner.delays,
+                owner.essential, clock)
         finally:
             with gevent.Timeout(PATIENCE):
                 supervisor.kill()

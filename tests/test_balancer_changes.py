@@ -7,11 +7,11 @@ from typing import Callable
 
 import pytest
 
-from peers import PATIENCE, Peer, Stage, eventually
+from peers import PATIENCE, BalancerStage, Peer, eventually
 
 pytest_plugins = ["stages"]
 
-StageWith = Callable[..., Stage]
+StageWith = Callable[..., BalancerStage]
 
 
 def talk(client: Peer, server: Peer) -> None:
@@ -23,7 +23,7 @@ def talk(client: Peer, server: Peer) -> None:
 # The common port
 
 
-def test_another_common_port_leaves_connections_alone(stage: Stage) -> None:
+def test_another_common_port_leaves_connections_alone(stage: BalancerStage) -> None:
     client, server = stage.meet()
     before = stage.common
     assert stage.listens() != before
@@ -34,7 +34,7 @@ def test_another_common_port_leaves_connections_alone(stage: Stage) -> None:
         socket.create_connection(before)
 
 
-def test_who_has_got_through_to_the_old_port_is_still_served(stage: Stage) -> None:
+def test_who_has_got_through_to_the_old_port_is_still_served(stage: BalancerStage) -> None:
     """More than are accepted in one turn."""
     stage.listens()
     stage.instance()
@@ -46,7 +46,7 @@ def test_who_has_got_through_to_the_old_port_is_still_served(stage: Stage) -> No
     clients[199].hears_nothing()
 
 
-def test_who_has_got_through_is_served_after_the_port_is_closed(stage: Stage) -> None:
+def test_who_has_got_through_is_served_after_the_port_is_closed(stage: BalancerStage) -> None:
     stage.listens()
     instance = stage.instance().comes_up()
     with standing(stage, "stop_listening"):
@@ -64,7 +64,7 @@ def test_who_has_got_through_is_served_after_the_port_is_closed(stage: Stage) ->
 class standing:
     """What happens meanwhile is there when it does the next thing."""
 
-    def __init__(self, stage: Stage, do: str, *words: object) -> None:
+    def __init__(self, stage: BalancerStage, do: str, *words: object) -> None:
         self.proxy = stage.proxy
         self.ticket = stage.proxy.start("stopped", do, list(words))
 
@@ -76,7 +76,7 @@ class standing:
         self.proxy.answer(self.ticket)
 
 
-def test_a_port_that_is_taken_changes_nothing(stage: Stage) -> None:
+def test_a_port_that_is_taken_changes_nothing(stage: BalancerStage) -> None:
     client, server = stage.meet()
     before = stage.common
     taken = stage.instance().address
@@ -87,7 +87,7 @@ def test_a_port_that_is_taken_changes_nothing(stage: Stage) -> None:
     talk(stage.client(), stage.only.accepts())
 
 
-def test_the_same_port_can_be_opened_again_at_once(stage: Stage) -> None:
+def test_the_same_port_can_be_opened_again_at_once(stage: BalancerStage) -> None:
     client, server = stage.meet()
     talk(client, server)
     stage.proxy.call("stop_listening")
@@ -99,7 +99,7 @@ def test_the_same_port_can_be_opened_again_at_once(stage: Stage) -> None:
 # Settings
 
 
-def test_another_strategy_counts_from_the_next_client(stage: Stage) -> None:
+def test_another_strategy_counts_from_the_next_client(stage: BalancerStage) -> None:
     stage.listens()
     one, _ = stage.instances(2)
     first = stage.client()
@@ -116,7 +116,7 @@ def test_another_strategy_counts_from_the_next_client(stage: Stage) -> None:
     assert stage.status()["strategy"] == "least-connections"
 
 
-def test_a_lower_limit_ends_no_connection(stage: Stage) -> None:
+def test_a_lower_limit_ends_no_connection(stage: BalancerStage) -> None:
     stage.listens()
     instance = stage.instance().comes_up()
     pairs = [(stage.client(), instance.accepts()) for _ in range(3)]
@@ -132,7 +132,7 @@ def test_a_lower_limit_ends_no_connection(stage: Stage) -> None:
     stage.counts(queue=0, open=1)
 
 
-def test_an_instance_that_is_removed_keeps_its_connections(stage: Stage) -> None:
+def test_an_instance_that_is_removed_keeps_its_connections(stage: BalancerStage) -> None:
     client, server = stage.meet()
     stage.proxy.call("remove", "web-1")
     talk(client, server)
@@ -141,7 +141,7 @@ def test_an_instance_that_is_removed_keeps_its_connections(stage: Stage) -> None
     server.hears_a_reset()
 
 
-def test_an_instance_may_come_back_elsewhere(stage: Stage) -> None:
+def test_an_instance_may_come_back_elsewhere(stage: BalancerStage) -> None:
     client, server = stage.meet()
     elsewhere = stage.instance()
     stage.proxy.call("down", "web-1")
@@ -165,7 +165,7 @@ needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 
 @needs_ipv6
-def test_the_common_port_of_both_families(stage: Stage) -> None:
+def test_the_common_port_of_both_families(stage: BalancerStage) -> None:
     stage.listens("::")
     instance = stage.instance().comes_up()
     for host in ("127.0.0.1", "::1"):
@@ -173,7 +173,7 @@ def test_the_common_port_of_both_families(stage: Stage) -> None:
 
 
 @needs_ipv6
-def test_an_instance_that_listens_on_ipv6(stage: Stage) -> None:
+def test_an_instance_that_listens_on_ipv6(stage: BalancerStage) -> None:
     stage.listens()
     instance = stage.instance("::1").comes_up()
     talk(stage.client(), instance.accepts())

@@ -6,14 +6,14 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
-from peers import PATIENCE, Aside, Instance, Peer, Stage, eventually
+from peers import PATIENCE, Aside, BalancerStage, Instance, Peer, eventually
 
 pytest_plugins = ["stages"]
 
-StageWith = Callable[..., Stage]
+StageWith = Callable[..., BalancerStage]
 
 
-def serve(stage: Stage, instances: "List[Instance]", count: int) -> "List[str]":
+def serve(stage: BalancerStage, instances: "List[Instance]", count: int) -> "List[str]":
     """So many clients come, one by one; who gets each?"""
     names = []
     for _ in range(count):
@@ -32,17 +32,17 @@ def whoever_accepts(instances: "List[Instance]") -> "Tuple[Instance, Peer]":
     return instance, instance.accepts()
 
 
-def are_connecting(stage: Stage, count: int) -> None:
+def are_connecting(stage: BalancerStage, count: int) -> None:
     eventually(lambda: stage.figures()["attempts"] == count, "%d connects under way" % count)
 
 
-def test_clients_go_to_the_instances_by_turns(stage: Stage) -> None:
+def test_clients_go_to_the_instances_by_turns(stage: BalancerStage) -> None:
     stage.listens()
     names = serve(stage, stage.instances(3), 9)
     assert names == names[:3] * 3 and sorted(names[:3]) == ["web-1", "web-2", "web-3"]
 
 
-def test_a_client_of_one_that_refuses_is_taken_to_the_next(stage: Stage) -> None:
+def test_a_client_of_one_that_refuses_is_taken_to_the_next(stage: BalancerStage) -> None:
     stage.listens()
     dead, *living = stage.instances(3)
     dead.stops_listening()
@@ -54,7 +54,7 @@ def test_a_client_of_one_that_refuses_is_taken_to_the_next(stage: Stage) -> None
         "web-1 is down: connection refused"]
 
 
-def test_one_that_refused_is_up_again_once_it_answers(stage: Stage) -> None:
+def test_one_that_refused_is_up_again_once_it_answers(stage: BalancerStage) -> None:
     stage.listens()
     instance, other = stage.instances(2)
     instance.stops_listening()
@@ -68,7 +68,7 @@ def test_one_that_refused_is_up_again_once_it_answers(stage: Stage) -> None:
     assert "web-1 is up again" in stage.log()
 
 
-def test_one_that_is_down_is_probed_until_it_answers(stage: Stage) -> None:
+def test_one_that_is_down_is_probed_until_it_answers(stage: BalancerStage) -> None:
     stage.listens()
     (instance,) = stage.instances(1)
     instance.stops_listening()
@@ -86,7 +86,7 @@ def test_one_that_is_down_is_probed_until_it_answers(stage: Stage) -> None:
 
 
 def test_one_in_whose_place_somebody_else_accepts_gets_no_client_until_a_probe(
-    stage: Stage
+    stage: BalancerStage
 ) -> None:
     stage.listens()
     suspect, other = stage.instances(2)
@@ -101,7 +101,7 @@ def test_one_in_whose_place_somebody_else_accepts_gets_no_client_until_a_probe(
     assert set(serve(stage, [suspect, other], 4)) == {"web-1", "web-2"}
 
 
-def test_suspicion_of_one_that_is_down_says_why_it_stays_so(stage: Stage) -> None:
+def test_suspicion_of_one_that_is_down_says_why_it_stays_so(stage: BalancerStage) -> None:
     stage.listens()
     instance, other = stage.instances(2)
     instance.stops_listening()
@@ -113,7 +113,7 @@ def test_suspicion_of_one_that_is_down_says_why_it_stays_so(stage: Stage) -> Non
     assert status["since"] >= since
 
 
-def test_suspicion_of_one_that_gets_no_clients_changes_nothing(stage: Stage) -> None:
+def test_suspicion_of_one_that_gets_no_clients_changes_nothing(stage: BalancerStage) -> None:
     stage.listens()
     (gone,) = stage.instances(1)
     gone.goes_down()
@@ -122,7 +122,7 @@ def test_suspicion_of_one_that_gets_no_clients_changes_nothing(stage: Stage) -> 
     assert (gone.state(), gone.status()["reason"]) == ("absent", "exited")
 
 
-def test_one_that_is_up_again_is_measured_anew(stage: Stage) -> None:
+def test_one_that_is_up_again_is_measured_anew(stage: BalancerStage) -> None:
     stage.listens()
     (instance,) = stage.instances(1)
     serve(stage, [instance], 1)
@@ -133,7 +133,7 @@ def test_one_that_is_up_again_is_measured_anew(stage: Stage) -> None:
     assert instance.status()["total"] == 1
 
 
-def test_one_whose_process_has_ended_gets_no_client_and_no_probe(stage: Stage) -> None:
+def test_one_whose_process_has_ended_gets_no_client_and_no_probe(stage: BalancerStage) -> None:
     stage.listens()
     dead, living = stage.instances(2)
     dead.goes_down()
@@ -286,7 +286,9 @@ def test_those_whose_connects_fail_are_bound_to_the_limit_of_the_queue(
     clients[0].hears_nothing()
 
 
-def test_an_instance_that_dies_between_connect_and_question_loses_no_client(stage: Stage) -> None:
+def test_an_instance_that_dies_between_connect_and_question_loses_no_client(
+    stage: BalancerStage
+) -> None:
     client, server = stage.meet()
     with stage.proxy.frozen():
         # Its end and the word of its death come together, as they do when a process dies.
@@ -299,7 +301,7 @@ def test_an_instance_that_dies_between_connect_and_question_loses_no_client(stag
     client.hears(b"answer")
 
 
-def test_an_instance_that_ends_a_connection_at_once_has_meant_it(stage: Stage) -> None:
+def test_an_instance_that_ends_a_connection_at_once_has_meant_it(stage: BalancerStage) -> None:
     client, server = stage.meet()
     server.leaves()
     client.hears_the_end()
@@ -307,7 +309,7 @@ def test_an_instance_that_ends_a_connection_at_once_has_meant_it(stage: Stage) -
 
 
 def test_an_instance_that_resets_a_connection_as_soon_as_it_has_it_is_not_down(
-    stage: Stage
+    stage: BalancerStage
 ) -> None:
     """Quicker than the balancer can ask how its connect stands: it did take the connection."""
     stage.listens()
@@ -330,7 +332,7 @@ def test_an_instance_that_resets_a_connection_as_soon_as_it_has_it_is_not_down(
     stage.counts(total=100, queue_most=0, connect_errors=0, open=0)
 
 
-def test_a_crowd_meets_no_error_while_any_instance_can_take_it(stage: Stage) -> None:
+def test_a_crowd_meets_no_error_while_any_instance_can_take_it(stage: BalancerStage) -> None:
     """Instances come and go under it, one always being there."""
     stage.listens()
     instances = stage.instances(3)

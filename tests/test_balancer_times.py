@@ -8,11 +8,11 @@ from typing import Callable, Iterator
 
 import pytest
 
-from peers import FOREVER, Proxy, Stage, eventually, setting, started
+from peers import FOREVER, BalancerStage, Proxy, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
-StageWith = Callable[..., Stage]
+StageWith = Callable[..., BalancerStage]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_reader_that_has_stopped_is_closed_after_its_time(stage_with: StageWit
     stage.counts(open=0)
 
 
-def test_another_time_out_holds_for_open_connections(stage: Stage) -> None:
+def test_another_time_out_holds_for_open_connections(stage: BalancerStage) -> None:
     client, server = stage.meet()
     stage.time_passes(60)
     client.hears_nothing()
@@ -184,7 +184,7 @@ def test_bytes_keep_a_half_closed_connection(stage_with: StageWith) -> None:
 # Draining
 
 
-def test_a_draining_instance_gets_no_new_client(stage: Stage) -> None:
+def test_a_draining_instance_gets_no_new_client(stage: BalancerStage) -> None:
     stage.listens()
     leaving, staying = stage.instances(2)
     assert stage.proxy.call("drain", leaving.name, 5) is None
@@ -195,13 +195,13 @@ def test_a_draining_instance_gets_no_new_client(stage: Stage) -> None:
     leaving.accepts_nobody(0.05)
 
 
-def test_draining_returns_at_once_where_nobody_is(stage: Stage) -> None:
+def test_draining_returns_at_once_where_nobody_is(stage: BalancerStage) -> None:
     stage.instance().comes_up()
     stage.proxy.call("drain", "web-1", FOREVER)
 
 
 @pytest.mark.parametrize("last", ["client", "server"])
-def test_draining_closes_no_connection_however_quiet(stage: Stage, last: str) -> None:
+def test_draining_closes_no_connection_however_quiet(stage: BalancerStage, last: str) -> None:
     """Whoever spoke last: what is silence after an answer, and what in the middle of one, only the
     application knows."""
     client, server = stage.meet()
@@ -223,7 +223,9 @@ def test_draining_closes_no_connection_however_quiet(stage: Stage, last: str) ->
     assert stage.only.status()["open"] == 0
 
 
-def test_the_connections_of_an_instance_that_stops_stay_until_it_ends_them(stage: Stage) -> None:
+def test_the_connections_of_an_instance_that_stops_stay_until_it_ends_them(
+    stage: BalancerStage
+) -> None:
     """After the drain it gets its signal, and answers what it has in hand."""
     client, server = stage.meet()
     client.says(b"question")
@@ -249,7 +251,7 @@ def test_idle_limits_hold_while_an_instance_drains(stage_with: StageWith) -> Non
     stage.proxy.answer(drained)
 
 
-def test_draining_does_not_wait_for_a_client_that_is_dead(stage: Stage) -> None:
+def test_draining_does_not_wait_for_a_client_that_is_dead(stage: BalancerStage) -> None:
     client, _ = stage.meet()
     client.pushes_until_it_stalls()
     client.resets()
@@ -259,7 +261,7 @@ def test_draining_does_not_wait_for_a_client_that_is_dead(stage: Stage) -> None:
     stage.proxy.answer(drained)
 
 
-def test_draining_waits_no_longer_than_it_is_told(stage: Stage) -> None:
+def test_draining_waits_no_longer_than_it_is_told(stage: BalancerStage) -> None:
     client, server = stage.meet()
     client.says(b"x")
     server.hears(b"x")
@@ -268,7 +270,7 @@ def test_draining_waits_no_longer_than_it_is_told(stage: Stage) -> None:
     client.hears_nothing()
 
 
-def test_draining_does_not_cut_a_slow_reader_short(stage: Stage) -> None:
+def test_draining_does_not_cut_a_slow_reader_short(stage: BalancerStage) -> None:
     client, server = stage.meet()
     pushed = server.pushes_until_it_stalls()
     server.finishes()
@@ -282,7 +284,9 @@ def test_draining_does_not_cut_a_slow_reader_short(stage: Stage) -> None:
     stage.proxy.answer(drained)
 
 
-def test_an_unused_connection_of_a_draining_instance_is_taken_to_another(stage: Stage) -> None:
+def test_an_unused_connection_of_a_draining_instance_is_taken_to_another(
+    stage: BalancerStage
+) -> None:
     client, server = stage.meet()
     other = stage.instance().comes_up()
     stage.begins_to_drain()
@@ -314,7 +318,7 @@ def test_an_unused_connection_stays_where_no_other_instance_can_take_it(
     stage.proxy.answer(drained)
 
 
-def test_an_instance_that_is_up_again_is_not_draining(stage: Stage) -> None:
+def test_an_instance_that_is_up_again_is_not_draining(stage: BalancerStage) -> None:
     client, server = stage.meet()
     client.says(b"x")
     server.hears(b"x")
@@ -337,7 +341,7 @@ def test_two_may_wait_for_the_same_drain(proxy: Proxy) -> None:
 # After the instances
 
 
-def test_what_an_instance_said_last_is_waited_for(stage: Stage) -> None:
+def test_what_an_instance_said_last_is_waited_for(stage: BalancerStage) -> None:
     """As long as its client takes it."""
     client, server = stage.meet()
     pushed = server.pushes_until_it_stalls()
@@ -351,7 +355,7 @@ def test_what_an_instance_said_last_is_waited_for(stage: Stage) -> None:
     stage.proxy.answer(seen_off)
 
 
-def test_a_client_that_takes_nothing_is_not_waited_for(stage: Stage) -> None:
+def test_a_client_that_takes_nothing_is_not_waited_for(stage: BalancerStage) -> None:
     _, server = stage.meet()
     server.pushes_until_it_stalls()
     server.leaves()
@@ -362,13 +366,13 @@ def test_a_client_that_takes_nothing_is_not_waited_for(stage: Stage) -> None:
     stage.proxy.answer(seen_off)
 
 
-def test_nobody_is_waited_for_longer_than_allowed(stage: Stage) -> None:
+def test_nobody_is_waited_for_longer_than_allowed(stage: BalancerStage) -> None:
     stage.meet()
     seen_off = stage.proxy.start("wait_delivered", 0)
     stage.proxy.answer(seen_off)
 
 
-def test_a_retired_balancer_closes_with_its_last_connection(stage: Stage) -> None:
+def test_a_retired_balancer_closes_with_its_last_connection(stage: BalancerStage) -> None:
     client, server = stage.meet()
     client.says(b"question")
     server.hears(b"question")

@@ -5,14 +5,14 @@ from typing import Callable
 
 import pytest
 
-from peers import Peer, Stage, eventually
+from peers import BalancerStage, Peer, eventually
 
 pytest_plugins = ["stages"]
 
-StageWith = Callable[..., Stage]
+StageWith = Callable[..., BalancerStage]
 
 
-def wait(stage: Stage, count: int) -> "list[Peer]":
+def wait(stage: BalancerStage, count: int) -> "list[Peer]":
     """So many clients, in line one after the other; each says its number."""
     clients = []
     for number in range(count):
@@ -22,7 +22,7 @@ def wait(stage: Stage, count: int) -> "list[Peer]":
     return clients
 
 
-def test_a_client_is_held_until_an_instance_is_up(stage: Stage) -> None:
+def test_a_client_is_held_until_an_instance_is_up(stage: BalancerStage) -> None:
     stage.listens()
     (client,) = wait(stage, 1)
     client.hears_nothing()
@@ -32,7 +32,7 @@ def test_a_client_is_held_until_an_instance_is_up(stage: Stage) -> None:
     assert stage.status()["queue"] == 0
 
 
-def test_a_held_client_goes_on_where_it_was(stage: Stage) -> None:
+def test_a_held_client_goes_on_where_it_was(stage: BalancerStage) -> None:
     """It has said something and ended its side, long before anyone listened."""
     stage.listens()
     (client,) = wait(stage, 1)
@@ -43,7 +43,7 @@ def test_a_held_client_goes_on_where_it_was(stage: Stage) -> None:
     client.hears(b"answer").hears_the_end()
 
 
-def test_first_come_first_served(stage: Stage) -> None:
+def test_first_come_first_served(stage: BalancerStage) -> None:
     stage.listens()
     wait(stage, 8)
     instance = stage.instance().comes_up()
@@ -51,7 +51,7 @@ def test_first_come_first_served(stage: Stage) -> None:
     assert stage.status()["queue_most"] == 8
 
 
-def test_one_who_was_called_in_vain_keeps_his_place(stage: Stage) -> None:
+def test_one_who_was_called_in_vain_keeps_his_place(stage: BalancerStage) -> None:
     stage.listens()
     wait(stage, 4)
     dead = stage.instance()
@@ -151,7 +151,7 @@ LEAVINGS = {
 
 @pytest.mark.parametrize("leave", LEAVINGS.values(), ids=list(LEAVINGS))
 def test_a_client_that_leaves_is_taken_from_the_line(
-    stage: Stage, leave: "Callable[[Peer], object]"
+    stage: BalancerStage, leave: "Callable[[Peer], object]"
 ) -> None:
     stage.listens()
     before = stage.figures()
@@ -167,7 +167,7 @@ def test_a_client_that_leaves_is_taken_from_the_line(
     instance.accepts_nobody()
 
 
-def test_a_client_that_has_its_say_and_leaves_is_served(stage: Stage) -> None:
+def test_a_client_that_has_its_say_and_leaves_is_served(stage: BalancerStage) -> None:
     """A close after words cannot be told from a half-close: perhaps it wants no answer."""
     stage.listens()
     (client,) = wait(stage, 1)
@@ -176,7 +176,7 @@ def test_a_client_that_has_its_say_and_leaves_is_served(stage: Stage) -> None:
     stage.instance().comes_up().accepts().hears(b"0").hears_the_end()
 
 
-def test_a_held_client_may_say_as_much_as_it_likes(stage: Stage) -> None:
+def test_a_held_client_may_say_as_much_as_it_likes(stage: BalancerStage) -> None:
     stage.listens()
     client = stage.client()
     before = stage.proxy.call("memory")
@@ -200,7 +200,7 @@ def test_more_room_is_used_at_once(stage_with: StageWith) -> None:
     instance.accepts().hears(b"1")
 
 
-def test_less_patience_holds_for_those_who_wait_already(stage: Stage) -> None:
+def test_less_patience_holds_for_those_who_wait_already(stage: BalancerStage) -> None:
     stage.listens()
     (client,) = wait(stage, 1)
     stage.is_set(queue_timeout=0.2)
@@ -208,7 +208,7 @@ def test_less_patience_holds_for_those_who_wait_already(stage: Stage) -> None:
     stage.counts(queue=0, turned_away=1)
 
 
-def test_less_patience_holds_for_those_who_come_later_too(stage: Stage) -> None:
+def test_less_patience_holds_for_those_who_come_later_too(stage: BalancerStage) -> None:
     stage.listens()
     wait(stage, 1)
     stage.is_set(queue_timeout=0.2)

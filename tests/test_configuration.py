@@ -14,6 +14,7 @@ import keys
 import model
 from model import Cluster, Configuration, Logger, Process, instance_specs
 from schema import Derived, Required, Table
+from schemas import all_keys_supported
 
 Load = Callable[..., Configuration]
 
@@ -24,9 +25,9 @@ MINIMAL = '[[processes]]\nid = "web"\ncmd = "serve"\n'
 def load(tmp_path: Path) -> Load:
     """`load(text)`: the configuration in a file app.toml of that text."""
 
-    def load_text(text: str, name: str = "app.toml", everything: bool = False) -> Configuration:
+    def load_text(text: str, name: str = "app.toml") -> Configuration:
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return configuration.load(str(tmp_path / name), everything)
+        return configuration.load(str(tmp_path / name))
 
     return load_text
 
@@ -330,7 +331,8 @@ def test_instances_have_their_ports_from_the_first_on(load: Load) -> None:
 def test_process_inherits_the_logger_key_by_key(load: Load, tmp_path: Path) -> None:
     top = '[logger]\nconsole = false\ncolors = true\nstdout = "out"\nbackups = 3\n'
     text = top + MINIMAL + "[processes.logger]\nconsole = true\nmaxBytes = 5\n"
-    loaded = load(text, everything=True)
+    with all_keys_supported():
+        loaded = load(text)
     out = str(tmp_path / "out")
     assert loaded.logger == Logger(False, out, out, True, 52428800, 3)
     assert loaded.processes[0].logger == Logger(True, out, out, True, 5, 3)
@@ -338,8 +340,10 @@ def test_process_inherits_the_logger_key_by_key(load: Load, tmp_path: Path) -> N
 
 def test_errors_go_where_the_process_own_output_goes(load: Load, tmp_path: Path) -> None:
     top = '[logger]\nstdout = "out"\nstderr = "err"\n' + MINIMAL
-    assert load(top, everything=True).processes[0].logger.stderr == str(tmp_path / "err")
-    own = load(top + '[processes.logger]\nstdout = "own"\n', everything=True).processes[0].logger
+    with all_keys_supported():
+        inherited = load(top).processes[0].logger
+        own = load(top + '[processes.logger]\nstdout = "own"\n').processes[0].logger
+    assert inherited.stderr == str(tmp_path / "err")
     assert (own.stdout, own.stderr) == (str(tmp_path / "own"), str(tmp_path / "own"))
 
 
@@ -356,7 +360,8 @@ health = { path = "/up", intervalMs = 500, restart = true }
 tls = { cert = "cert.pem", key = "cert.pem" }
 """
     )
-    loaded = load(text, everything=True)
+    with all_keys_supported():
+        loaded = load(text)
     assert loaded.dashboard == model.Dashboard(9000, "::", "s3cret")
     behind = loaded.processes[0].cluster
     assert behind is not None
@@ -390,9 +395,9 @@ def test_each_default_passes_its_own_check(tmp_path: Path) -> None:
     plain = 0
     for table in keys.TABLES:
         for key in table.keys:
-            if isinstance(key.default, (Required, Derived)) or isinstance(key.check, Table):
+            if isinstance(key.default, (Required, Derived)) or isinstance(key.type, Table):
                 continue
-            key.check.convert(key.default, str(tmp_path))
+            key.type.convert(key.default, str(tmp_path))
             plain += 1
     assert plain > 20
 

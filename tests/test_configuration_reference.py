@@ -12,6 +12,7 @@ import documents
 import keys
 from errors import ConfigurationError
 from schema import Derived, Key, Required, Table
+from schemas import all_keys_supported
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = ROOT / "conf" / "full.toml"
@@ -19,7 +20,7 @@ FULL = ROOT / "conf" / "full.toml"
 #: All tables that conf/full.toml shows: of the records, and the logger of a process.
 SHOWN = {table.title: table for table in (*keys.TABLES, keys.PROCESS_LOGGER)}
 EVERY_KEY = [(title, key) for title, table in SHOWN.items() for key in table.keys]
-EVERY_VALUE = [(title, key) for title, key in EVERY_KEY if not isinstance(key.check, Table)]
+EVERY_VALUE = [(title, key) for title, key in EVERY_KEY if not isinstance(key.type, Table)]
 
 
 def ids(value: Any) -> str:
@@ -30,13 +31,13 @@ def test_readme_has_the_reference_of_all_keys() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search("<!-- keys -->\n(.*)<!-- /keys -->", text, re.DOTALL)
     assert found is not None
-    assert found.group(1).strip() == configuration.reference().strip()
+    assert found.group(1).strip() == keys.reference().strip()
 
 
 @pytest.mark.parametrize("table", keys.TABLES, ids=lambda table: table.title or "top")
 def test_reference_tells_each_key_once_with_its_default(table: Table) -> None:
     title = "### `%s`\n" % table.header if table.title else "### Top level\n"
-    section = configuration.reference().partition(title)[2].partition("\n###")[0]
+    section = keys.reference().partition(title)[2].partition("\n###")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert len(rows) == len(table.keys)
     for row, key in zip(rows, table.keys):
@@ -141,12 +142,13 @@ def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     path = tmp_path / "all.toml"
     path.write_text(text, encoding="utf-8")
-    values = documents.read(str(path)).values
+    values: Any = documents.read(str(path)).values
     assert set(values) == set(keys.TOP.names)
     assert set(values["processes"][0]) == set(keys.PROCESS.names)
     assert set(values["processes"][0]["cluster"]) == set(keys.CLUSTER.names)
     path.write_text(re.sub("(?m)^(user|group) = 0$", "", text), encoding="utf-8")
-    loaded = configuration.load(str(path), everything=True)
+    with all_keys_supported():
+        loaded = configuration.load(str(path))
     assert loaded.dashboard is not None
     assert loaded.processes[0].env == {
         "APP_MODE": "production",
@@ -167,12 +169,12 @@ def test_key_that_is_not_yet_supported_is_refused_with_its_line(
         (tmp_path / name).write_text("")
     lines = FULL.read_text(encoding="utf-8").splitlines()
     wanted = r"#\[%s\]" % re.escape((title + "." + key.name).lstrip("."))
-    if not isinstance(key.check, Table):
+    if not isinstance(key.type, Table):
         wanted = r"#%s = " % key.name
     start = 0 if not title else next(n for n, x in enumerate(lines) if x.strip("[]") == title)
     at = next(n for n in range(start, len(lines)) if re.match(wanted, lines[n]))
     end = at + 1
-    while isinstance(key.check, Table) and end < len(lines) and lines[end].startswith("#"):
+    while isinstance(key.type, Table) and end < len(lines) and lines[end].startswith("#"):
         end += 1
     for n in range(at, end):
         lines[n] = re.sub("^#(?=[^ ])", "", lines[n])

@@ -30,7 +30,7 @@ class Demonstration:
     def __init__(self, port: int, patience: float = 10 * PATIENCE) -> None:
         self.port = port
         environment = dict(os.environ, PUP_CLUSTER_PORT=str(port), PUP_CLUSTER_INSTANCE="2")
-        program = "import server; server.PATIENCE = %r; server.Server().run()" % patience
+        program = "import server; server.IDLE_TIMEOUT = %r; server.Server().run()" % patience
         self.process = subprocess.Popen([sys.executable, "-c", program], cwd=str(CONF),
                                         env=environment, stderr=subprocess.PIPE)
 

@@ -106,7 +106,7 @@ def test_lines_are_the_same_with_crlf(write: Write, path: Any, line: int) -> Non
 
 
 def test_toml_values_are_plain_python(write: Write) -> None:
-    values = documents.read(write(APP)).values
+    values: Any = documents.read(write(APP)).values
     assert values["name"] == "shop"
     assert values["processes"][0]["cmd"] == ["python3", "-m", "server"]
     assert values["processes"][0]["env"] == {"MODE": "live", "DEBUG": False}
@@ -148,14 +148,14 @@ def test_a_table_without_a_header_is_added_to_by_dotted_keys(write: Write) -> No
 )
 def test_the_end_of_a_string_is_found(text: str) -> None:
     text += "\nlast = 1\n"
-    assert set(scanners.referee(text)) == {"key", "last"}
+    assert set(scanners.parse_toml(text)) == {"key", "last"}
     assert scanners.scan_toml(text) == {("key",): 1, ("last",): text.count("\n")}
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_quotes_at_the_end_of_a_string_belong_to_it(quote: str) -> None:
     text = "key = [%sa%s, 1, [%sb%s]]\n" % (quote * 3, quote * 5, quote * 3, quote * 4)
-    assert scanners.referee(text) == {"key": ["a" + quote * 2, 1, ["b" + quote]]}
+    assert scanners.parse_toml(text) == {"key": ["a" + quote * 2, 1, ["b" + quote]]}
     assert set(scanners.scan_toml(text)) == {
         ("key",),
         ("key", 0),
@@ -413,7 +413,8 @@ APP_JSON_LINES = [
 
 @pytest.mark.parametrize("name", ["app.json", "app.jsonc", "APP.JSON"])
 def test_json_has_comments_and_trailing_commas(write: Write, name: str) -> None:
-    process = documents.read(write(APP_JSON, name)).values["processes"][0]
+    values: Any = documents.read(write(APP_JSON, name)).values
+    process = values["processes"][0]
     assert process["cmd"] == "a // b /* c */"
     assert process["cluster"]["list"] == [1, 2.5, True, None, 'é😀"']
 

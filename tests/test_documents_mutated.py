@@ -212,7 +212,7 @@ def outcome(path: Path, content: bytes) -> "documents.Document | ConfigurationEr
 def refereed(content: bytes) -> Tuple[Optional[Dict[str, Any]], Optional[int]]:
     """What the referee reads, or the line it refuses; (None, None) at the end of the text."""
     try:
-        return scanners.referee(content.decode("utf-8-sig")), None
+        return scanners.parse_toml(content.decode("utf-8-sig")), None
     except UnicodeDecodeError as error:
         return None, content.count(b"\n", 0, error.start) + 1
     except ValueError as error:
@@ -451,7 +451,7 @@ def test_any_valid_toml_is_read_and_each_value_has_its_line(
     text = written.text.replace("\n", ends)
     document = outcome(folder / "valid.toml", mark + text.encode("utf-8"))
     assert isinstance(document, documents.Document), document
-    assert repr(document.values) == repr(scanners.referee(text))
+    assert repr(document.values) == repr(scanners.parse_toml(text))
     assert document.values == written.values
     expected = {path: line for path, line in written.lines.items() if path[-1] != "head"}
     assert document.lines == expected

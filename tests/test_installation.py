@@ -140,8 +140,8 @@ def test_a_large_file_is_read_again_beside_them(site: Path, tmp_path: Path) -> N
     config = tmp_path / "app.toml"
     config.write_text("#" * 100000 + CONFIG.format(python=sys.executable, child=CHILD))
     code = (
-        "import sys; from pupgevent_app import pupgevent; import reading;"
-        "print(reading.load_in_process(sys.argv[1]).name)")
+        "import sys; from pupgevent_app import pupgevent; import background_loader;"
+        "print(background_loader.load_in_process(sys.argv[1]).name)")
     done = subprocess.run(
         [sys.executable, "-c", code, str(config)], env=environment(site), cwd=str(tmp_path),
         stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
-from peers import FOREVER, SCALE, Instance, Peer, Stage, eventually, setting, started
+from peers import FOREVER, SCALE, BalancerStage, Instance, Peer, eventually, setting, started
 
 pytest_plugins = ["stages"]
 
@@ -35,7 +35,7 @@ Pair = Tuple[Peer, Peer]
 class Round:
     """All phases, a number of connections in each."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: BalancerStage) -> None:
         self.stage = stage
         self.instance = stage.instance().comes_up()
         self.instance.socket.settimeout(10)
@@ -298,7 +298,7 @@ def test_nothing_is_left_of_ten_thousand_connections(
         assert grown < GROWTH
 
 
-def settled(stage: Stage) -> "Dict[str, int]":
+def settled(stage: BalancerStage) -> "Dict[str, int]":
     """The figures once nothing moves. Spare pipes stay open, so those are left out."""
     figures = stage.figures()
 

@@ -1,11 +1,11 @@
 """What becomes of the connections of an instance that dies, or is about to stop."""
 
-from peers import FOREVER, Stage, eventually
+from peers import FOREVER, BalancerStage, eventually
 
 pytest_plugins = ["stages"]
 
 
-def test_a_client_that_waits_for_its_answer_is_let_finish(stage: Stage) -> None:
+def test_a_client_that_waits_for_its_answer_is_let_finish(stage: BalancerStage) -> None:
     client, server = stage.meet()
     client.says(b"question")
     server.hears(b"question")
@@ -22,7 +22,9 @@ def test_a_client_that_waits_for_its_answer_is_let_finish(stage: Stage) -> None:
     other.leaves()
 
 
-def test_an_unused_connection_of_a_drained_instance_is_taken_to_another(stage: Stage) -> None:
+def test_an_unused_connection_of_a_drained_instance_is_taken_to_another(
+    stage: BalancerStage
+) -> None:
     client, server = stage.meet()
     other = stage.instance().comes_up()
     draining = stage.proxy.start("drain", stage.only.name, FOREVER)
@@ -34,7 +36,9 @@ def test_an_unused_connection_of_a_drained_instance_is_taken_to_another(stage: S
     stage.proxy.answer(draining)
 
 
-def test_an_unused_connection_of_a_dead_instance_is_taken_to_another(stage: Stage) -> None:
+def test_an_unused_connection_of_a_dead_instance_is_taken_to_another(
+    stage: BalancerStage
+) -> None:
     client, server = stage.meet()
     other = stage.instance().comes_up()
     with stage.proxy.frozen():
@@ -48,7 +52,9 @@ def test_an_unused_connection_of_a_dead_instance_is_taken_to_another(stage: Stag
     client.hears(b"answer")
 
 
-def test_an_unused_connection_waits_in_line_until_its_instance_is_back(stage: Stage) -> None:
+def test_an_unused_connection_waits_in_line_until_its_instance_is_back(
+    stage: BalancerStage
+) -> None:
     client, server = stage.meet()
     stage.only.goes_down()
     server.resets()
@@ -59,7 +65,7 @@ def test_an_unused_connection_waits_in_line_until_its_instance_is_back(stage: St
     successor.hears(b"question")
 
 
-def test_an_instance_that_lives_may_end_an_unused_connection(stage: Stage) -> None:
+def test_an_instance_that_lives_may_end_an_unused_connection(stage: BalancerStage) -> None:
     client, server = stage.meet()
     server.leaves()
     client.hears_the_end()
@@ -68,7 +74,7 @@ def test_an_instance_that_lives_may_end_an_unused_connection(stage: Stage) -> No
     client.hears_a_reset()
 
 
-def test_an_instance_that_ends_its_side_first_may_go_on_listening(stage: Stage) -> None:
+def test_an_instance_that_ends_its_side_first_may_go_on_listening(stage: BalancerStage) -> None:
     client, server = stage.meet()
     server.finishes()
     client.says(b"into the void").finishes()

@@ -171,7 +171,9 @@ def test_a_reload_does_not_take_a_file_that_another_runs(running: Make) -> None:
     assert releases.release_of("job") == "2"
 
 
-def test_a_reload_that_is_refused_changes_nothing_about_whose_the_files_are(running: Make) -> None:
+def test_a_reload_that_is_refused_changes_nothing_about_whose_the_files_are(
+    running: Make
+) -> None:
     app = running()
     releases = Releases(app)
     app.start()

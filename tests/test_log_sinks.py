@@ -88,7 +88,9 @@ def test_who_waits_for_room_is_called_once_there_is_some(pipe: Tuple[int, int]) 
     assert called == [0, 1, 2]
 
 
-def test_own_lines_beyond_the_limit_are_counted_and_told_afterwards(pipe: Tuple[int, int]) -> None:
+def test_own_lines_beyond_the_limit_are_counted_and_told_afterwards(
+    pipe: Tuple[int, int]
+) -> None:
     sink = DescriptorSink(pipe[1])
     Log(sink)
     big = LINE * 1000

@@ -24,9 +24,9 @@ from control import _Door
 from listener import Listener
 from peers import (
     PATIENCE,
+    BalancerStage,
     Notes,
     Peer,
-    Stage,
     Unconcerned,
     cluster_with,
     eventually,
@@ -110,7 +110,7 @@ def say(peer: Peer, what: bytes = b"hello") -> bool:
         return False
 
 
-def serves_everyone(stage: Stage) -> None:
+def serves_everyone(stage: BalancerStage) -> None:
     """As soon as memory is free again; and nothing is left of those who came before."""
     # Orders, and whoever comes too early, may be turned away meanwhile.
     eventually(lambda: is_served(stage), "a client is served", 2 * PATIENCE)
@@ -121,13 +121,13 @@ def serves_everyone(stage: Stage) -> None:
     assert stage.only.state() == "up"
 
 
-def clear(stage: Stage) -> bool:
+def clear(stage: BalancerStage) -> bool:
     stage.only.clears_its_line()
     status = stage.status()
     return bool(status["open"] == status["queue"] == 0)
 
 
-def is_served(stage: Stage) -> bool:
+def is_served(stage: BalancerStage) -> bool:
     """One question and its answer. What is left of those who came before is dropped meanwhile."""
     question = b"%08d" % next(NUMBERS)
     try:

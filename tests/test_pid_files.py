@@ -38,7 +38,7 @@ class Disk(Threads):
         self.waiting.pop().set()
 
 
-class Stage:
+class PidFileStage:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "app.pid"
         self.disk = Disk()
@@ -68,11 +68,11 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path)
+def stage(tmp_path: Path) -> PidFileStage:
+    return PidFileStage(tmp_path)
 
 
-def test_a_file_written_late_does_not_follow_its_removal(stage: Stage) -> None:
+def test_a_file_written_late_does_not_follow_its_removal(stage: PidFileStage) -> None:
     written = stage.write(4711)
     assert not written.wait(0.01)
     removed = stage.remove(4711)
@@ -84,7 +84,7 @@ def test_a_file_written_late_does_not_follow_its_removal(stage: Stage) -> None:
     assert stage.content() == [] and stage.told == []
 
 
-def test_a_file_written_late_does_not_replace_a_later_one(stage: Stage) -> None:
+def test_a_file_written_late_does_not_replace_a_later_one(stage: PidFileStage) -> None:
     jobs = [stage.write(1), stage.remove(1), stage.write(2)]
     stage.finishes(*jobs)
     assert stage.content() == ["2\n"]
@@ -108,14 +108,14 @@ def test_a_file_whose_draft_is_there_already_leaves_nothing_when_it_is_out_of_da
 
 @pytest.mark.parametrize("lack", [MemoryError(), ShortageError("no thread")])
 def test_what_there_is_no_thread_or_no_memory_for_is_done_later(
-    stage: Stage, lack: Exception
+    stage: PidFileStage, lack: Exception
 ) -> None:
     stage.disk.fails = [lack, lack]
     stage.finishes(stage.write(4711))
     assert stage.content() == ["4711\n"]
 
 
-def test_a_failure_is_told_and_ends_nothing(stage: Stage) -> None:
+def test_a_failure_is_told_and_ends_nothing(stage: PidFileStage) -> None:
     stage.path.mkdir()
     stage.finishes(stage.write(4711))
     assert stage.told == [os.strerror(21)]

@@ -30,7 +30,7 @@ from supervision import (
     Ledger,
     Owner,
     Page,
-    Stage,
+    SupervisorStage,
     accepts,
     cluster,
     gevent_waits_for_children,
@@ -61,7 +61,7 @@ def taken(port: int) -> str:
     return "port %d is taken by pid %d (" % (port, os.getpid())
 
 
-def warns(stage: Stage, text: str) -> List[str]:
+def warns(stage: SupervisorStage, text: str) -> List[str]:
     """The warnings with that text, once there is one."""
     def found() -> List[str]:
         return [line for line in stage.page.lines if text in line]
@@ -70,7 +70,7 @@ def warns(stage: Stage, text: str) -> List[str]:
 
 
 @contextmanager
-def late_instance(port: int) -> Iterator[Stage]:
+def late_instance(port: int) -> Iterator[SupervisorStage]:
     """One that runs, and opens its port when it is told to (SIGUSR2)."""
     late = process(script("tenant.py", "closed"), cluster=cluster(port, ready_timeout=600.0))
     with supervise(late) as stage:
@@ -123,14 +123,18 @@ def test_instance_that_ends_because_a_stranger_has_its_port_is_told_with_it(
 class Undead(Child):
     """It has ended, and is not reaped yet."""
 
+    looks = 0
+
     def is_dead(self) -> bool:
+        self.looks += 1
         return True
 
 
 class UndeadSpawner(Spawner):
     def spawn(self, spec: SpawnSpec) -> Child:
         child = super().spawn(spec)
-        return Undead(child._popen, child.stdout, child.stderr)
+        self.undead = Undead(child._popen, child.stdout, child.stderr)
+        return self.undead
 
 
 def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: FreePort) -> None:
@@ -145,16 +149,17 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
     with gevent_waits_for_children():
         log, threads = Log(page), Threads(1)
         guardian = Guardian(log)
+        spawner = UndeadSpawner(guardian)
         context = Context(
-            log, UndeadSpawner(guardian), Owner(log, ledger, clock).writers_for, threads,
+            log, spawner, Owner(log, ledger, clock).writers_for, threads,
             TokenBucket(),
             OwnershipWatch(threads, log), ForkGate(), clock, FileQueue(threads))
         run = ProcessRun(
             listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
         running = gevent.spawn(run.run)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
-        # It is looked at every tenth of a second.
-        gevent.sleep(0.5)
+        looks = spawner.undead.looks
+        wait_until(lambda: spawner.undead.looks >= looks + 3)
         clock_ahead[0] += 600
         running.join(30)
     assert run.failure is not None and ledger.told == []

@@ -39,7 +39,7 @@ import programs
     ("*/run", None),
 ], ids=str)
 def test_first_word_of_a_command_is_its_program(cmd: Any, word: Optional[str]) -> None:
-    assert programs.first_word(cmd) == word
+    assert programs.program_of(cmd) == word
 
 
 def make(folder: Path, name: str, text: bytes = b"", mode: int = 0o755) -> bytes:
@@ -58,14 +58,14 @@ def test_program_is_looked_for_as_the_kernel_does(tmp_path: Path) -> None:
     plain, folder_too = make(two, "plain"), make(two, "folder")
     here = os.fsencode(str(tmp_path))
     path = os.fsencode("%s:%s" % (one, two))
-    assert programs.find(b"plain", path, here) == plain
-    assert programs.find(b"folder", path, here) == folder_too
-    assert programs.find(b"nothing", path, here) is None
+    assert programs.find_program(b"plain", path, here) == plain
+    assert programs.find_program(b"folder", path, here) == folder_too
+    assert programs.find_program(b"nothing", path, here) is None
     # What has a slash, and what is relative on the PATH, starts at the folder.
-    assert programs.find(b"two/plain", b"/bin", here) == plain
-    assert programs.find(b"plain", b"/no:two", here) == plain
-    assert programs.find(b"plain", b"", os.path.dirname(plain)) == plain
-    assert programs.find(b"./plain", path, here) is None
+    assert programs.find_program(b"two/plain", b"/bin", here) == plain
+    assert programs.find_program(b"plain", b"/no:two", here) == plain
+    assert programs.find_program(b"plain", b"", os.path.dirname(plain)) == plain
+    assert programs.find_program(b"./plain", path, here) is None
 
 
 CRLF = "has a #! line that ends in CRLF: save it with the line ends of Unix"
@@ -91,14 +91,15 @@ def test_flaw_of_a_script_is_told(tmp_path: Path, text: bytes, flaw: Optional[st
     if b"env" in text and not os.path.exists("/usr/bin/env"):
         pytest.skip("there is no /usr/bin/env")
     path = os.fsencode(os.path.dirname(shutil.which("sh") or "/bin/sh"))
-    assert programs.flaw(make(tmp_path, "script", text), path) == flaw
+    assert programs.shebang_problem(make(tmp_path, "script", text), path) == flaw
 
 
 def test_what_env_is_to_find_is_not_looked_for_without_a_path(tmp_path: Path) -> None:
-    assert programs.flaw(make(tmp_path, "script", b"#!/usr/bin/env no-such-program\n")) is None
+    script = make(tmp_path, "script", b"#!/usr/bin/env no-such-program\n")
+    assert programs.shebang_problem(script) is None
 
 
 def test_what_is_no_file_has_no_flaw_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "fifo"))
     for each in ("fifo", "nothing", "."):
-        assert programs.flaw(os.fsencode(str(tmp_path / each))) is None
+        assert programs.shebang_problem(os.fsencode(str(tmp_path / each))) is None

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 import websocket
-from peers import PATIENCE, SCALE, Aside, Stage, eventually
+from peers import PATIENCE, SCALE, Aside, BalancerStage, eventually
 
 pytest_plugins = ["stages"]
 
@@ -52,7 +52,7 @@ def running(command: "List[str]", **more: Any) -> "Iterator[subprocess.Popen[byt
 
 
 @contextmanager
-def instance_of(stage: Stage, command: "List[str]") -> "Iterator[None]":
+def instance_of(stage: BalancerStage, command: "List[str]") -> "Iterator[None]":
     """A child that tells its port, behind the balancer."""
     with running([sys.executable] + command) as process:
         assert process.stdout is not None
@@ -62,7 +62,7 @@ def instance_of(stage: Stage, command: "List[str]") -> "Iterator[None]":
         yield
 
 
-def is_up(stage: Stage, name: str, port: int) -> None:
+def is_up(stage: BalancerStage, name: str, port: int) -> None:
     eventually(lambda: accepts(port), "it listens")
     stage.proxy.call("up", name, "127.0.0.1", port)
 
@@ -86,7 +86,7 @@ def run(command: "List[str]") -> str:
 
 
 @pytest.fixture
-def web(stage: Stage, free_port: FreePort) -> "Iterator[Stage]":
+def web(stage: BalancerStage, free_port: FreePort) -> "Iterator[BalancerStage]":
     """Two of the demonstration server."""
     command = [sys.executable, str(ROOT / "conf" / "server.py")]
     ports = [free_port(), free_port()]
@@ -102,7 +102,7 @@ def environment(port: int, number: int) -> "dict[str, str]":
     return dict(os.environ, PUP_CLUSTER_PORT=str(port), PUP_CLUSTER_INSTANCE=str(number))
 
 
-def connect(stage: Stage) -> http.client.HTTPConnection:
+def connect(stage: BalancerStage) -> http.client.HTTPConnection:
     host, port = stage.common[:2]
     return http.client.HTTPConnection(host, port, timeout=PATIENCE)
 
@@ -114,7 +114,7 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes:
     return response.read()
 
 
-def test_http_keep_alive_stays_at_its_instance(web: Stage) -> None:
+def test_http_keep_alive_stays_at_its_instance(web: BalancerStage) -> None:
     connections = [connect(web) for _ in range(4)]
     homes = []  # type: List[str]
     for connection in connections:
@@ -127,7 +127,7 @@ def test_http_keep_alive_stays_at_its_instance(web: Stage) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 1000000, 20000000])
-def test_http_answers_arrive_whole(web: Stage, size: int) -> None:
+def test_http_answers_arrive_whole(web: BalancerStage, size: int) -> None:
     connection = connect(web)
     for _ in range(2):
         assert get(connection, "/bytes/%d" % size) == b"x" * size
@@ -135,7 +135,7 @@ def test_http_answers_arrive_whole(web: Stage, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 20000000])
-def test_http_uploads_arrive_whole(web: Stage, size: int) -> None:
+def test_http_uploads_arrive_whole(web: BalancerStage, size: int) -> None:
     body = os.urandom(size)
     connection = connect(web)
     for _ in range(2):
@@ -145,7 +145,7 @@ def test_http_uploads_arrive_whole(web: Stage, size: int) -> None:
     connection.close()
 
 
-def test_http_requests_in_one_go_are_answered_in_turn(web: Stage) -> None:
+def test_http_requests_in_one_go_are_answered_in_turn(web: BalancerStage) -> None:
     client = web.client()
     client.says(b"".join(b"GET /bytes/%d HTTP/1.1\r\n\r\n" % n for n in range(20)))
     client.finishes()
@@ -154,7 +154,7 @@ def test_http_requests_in_one_go_are_answered_in_turn(web: Stage) -> None:
     assert answers.count(b"x") == sum(range(20)) + answers.count(b"text/plain")
 
 
-def test_http_under_load(stage: Stage, free_port: FreePort, tmp_path: Path) -> None:
+def test_http_under_load(stage: BalancerStage, free_port: FreePort, tmp_path: Path) -> None:
     nginx, wrk = tool("nginx"), tool("wrk")
     port = free_port()
     (tmp_path / "small").write_bytes(b"x" * 100)
@@ -202,7 +202,7 @@ http {
 # WebSocket
 
 
-def test_websocket_messages_pass_both_ways(stage: Stage) -> None:
+def test_websocket_messages_pass_both_ways(stage: BalancerStage) -> None:
     with instance_of(stage, [str(CHILDREN / "websocket_echo.py")]):
         sock = stage.client().socket
         key = base64.b64encode(os.urandom(16))
@@ -247,7 +247,7 @@ def certificate(tmp_path_factory: "pytest.TempPathFactory") -> "List[str]":
     return paths
 
 
-def test_tls_is_passed_through(stage: Stage, certificate: "List[str]") -> None:
+def test_tls_is_passed_through(stage: BalancerStage, certificate: "List[str]") -> None:
     with instance_of(stage, [str(CHILDREN / "tls_echo.py")] + certificate):
         context = ssl.create_default_context(cafile=certificate[0])
         for _ in range(3):
@@ -270,7 +270,7 @@ def test_tls_is_passed_through(stage: Stage, certificate: "List[str]") -> None:
 
 
 @pytest.fixture
-def redis(stage: Stage, free_port: FreePort, tmp_path: Path) -> "Iterator[Stage]":
+def redis(stage: BalancerStage, free_port: FreePort, tmp_path: Path) -> "Iterator[BalancerStage]":
     port = free_port()
     command = [tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
                "--appendonly", "no", "--dir", str(tmp_path)]
@@ -280,7 +280,7 @@ def redis(stage: Stage, free_port: FreePort, tmp_path: Path) -> "Iterator[Stage]
         yield stage
 
 
-def test_redis_passes_its_benchmark(redis: Stage) -> None:
+def test_redis_passes_its_benchmark(redis: BalancerStage) -> None:
     common = ["-h", "127.0.0.1", "-p", str(redis.common[1]), "--csv"]
     count = str(max(1000, int(4000 * SCALE)))
     for extra in (["-c", "50", "-t", "ping,set,get,incr,lpush,lrange_300,mset"],
@@ -292,7 +292,7 @@ def test_redis_passes_its_benchmark(redis: Stage) -> None:
     redis.counts(open=0, turned_away=0, connect_errors=0)
 
 
-def test_redis_values_come_back_as_they_were(redis: Stage) -> None:
+def test_redis_values_come_back_as_they_were(redis: BalancerStage) -> None:
     client = redis.client()
     value = os.urandom(5000000)
     sending = Aside(client.says, resp(b"SET", b"key", value))
@@ -301,7 +301,7 @@ def test_redis_values_come_back_as_they_were(redis: Stage) -> None:
     client.says(resp(b"GET", b"key")).hears(b"$%d\r\n%s\r\n" % (len(value), value))
 
 
-def test_redis_publishes_to_those_who_listen(redis: Stage) -> None:
+def test_redis_publishes_to_those_who_listen(redis: BalancerStage) -> None:
     """The server speaks whenever it has something to say."""
     listener = redis.client().says(resp(b"SUBSCRIBE", b"news"))
     listener.hears(b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")

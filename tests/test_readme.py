@@ -1,4 +1,4 @@
-"""What the documents tell twice they tell alike."""
+"""The generated parts of the documents are up to date, and their examples and links are right."""
 
 import os
 import re
@@ -17,12 +17,12 @@ def text_of(*path: str) -> str:
 
 def test_commands_and_keys_stand_in_the_readme_as_they_stand_in_the_code() -> None:
     current = text_of("README.md")
-    assert readme.filled(current) == current, "make readme brings it up to date"
+    assert readme.fill_readme(current) == current, "make readme brings it up to date"
 
 
 def test_modules_stand_in_the_architecture_with_their_own_words() -> None:
     current = text_of("docs", "architecture.md")
-    assert readme.furnished(current) == current, "make readme brings it up to date"
+    assert readme.fill_architecture(current) == current, "make readme brings it up to date"
 
 
 def test_the_example_of_the_readme_is_the_demonstration() -> None:

@@ -6,7 +6,7 @@ from typing import Callable, Tuple
 
 import pytest
 
-from peers import PATIENCE, TURNS, Aside, Peer, Stage, eventually, setting, started
+from peers import PATIENCE, TURNS, Aside, BalancerStage, Peer, eventually, setting, started
 from relay import BUFFER_BYTES
 from scenarios import is_dead
 from sockets import unread
@@ -21,7 +21,7 @@ Meeting = Callable[[], Tuple[Peer, Peer]]
 
 
 @pytest.fixture(params=["client speaks", "server speaks"])
-def meet(request: "pytest.FixtureRequest", stage: Stage) -> Meeting:
+def meet(request: "pytest.FixtureRequest", stage: BalancerStage) -> Meeting:
     """Who of a connection's sides has the first part: what holds for one holds for the other."""
     if request.param == "client speaks":
         return stage.meet
@@ -43,14 +43,14 @@ def test_nothing_is_said_and_both_leave(meet: Meeting) -> None:
     one.hears_the_end()
 
 
-def test_a_server_may_speak_first(stage: Stage) -> None:
+def test_a_server_may_speak_first(stage: BalancerStage) -> None:
     client, server = stage.meet()
     server.says(b"220 ready")
     client.hears(b"220 ready").says(b"HELO")
     server.hears(b"HELO")
 
 
-def test_what_was_said_before_the_connect_arrives(stage: Stage) -> None:
+def test_what_was_said_before_the_connect_arrives(stage: BalancerStage) -> None:
     stage.listens()
     with stage.proxy.frozen():
         client = stage.client().says(b"early").finishes()
@@ -86,7 +86,7 @@ def test_much_arrives_whole_and_the_end_after_it(meet: Meeting) -> None:
     sending.is_done()
 
 
-def test_much_both_ways_at_once_arrives_whole(stage: Stage) -> None:
+def test_much_both_ways_at_once_arrives_whole(stage: BalancerStage) -> None:
     client, server = stage.meet()
     asides = [
         Aside(client.has_its_say, MUCH),
@@ -145,7 +145,7 @@ def test_a_reset_reaches_one_who_does_not_listen(meet: Meeting) -> None:
 
 
 def test_last_words_with_a_reset_reach_an_instance_that_has_ended_its_side_before(
-    stage: Stage
+    stage: BalancerStage
 ) -> None:
     client, server = stage.meet()
     with stage.proxy.frozen():
@@ -155,7 +155,7 @@ def test_last_words_with_a_reset_reach_an_instance_that_has_ended_its_side_befor
 
 
 def test_what_is_held_back_when_a_reset_comes_arrives_though_the_other_has_finished(
-    meet: Meeting, stage: Stage
+    meet: Meeting, stage: BalancerStage
 ) -> None:
     """The balancer has read it already, and its reader has only not asked for it yet."""
     one, other = meet()
@@ -180,7 +180,7 @@ def test_bytes_sent_to_one_who_has_closed_bring_a_reset(meet: Meeting) -> None:
     eventually(lambda: is_dead(other.socket), "the reset has arrived")
 
 
-def test_an_early_answer_with_a_reset_arrives(stage: Stage) -> None:
+def test_an_early_answer_with_a_reset_arrives(stage: BalancerStage) -> None:
     client, server = stage.meet()
     client.pushes_until_it_stalls()
     # Closed with the upload unread: the kernel resets.
@@ -190,7 +190,7 @@ def test_an_early_answer_with_a_reset_arrives(stage: Stage) -> None:
 
 @pytest.mark.parametrize("first", ["end", "answer"])
 def test_an_early_answer_with_a_reset_meets_the_end_of_the_upload(
-    stage: Stage, first: str
+    stage: BalancerStage, first: str
 ) -> None:
     client, server = stage.meet()
     client.says(b"upload, ")
@@ -208,7 +208,9 @@ def test_an_early_answer_with_a_reset_meets_the_end_of_the_upload(
 # Back-pressure
 
 
-def test_a_stalled_reader_stops_the_reading_from_its_peer(meet: Meeting, stage: Stage) -> None:
+def test_a_stalled_reader_stops_the_reading_from_its_peer(
+    meet: Meeting, stage: BalancerStage
+) -> None:
     one, other = meet()
     before = stage.proxy.call("memory")
     pushed = one.pushes_until_it_stalls()
@@ -222,7 +224,7 @@ def test_a_stalled_reader_stops_the_reading_from_its_peer(meet: Meeting, stage: 
     assert stage.figures()["pipes_lent"] <= 1
 
 
-def test_the_memory_of_many_stalled_connections_is_bounded(stage: Stage) -> None:
+def test_the_memory_of_many_stalled_connections_is_bounded(stage: BalancerStage) -> None:
     pairs = [stage.meet() for _ in range(12)]
     directions = 2 * len(pairs)
     before = stage.proxy.call("memory")
@@ -277,7 +279,7 @@ def test_an_urgent_byte_does_not_stall(meet: Meeting) -> None:
 
 
 def test_an_urgent_byte_that_arrives_with_others_does_not_stall(
-    meet: Meeting, stage: Stage
+    meet: Meeting, stage: BalancerStage
 ) -> None:
     one, other = meet()
     with stage.proxy.frozen():
@@ -286,7 +288,9 @@ def test_an_urgent_byte_that_arrives_with_others_does_not_stall(
 
 
 @pytest.mark.parametrize("rest", [10, 100000])
-def test_an_urgent_byte_in_bulk_does_not_stall(meet: Meeting, stage: Stage, rest: int) -> None:
+def test_an_urgent_byte_in_bulk_does_not_stall(
+    meet: Meeting, stage: BalancerStage, rest: int
+) -> None:
     """splice(2) does not step over it, and says EAGAIN for ever."""
     one, other = meet()
     loans = stage.proxy.call("loans")
@@ -303,7 +307,7 @@ def test_an_urgent_byte_in_bulk_does_not_stall(meet: Meeting, stage: Stage, rest
 # Small print
 
 
-def test_small_writes_are_passed_on_at_once(stage: Stage) -> None:
+def test_small_writes_are_passed_on_at_once(stage: BalancerStage) -> None:
     client, server = stage.meet()
     for _ in range(3):
         client.says(b"x")
@@ -312,13 +316,13 @@ def test_small_writes_are_passed_on_at_once(stage: Stage) -> None:
     assert [nodelay for nodelay, _ in stage.proxy.call("options")] == [1, 1]
 
 
-def test_connections_at_rest_are_kept_alive(stage: Stage) -> None:
+def test_connections_at_rest_are_kept_alive(stage: BalancerStage) -> None:
     stage.meet()
     eventually(
         lambda: [keep for _, keep in stage.proxy.call("options")] == [1, 1], "keep-alive is on")
 
 
-def test_every_byte_is_counted_once(stage: Stage) -> None:
+def test_every_byte_is_counted_once(stage: BalancerStage) -> None:
     client, server = stage.meet()
     sending = Aside(client.has_its_say, MUCH)
     server.hears(MUCH).hears_the_end().says(b"thanks").finishes()
@@ -336,7 +340,7 @@ def test_many_bytes_through_the_buffer_alone_arrive_whole() -> None:
         assert proxy.call("loans") == 0
 
 
-def test_bulk_is_spliced_and_the_pipe_comes_back(stage: Stage) -> None:
+def test_bulk_is_spliced_and_the_pipe_comes_back(stage: BalancerStage) -> None:
     client, server = stage.meet()
     loans = stage.proxy.call("loans")
     with stage.proxy.frozen():

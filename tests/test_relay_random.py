@@ -13,7 +13,7 @@ from typing import Iterator, List, NamedTuple, Tuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from peers import PATIENCE, SCALE, Instance, Stage, eventually, setting, started
+from peers import PATIENCE, SCALE, BalancerStage, Instance, eventually, setting, started
 from relay import BUFFER_BYTES
 from scenarios import Script, Side, Step, judge, play
 
@@ -57,7 +57,7 @@ VARIANTS = {
 class Ground:
     """Where conversations are held: through the balancer, or without it."""
 
-    def __init__(self, stage: Stage, variant: Variant) -> None:
+    def __init__(self, stage: BalancerStage, variant: Variant) -> None:
         self.stage = stage
         self.variant = variant
         stage.listens()

@@ -11,7 +11,7 @@ import pytest
 
 import keys
 import status
-from inside import Inside, inside, listening, sleeper
+from inside import RuntimeStage, inside, listening, sleeper
 from logs import Source
 from schema import Table
 from supervision import script, wait_until
@@ -28,7 +28,7 @@ class Case(NamedTuple):
     """A key with another value than before, and what shows that this one counts."""
 
     new: Any
-    effect: Callable[[Inside, Any], Any]
+    effect: Callable[[RuntimeStage, Any], Any]
     #: Its value before; None: the file does not say it.
     old: Any = None
     #: What else the table has, before and after.
@@ -40,7 +40,7 @@ class Case(NamedTuple):
 # What shows an effect: each gets the stage and what is found before the reload
 
 
-def is_new(stage: Inside, before: Any) -> None:
+def is_new(stage: RuntimeStage, before: Any) -> None:
     """Another child, and it runs."""
     for name in ("job", "web-1"):
         if stage.pids().get(name) != before.get(name):
@@ -49,22 +49,22 @@ def is_new(stage: Inside, before: Any) -> None:
     raise AssertionError("no other child")
 
 
-def same(stage: Inside, before: Any) -> None:
+def same(stage: RuntimeStage, before: Any) -> None:
     assert stage.pids() == before
 
 
-def environment(stage: Inside, before: Any) -> bytes:
+def environment(stage: RuntimeStage, before: Any) -> bytes:
     is_new(stage, before)
     return Path("/proc/%d/environ" % (stage.instance("job").pid or 0)).read_bytes()
 
 
-def killed(stage: Inside, state: str) -> Any:
+def killed(stage: RuntimeStage, state: str) -> Any:
     os.kill(stage.instance("job").pid or 0, signal.SIGKILL)
     return stage.reaches(state, "job")
 
 
-def retries_after(seconds: float) -> Callable[[Inside, Any], None]:
-    def effect(stage: Inside, before: Any) -> None:
+def retries_after(seconds: float) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         instance = killed(stage, "backoff")
         due = (instance.due_at or 0) - instance.since
@@ -73,17 +73,17 @@ def retries_after(seconds: float) -> Callable[[Inside, Any], None]:
     return effect
 
 
-def settles_in(state: str) -> Callable[[Inside, Any], None]:
-    def effect(stage: Inside, before: Any) -> None:
+def settles_in(state: str) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         killed(stage, state)
 
     return effect
 
 
-def process_has(**values: Any) -> Callable[[Inside, Any], None]:
+def process_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
     """Of what an instance looks at when it stops; the tests of supervision show that it does."""
-    def effect(stage: Inside, before: Any) -> None:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         for name, value in values.items():
             assert getattr(stage.instance("job").process, name) == value
@@ -91,8 +91,8 @@ def process_has(**values: Any) -> Callable[[Inside, Any], None]:
     return effect
 
 
-def stops_by(signal_name: str) -> Callable[[Inside, Any], None]:
-    def effect(stage: Inside, before: Any) -> None:
+def stops_by(signal_name: str) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         stage.operations.stop(["job"], stage.told.append)
         assert stage.instance("job").last_exit == signal_name
@@ -100,18 +100,18 @@ def stops_by(signal_name: str) -> Callable[[Inside, Any], None]:
     return effect
 
 
-def is_given_up_loudly(stage: Inside, before: Any) -> None:
+def is_given_up_loudly(stage: RuntimeStage, before: Any) -> None:
     killed(stage, "errored")
     assert stage.essential == ["job"]
 
 
-def is_stopped_in_time(stage: Inside, before: Any) -> None:
+def is_stopped_in_time(stage: RuntimeStage, before: Any) -> None:
     wait_until(lambda: any("runs longer than" in each for each in stage.console.lines))
 
 
-def balancer_has(**values: Any) -> Callable[[Inside, Any], None]:
+def balancer_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
     """The tests of the balancer show what it does with these."""
-    def effect(stage: Inside, before: Any) -> None:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         settings = stage.runtime.balancers["web"]._cluster
         assert {name: getattr(settings, name) for name in values} == values
@@ -119,7 +119,7 @@ def balancer_has(**values: Any) -> Callable[[Inside, Any], None]:
     return effect
 
 
-def listens_at_the_new_place(stage: Inside, before: Any) -> None:
+def listens_at_the_new_place(stage: RuntimeStage, before: Any) -> None:
     same(stage, before)
     cluster: Any = stage.runtime.configuration.processes[1].cluster
     with socket.socket() as client:
@@ -129,16 +129,16 @@ def listens_at_the_new_place(stage: Inside, before: Any) -> None:
     assert balancer.address == (cluster.common_host, cluster.common_port)
 
 
-def is_at_the_new_port(stage: Inside, before: Any) -> None:
+def is_at_the_new_port(stage: RuntimeStage, before: Any) -> None:
     is_new(stage, before)
     process: Any = stage.runtime.configuration.processes[1]
     found = stage.instance("web-1")
     assert (found.host, found.port) == (process.cluster.instance_host, process.cluster.start_port)
 
 
-def colours_appear(*kinds: str) -> Callable[[Inside, Any], None]:
+def colours_appear(*kinds: str) -> Callable[[RuntimeStage, Any], None]:
     """In lines of what runs already."""
-    def effect(stage: Inside, before: Any) -> None:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         stage.console.written = b""
         stage.runtime.log.info("core", "still here", Source("job", "job"))
@@ -150,7 +150,7 @@ def colours_appear(*kinds: str) -> Callable[[Inside, Any], None]:
 
 def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
     """Lines of what runs already; they are remembered, though."""
-    def effect(stage: Inside, before: Any) -> None:
+    def effect(stage: RuntimeStage, before: Any) -> None:
         same(stage, before)
         stage.console.written = b""
         remembered = len(stage.remembered())
@@ -165,11 +165,11 @@ def console_gets_no(kinds: Tuple[str, ...], others: Tuple[str, ...]) -> Any:
     return effect
 
 
-def is_remembered(stage: Inside, before: int, prefix: str) -> bool:
+def is_remembered(stage: RuntimeStage, before: int, prefix: str) -> bool:
     return prefix in stage.remembered()[before:]
 
 
-def nothing(stage: Inside, before: Any) -> None:
+def nothing(stage: RuntimeStage, before: Any) -> None:
     same(stage, before)
 
 
@@ -256,8 +256,8 @@ def places(table: Table = keys.TOP) -> Iterator[Place]:
     for key in table.keys:
         if key.supported:
             yield table.title, key.name
-            if isinstance(key.check, Table):
-                yield from places(key.check)
+            if isinstance(key.type, Table):
+                yield from places(key.type)
 
 
 def test_it_is_decided_for_every_key_what_a_reload_makes_of_it() -> None:

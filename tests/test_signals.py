@@ -142,7 +142,9 @@ def test_it_ends_when_its_terminal_is_closed(terminal: Terminal, place: str) -> 
     assert "reload" not in terminal.said() and "again" not in terminal.said()
 
 
-def test_it_ends_when_its_shell_tells_it_before_the_terminal_is_closed(terminal: Terminal) -> None:
+def test_it_ends_when_its_shell_tells_it_before_the_terminal_is_closed(
+    terminal: Terminal
+) -> None:
     """As some do with their jobs when they exit; the terminal closes behind them."""
     terminal.begin('set -m; "$@" & read line; kill -HUP %1; exit')
     eventually(terminal.is_settled)

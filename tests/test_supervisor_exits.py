@@ -182,7 +182,9 @@ class Witness(Ledger):
         self.state = self.instance.state
 
 
-def test_death_takes_it_out_of_rotation_before_anything_else(free_port: Callable[[], int]) -> None:
+def test_death_takes_it_out_of_rotation_before_anything_else(
+    free_port: Callable[[], int]
+) -> None:
     port, witness = free_port(), Witness()
     dying = process(script("listener.py"), restart="always", restart_delay=30.0,
                     cluster=cluster(port))

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 import gevent
 import pytest
@@ -13,7 +13,8 @@ from errors import PupgeventError
 from rollout import Change, restart_step, roll
 from supervision import (
     PATIENCE,
-    Stage,
+    SupervisorStage,
+    accepts,
     cluster,
     process,
     runs,
@@ -24,7 +25,7 @@ from supervision import (
 )
 
 
-def stop_in_background(stage: Stage, name: str = "app-1") -> gevent.Greenlet:
+def stop_in_background(stage: SupervisorStage, name: str = "app-1") -> gevent.Greenlet:
     return gevent.spawn(stage.supervisor.stop, [name])
 
 
@@ -190,7 +191,7 @@ def test_draining_comes_before_the_signal(free_port: Callable[[], int]) -> None:
         stage.ledger.connections = True
         stopping = stop_in_background(stage)
         wait_until(lambda: ("drain", "app-1") in stage.ledger.told)
-        gevent.sleep(0.1)
+        wait_until(lambda: stage.ledger.looks > 10)
         assert runs(stage.instance("app-1").pid or 0)
         assert stage.instance("app-1").state == "stopping"
         stage.ledger.connections = False
@@ -210,7 +211,9 @@ def test_draining_ends_after_the_grace_period(free_port: Callable[[], int]) -> N
         assert time.monotonic() - began >= 0.3
 
 
-def test_without_a_grace_period_it_is_down_before_the_signal(free_port: Callable[[], int]) -> None:
+def test_without_a_grace_period_it_is_down_before_the_signal(
+    free_port: Callable[[], int]
+) -> None:
     port = free_port()
     with supervise(process(script("listener.py"), cluster=cluster(port))) as stage:
         stage.reaches("running", "app-1")
@@ -337,17 +340,29 @@ def test_a_kill_ends_a_roll_out_that_is_under_way() -> None:
         assert {each.state for each in instances} == {"stopped"}
 
 
+#: One after the other, until an instance of a cluster has started.
+MOMENTS: Dict[str, Callable[[SupervisorStage, int], bool]] = {
+    "at once": lambda stage, port: True,
+    "tried": lambda stage, port: stage.instance("app-1").attempts == 1,
+    "forked": lambda stage, port: stage.instance("app-1").pid is not None,
+    "its port accepts": lambda stage, port: accepts(port),
+    "it says so": lambda stage, port: bool(stage.page.texts("[app-1][stdout]")),
+    "it runs": lambda stage, port: stage.instance("app-1").state == "running",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_shutdown_at_any_moment_of_a_start_leaves_nothing(
-    free_ports: Callable[[int], List[int]]
+    free_port: Callable[[], int], moment: str
 ) -> None:
-    for number, port in enumerate(free_ports(8)):
-        starting = process(shell("listener.py"), cluster=cluster(port), restart="always")
-        with supervise(starting) as stage:
-            gevent.sleep(number * 0.02)
-            pid = stage.instance("app-1").pid
-            stage.supervisor.shutdown()
-            assert stage.instance("app-1").state == "stopped"
-            assert pid is None or not runs(pid)
+    port = free_port()
+    starting = process(shell("listener.py"), cluster=cluster(port), restart="always")
+    with supervise(starting) as stage:
+        wait_until(lambda: MOMENTS[moment](stage, port))
+        pid = stage.instance("app-1").pid
+        stage.supervisor.shutdown()
+        assert stage.instance("app-1").state == "stopped"
+        assert pid is None or not runs(pid)
 
 
 @pytest.mark.parametrize("verb", ["start", "stop"])

@@ -67,7 +67,7 @@ class CountingPipes(splicing.Pipes):
         return pipe
 
 
-class Stage(BalancerOwner):
+class BalancerHost(BalancerOwner):
     """One engine, and one balancer after the other on it."""
 
     def __init__(self, by_hand: bool) -> None:
@@ -284,7 +284,7 @@ def cluster_of(settings: "Dict[str, Any]") -> Cluster:
 class Orders:
     """Standard input and output."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: BalancerHost) -> None:
         self.stage = stage
         self.ended = Event()
         self.received = b""
@@ -368,7 +368,7 @@ def main() -> None:
         relay.splice = splicing.splice = move
     if options.splice == "forgetful":
         relay.splice = forgetful(splicing.splice)
-    stage = Stage(options.by_hand)
+    stage = BalancerHost(options.by_hand)
     if options.splice == "none":
         stage.pipes.refuse()
     orders = Orders(stage)

@@ -1,4 +1,4 @@
-"""The configuration file of a running pupgevent, read while its hub goes on."""
+"""Load a configuration file without holding up the hub: in a thread, or in another process."""
 
 import io
 import os
@@ -13,24 +13,25 @@ from concurrency import Threads, in_slices
 from errors import ConfigurationError
 from model import Configuration
 
-#: A file up to this size is read in a thread, a larger one in a process of its own: a thread holds
-#: the interpreter for 5 ms at a time, but for as long as it takes while the collector looks at all
-#: that has been read, or when that is freed: 100 ms at the size at which a file is refused. Bytes.
+#: In bytes. A file up to this size is loaded in a thread, a larger one in a process of its own. A
+#: thread holds the interpreter for 5 ms at a time, but without a limit while the garbage collector
+#: looks at all that has been loaded, or when that is freed: 100 ms for the largest file.
 THREAD_LIMIT = 64 * 1024
 
-#: What runs in that process. Its path is ours: wherever our modules are, it finds them there.
-_READER = (
+#: The program of that process. Its `sys.path` is ours, so it finds our modules where they are.
+_LOADER = (
     "import sys; sys.path[:] = sys.argv[2:]; import configuration; "
-    "configuration.send(sys.argv[1], sys.stdout.buffer)"
+    "configuration.write_pickled(sys.argv[1], sys.stdout.buffer)"
 )
 
-Found = Union[Configuration, ConfigurationError]
+Result = Union[Configuration, ConfigurationError]
 
 
-def load(path: str, threads: Threads) -> Found:
-    """As `configuration.load`; blocks the calling greenlet, and returns an error as it is.
+def load(path: str, threads: Threads) -> Result:
+    """As `configuration.load`, but returns the error; blocks the calling greenlet only.
 
-    Raises ShortageError where there is no thread to be had."""
+    Raises ShortageError when no thread can be had.
+    """
     if threads.call(_size, path) > THREAD_LIMIT:
         found = load_in_process(path)
         if found is not None:
@@ -41,19 +42,19 @@ def load(path: str, threads: Threads) -> Found:
         return error
 
 
-def load_in_process(path: str) -> Optional[Found]:
-    """None: it could not be done so, for whatever reason; the file is none."""
+def load_in_process(path: str) -> Optional[Result]:
+    """The same in a process of its own; None when that fails for a reason other than the file."""
     try:
-        with Popen([sys.executable, "-S", "-B", "-c", _READER, path, *sys.path], stdin=DEVNULL,
+        with Popen([sys.executable, "-S", "-B", "-c", _LOADER, path, *sys.path], stdin=DEVNULL,
                    stdout=PIPE, stderr=DEVNULL, close_fds=False, start_new_session=True) as child:
             data = child.communicate()[0]
         if child.returncode != 0:
             return None
-        edition, found, *processes = in_slices(_objects(data))
+        version, found, *processes = in_slices(_objects(data))
     except Exception:
-        # No process to be had, no Python there any more, not what we understand.
+        # No process could be started, Python has gone, or the output is not what we expect.
         return None
-    if edition != configuration.edition():
+    if version != configuration.format_version():
         # pupgevent was replaced by another version since it was started.
         return None
     if isinstance(found, Configuration):
@@ -65,6 +66,7 @@ def load_in_process(path: str) -> Optional[Found]:
 
 
 def _objects(data: bytes) -> Iterator[Any]:
+    """The unpickled objects; what each is follows from its place (`write_pickled`)."""
     stream = io.BytesIO(data)
     while stream.tell() < len(data):
         yield pickle.load(stream)

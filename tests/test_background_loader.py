@@ -14,9 +14,9 @@ import gevent
 import gevent.socket
 import pytest
 
+import background_loader
 import concurrency
 import configuration
-import reading
 from concurrency import SLICE, ForkGate, Threads, in_slices
 from control import Answer
 from control_requests import Service
@@ -86,7 +86,7 @@ NETWORKS = """{"name": "shop", "processes": [{"id": "a", "cmd": "x", "env": {"A"
 ], ids=["good", "open", "bad", "large", "array", "empty", "nul"])  # fmt: skip
 def test_another_process_finds_in_a_file_what_this_one_does(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, text)
-    found: Any = reading.load_in_process(path)
+    found: Any = background_loader.load_in_process(path)
     try:
         assert found == configuration.load(path)
     except ConfigurationError as error:
@@ -96,7 +96,7 @@ def test_another_process_finds_in_a_file_what_this_one_does(tmp_path: Path, text
 
 
 def test_a_file_that_is_not_there_is_told_so(tmp_path: Path) -> None:
-    error = reading.load(str(tmp_path / "app.toml"), Threads(1))
+    error = background_loader.load(str(tmp_path / "app.toml"), Threads(1))
     assert isinstance(error, ConfigurationError)
     assert "there is no such file" in str(error)
 
@@ -106,8 +106,8 @@ def test_a_large_file_is_read_all_the_same_where_no_process_can_be_had(
 ) -> None:
     path = written(tmp_path, json.dumps({"processes": many(2000)}))
     monkeypatch.setattr(sys, "executable", "/nowhere/python3")
-    assert reading.load_in_process(path) is None
-    assert reading.load(path, Threads(1)) == configuration.load(path)
+    assert background_loader.load_in_process(path) is None
+    assert background_loader.load(path, Threads(1)) == configuration.load(path)
 
 
 @pytest.mark.parametrize("other", [
@@ -124,8 +124,8 @@ def test_what_an_exchanged_pupgevent_reads_does_not_count(
     path = written(tmp_path, json.dumps({"processes": many(2000)}))
     (tmp_path / "configuration.py").write_text(other)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert reading.load_in_process(path) is None
-    assert isinstance(reading.load(path, Threads(1)), Configuration)
+    assert background_loader.load_in_process(path) is None
+    assert isinstance(background_loader.load(path, Threads(1)), Configuration)
 
 
 def test_a_large_file_costs_another_process_its_time_and_not_the_hub(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_large_file_costs_another_process_its_time_and_not_the_hub(tmp_path: P
     tables = "".join('[[processes]]\nid="a%d"\ncmd=":"\n' % n for n in range(count))
     path = written(tmp_path, tables, "app.toml")
     before = os.times()
-    assert isinstance(reading.load(path, Threads(1)), Configuration)
+    assert isinstance(background_loader.load(path, Threads(1)), Configuration)
     after = os.times()
     own = after.user + after.system - before.user - before.system
     others = (after.children_user + after.children_system
