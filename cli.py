@@ -6,12 +6,11 @@ before it sees them. What is CONFIG is told by the look of a word, not by its pl
 left out, or in the wrong place, is known as that.
 """
 
-import difflib
 import re
 import warnings
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from errors import UsageError
+from errors import UsageError, nearest
 
 with warnings.catch_warnings():
     # docopt 0.6.2 has escapes that Python 3.12 and newer warn of when they compile it.
@@ -59,20 +58,42 @@ Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 `status` when somet
 run does not serve, 4 no pupgevent runs for CONFIG.
 """
 
-#: Each command: the words behind it, and whether the last may be repeated or left out.
-COMMANDS: Dict[str, Tuple[Tuple[str, ...], bool]] = {
-    "check": (("CONFIG",), False),
-    "status": (("CONFIG",), False),
-    "start": (("CONFIG", "PROCESS"), True),
-    "stop": (("CONFIG", "PROCESS"), True),
-    "restart": (("CONFIG", "PROCESS"), True),
-    "scale": (("CONFIG", "ID", "INSTANCES"), False),
-    "reload": (("CONFIG",), False),
-    "shutdown": (("CONFIG",), False),
-    "logs": (("CONFIG", "PROCESS"), True),
-    "top": (("CONFIG",), False),
-    "export": (("FORMAT", "CONFIG"), False),
+
+class Command(NamedTuple):
+    """What may stand behind the name of a command."""
+
+    words: Tuple[str, ...] = ("CONFIG",)
+    #: The last word may be repeated, or left out.
+    repeats: bool = False
+    #: Those that go with it, besides `ALWAYS`.
+    options: Tuple[str, ...] = ()
+
+
+#: The run in the foreground, which has no name.
+RUN = Command(options=("--verbose",))
+
+COMMANDS: Dict[str, Command] = {
+    "check": Command(),
+    "status": Command(options=("--json",)),
+    "start": Command(("CONFIG", "PROCESS"), repeats=True),
+    "stop": Command(("CONFIG", "PROCESS"), repeats=True),
+    "restart": Command(("CONFIG", "PROCESS"), repeats=True),
+    "scale": Command(("CONFIG", "ID", "INSTANCES")),
+    "reload": Command(),
+    "shutdown": Command(),
+    "logs": Command(("CONFIG", "PROCESS"), repeats=True, options=("--follow",)),
+    "top": Command(),
+    "export": Command(("FORMAT", "CONFIG")),
 }
+
+#: Options that go with every command.
+ALWAYS = ("--help", "-h", "--version")
+
+#: Each option: the names of the commands that it goes with; "" is the run in the foreground.
+OPTIONS: Dict[str, List[str]] = {}
+for _name, _command in [("", RUN), *COMMANDS.items()]:
+    for _option in (*_command.options, *ALWAYS):
+        OPTIONS.setdefault(_option, []).append(_name)
 
 #: What others call it, and what it is here: a command, "" for a run, or an option.
 OTHERS: Dict[str, str] = {
@@ -88,17 +109,6 @@ _SUFFIXES = (".toml", ".json", ".jsonc")
 _FILE = ".toml, .json, .jsonc, or a path with /"
 
 _ONE_CONFIG = ": one pupgevent runs one CONFIG"
-
-#: Each option: the commands it goes with; "" is the run in the foreground, None means all.
-OPTIONS: Dict[str, Optional[Tuple[str, ...]]] = {
-    "--verbose": ("",),
-    "--json": ("status",),
-    "--follow": ("logs",),
-    "--help": None,
-    "-h": None,
-    "--version": None,
-}
-
 
 #: What `export` can write, as exports.py has it.
 FORMATS = ("systemd",)
@@ -177,7 +187,7 @@ def _instances(word: "Optional[str]") -> int:
 def _format(word: "Optional[str]") -> str:
     if word is not None and word not in FORMATS:
         known = " or ".join(FORMATS)
-        raise UsageError('export: FORMAT "%s" is not %s%s' % (word, known, _nearest(word, FORMATS)))
+        raise UsageError('export: FORMAT "%s" is not %s%s' % (word, known, _hint(word, FORMATS)))
     return word or ""
 
 
@@ -194,7 +204,7 @@ def _split(argv: Sequence[str]) -> "Tuple[List[str], List[str]]":
 
 def _check_option(option: str) -> None:
     if option not in OPTIONS:
-        raise UsageError('unknown option "%s"%s' % (option, _nearest(option, OPTIONS)))
+        raise UsageError('unknown option "%s"%s' % (option, _hint(option, OPTIONS)))
 
 
 def _check_words(words: Sequence[str]) -> str:
@@ -222,15 +232,14 @@ def _unknown(command: str, rest: Sequence[str]) -> str:
     if command in OTHERS:
         return 'there is no command "%s": did you mean "%s"?' % (
             command, _spelled(OTHERS[command], rest))
-    hint = _nearest(command, COMMANDS) or "; a file of that name is written ./" + command
+    hint = _hint(command, COMMANDS) or "; a file of that name is written ./" + command
     return 'unknown command "%s"%s' % (command, hint)
 
 
 def _behind_config(config: str, rest: Sequence[str]) -> str:
     """What to say of words behind the file of a run."""
     word, more = rest[0], rest[1:]
-    near = difflib.get_close_matches(word, list(COMMANDS), 1)
-    command = OTHERS.get(word) or (near[0] if near else "")
+    command = OTHERS.get(word) or nearest(word, list(COMMANDS)) or ""
     if command and not _is_config(word):
         return 'the command comes first: "%s"' % _spelled(command, [config, *more])
     return '"%s" is one word too many%s' % (word, _ONE_CONFIG if _is_config(word) else "")
@@ -238,9 +247,9 @@ def _behind_config(config: str, rest: Sequence[str]) -> str:
 
 def _check_rest(command: str, rest: Sequence[str]) -> None:
     """Raises UsageError when the words behind a command are not those that it takes."""
-    names, last_is_list = COMMANDS[command]
+    names, repeats, _ = COMMANDS[command]
     place = names.index("CONFIG")
-    needed = len(names) - last_is_list
+    needed = len(names) - repeats
     files = [word for word in rest if _is_config(word)]
     if not rest:
         hint = " (a file of that name is written ./%s)" % command if place == 0 else ""
@@ -252,7 +261,7 @@ def _check_rest(command: str, rest: Sequence[str]) -> None:
         _check_scale(rest)
     if len(rest) < needed:
         raise UsageError("%s: %s is missing" % (command, names[len(rest)]))
-    if len(rest) > len(names) and not last_is_list:
+    if len(rest) > len(names) and not repeats:
         word = rest[len(names)]
         hint = _ONE_CONFIG if _is_config(word) else ""
         raise UsageError('%s: "%s" is one word too many%s' % (command, word, hint))
@@ -292,19 +301,18 @@ def _spelled(command: str, words: Sequence[str]) -> str:
         return "pupgevent " + command
     if not any(map(_is_config, words)):
         words = ["CONFIG", *words]
-    if COMMANDS.get(command, (("CONFIG",),))[0] == ("CONFIG",):
+    if COMMANDS.get(command, RUN).words == ("CONFIG",):
         words = [word for word in words if word == "CONFIG" or _is_config(word)][:1]
     return " ".join(filter(None, ["pupgevent", command, *words]))
 
 
 def _check_options_of(command: str, options: Sequence[str]) -> None:
     for option in options:
-        commands = OPTIONS[option]
-        if commands is not None and command not in commands:
-            where = " and ".join(each or "a run" for each in commands)
+        if command not in OPTIONS[option]:
+            where = " and ".join(each or "a run" for each in OPTIONS[option])
             raise UsageError("%s goes with %s only" % (option, where))
 
 
-def _nearest(word: str, known: "Iterable[str]") -> str:
-    match = difflib.get_close_matches(word, list(known), 1)
-    return ': did you mean "%s"?' % match[0] if match else ""
+def _hint(word: str, known: "Iterable[str]") -> str:
+    match = nearest(word, list(known))
+    return ': did you mean "%s"?' % match if match else ""

@@ -4,16 +4,13 @@ Plain blocking sockets, no loop: a command is there at once. Results go to stdou
 errors to stderr. control.py tells what is said.
 """
 
-import contextlib
 import io
 import json
 import os
 import select
 import socket
 import sys
-import termios
 import time
-import tty
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import configuration
@@ -22,12 +19,14 @@ import documents
 import finding
 import paths
 import status_table
+import terminal
 from cli import Arguments
-from control_protocol import Odd, Reply, checked
+from control_protocol import BadReply, JsonObject, Reply, checked
 from errors import ConfigurationError, NotRunningError, PupgeventError, encoded
+from status_report import Status, from_json
 
 #: Seconds to be heard: by a pupgevent that is busy with something, or by a stopped one.
-PATIENCE = 10.0
+ANSWER_TIMEOUT = 10.0
 
 #: Seconds until a request is made again that was turned away since too many were connected.
 _BUSY_PAUSE = 0.1
@@ -41,8 +40,7 @@ _LONGEST_LINE = 64 * 2**20
 #: Exit code of `status` when something that should run does not.
 UNHEALTHY = 3
 
-Plain = Dict[str, Any]
-Handler = Callable[[Plain], Any]
+Handler = Callable[[JsonObject], None]
 
 
 class Failed(PupgeventError):
@@ -58,12 +56,12 @@ class Failed(PupgeventError):
         return [str(PupgeventError(line)) for line in self._lines] or [str(self)]
 
 
-class Line:
+class ControlClient:
     """A connection to the pupgevent that runs a configuration file."""
 
     def __init__(self, config: str) -> None:
         """Raises NotRunningError, or what is wrong with the file if that is why."""
-        found = finding.reach(config, _named_socket(config), PATIENCE)
+        found = finding.reach(config, _named_socket(config), ANSWER_TIMEOUT)
         if found is None:
             configuration.load(config)
             raise NotRunningError("no pupgevent runs for %s" % config)
@@ -71,19 +69,19 @@ class Line:
         self.whose = found.whose and "user %s, pid %d" % (found.whose, found.peer.pid)
         self._socket = found.connection
         self._file = found.connection.makefile("rb")
-        self._config = control_socket.names_of(config)
+        self._config = control_socket.known_paths(config)
 
-    def ask(self, request: Plain, patience: "Optional[float]") -> "Iterator[Plain]":
+    def ask(self, request: JsonObject, timeout: "Optional[float]") -> "Iterator[JsonObject]":
         """Everything that is answered, the last line included; raises PupgeventError.
 
-        `patience` is seconds between two lines, None waits for as long as it takes. Who follows
+        `timeout` is seconds between two lines, None waits for as long as it takes. Who follows
         gets a BrokenPipeError as soon as nobody reads our stdout any more.
         """
         lines = io.BufferedReader(_Followed(self._socket)) if request.get("follow") else self._file
-        self._socket.settimeout(patience)
+        self._socket.settimeout(timeout)
         try:
-            told = dict(request, config=self._config)
-            self._socket.sendall(json.dumps(told).encode() + b"\n")
+            full = dict(request, config=self._config)
+            self._socket.sendall(json.dumps(full).encode() + b"\n")
         except OSError:
             pass  # it has closed already: why is in what it has sent
         try:
@@ -122,12 +120,12 @@ class _Followed(io.RawIOBase):
 
 
 def call(
-    config: str, request: Plain, handle: Handler, patience: "Optional[float]" = PATIENCE
-) -> Plain:
+    config: str, request: JsonObject, handle: Handler, timeout: "Optional[float]" = ANSWER_TIMEOUT
+) -> JsonObject:
     """The last line of the answer; `handle` gets those before. Raises PupgeventError."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + ANSWER_TIMEOUT
     while True:
-        final = _call_once(config, request, handle, patience)
+        final = _call_once(config, request, handle, timeout)
         if not final.get("busy") or time.monotonic() > deadline:
             break
         time.sleep(_BUSY_PAUSE)
@@ -137,16 +135,16 @@ def call(
 
 
 def _call_once(
-    config: str, request: Plain, handle: Handler, patience: "Optional[float]"
-) -> Plain:
-    line = Line(config)
+    config: str, request: JsonObject, handle: Handler, timeout: "Optional[float]"
+) -> JsonObject:
+    client = ControlClient(config)
     try:
-        for answer in line.ask(request, patience):
-            if "ok" in answer:
-                return Reply(answer, whose=line.whose)
-            handle(answer)
+        for reply in client.ask(request, timeout):
+            if "ok" in reply:
+                return Reply(reply, whose=client.whose)
+            handle(reply)
     finally:
-        line.close()
+        client.close()
     raise PupgeventError("pupgevent ended before it answered")
 
 
@@ -170,44 +168,35 @@ def _named_socket(config: str) -> "Optional[str]":
 # The commands; each returns the exit code
 
 
-def status(told: Arguments) -> int:
-    final = call(told.config, {"command": "status"}, _ignore)
-    found = final["status"]
+def status(args: Arguments) -> int:
+    final = call(args.config, {"command": "status"}, _ignore)
+    found = status_in(final)
     _tell_whose(final)
-    if told.json:
-        print(json.dumps(found, indent=2))
+    if args.json:
+        # As it came: a newer pupgevent may tell more than the records have.
+        print(json.dumps(final["status"], indent=2))
     else:
         width = os.get_terminal_size(1).columns if sys.stdout.isatty() else None
-        try:
-            lines = status_table.table(found, width or None)
-        except (TypeError, ValueError, AttributeError):
-            raise Odd() from None
-        print("\n".join(lines))
-    return 0 if found["healthy"] else UNHEALTHY
+        print("\n".join(status_table.table(found, width or None)))
+    return 0 if found.healthy else UNHEALTHY
 
 
-def start(told: Arguments) -> int:
-    return _change(told, {"words": list(told.names)})
+def status_in(reply: JsonObject) -> Status:
+    """The status that a reply tells; raises BadReply."""
+    try:
+        return from_json(Status, reply["status"])
+    except ValueError:
+        raise BadReply() from None
 
 
-def stop(told: Arguments) -> int:
-    return _change(told, {"words": list(told.names)})
+def change(args: Arguments) -> int:
+    """Do what is in `_CHANGES`."""
+    print(_ask(args)["text"])
+    return 0
 
 
-def restart(told: Arguments) -> int:
-    return _change(told, {"words": list(told.names)})
-
-
-def scale(told: Arguments) -> int:
-    return _change(told, {"id": told.id, "instances": told.instances})
-
-
-def reload(told: Arguments) -> int:
-    return _change(told, {})
-
-
-def shutdown(told: Arguments) -> int:
-    final = _ask(told, {})
+def shutdown(args: Arguments) -> int:
+    final = _ask(args)
     deadline = time.monotonic() + _EXIT_TIMEOUT
     while _lives(final["pid"]):
         if time.monotonic() > deadline:
@@ -217,56 +206,70 @@ def shutdown(told: Arguments) -> int:
     return 0
 
 
-def logs(told: Arguments) -> int:
+def logs(args: Arguments) -> int:
     request = {
-        "command": "logs", "words": list(told.names), "follow": told.follow,
-        "colors": _wants_colors(),
+        "command": "logs", "words": list(args.names), "follow": args.follow,
+        "colors": terminal.wants_colors(sys.stdout.fileno()),
     }  # fmt: skip
-    final = call(told.config, request, _print_lines, None if told.follow else PATIENCE)
+    final = call(args.config, request, _print_lines, None if args.follow else ANSWER_TIMEOUT)
     _tell_whose(final)
     return 0
 
 
-def _change(told: Arguments, fields: Plain) -> int:
-    print(_ask(told, fields)["text"])
-    return 0
+def _words_of(args: Arguments) -> JsonObject:
+    return {"words": list(args.names)}
 
 
-def _ask(told: Arguments, fields: Plain) -> Plain:
+def _scale_of(args: Arguments) -> JsonObject:
+    return {"id": args.id, "instances": args.instances}
+
+
+def _nothing_of(args: Arguments) -> JsonObject:
+    return {}
+
+
+#: What changes something: the fields of its request.
+_CHANGES: Dict[str, Callable[[Arguments], JsonObject]] = {
+    "start": _words_of, "stop": _words_of, "restart": _words_of, "scale": _scale_of,
+    "reload": _nothing_of, "shutdown": _nothing_of,
+}  # fmt: skip
+
+
+def _ask(args: Arguments) -> JsonObject:
+    """Have a change made, however long it takes."""
+    # The command comes first: the request is logged as it would be typed.
+    request: JsonObject = {"command": args.command}
+    request.update(_CHANGES[args.command](args))
     try:
-        final = call(told.config, dict({"command": told.command}, **fields), _print_progress, None)
+        final = call(args.config, request, _print_progress, None)
         _tell_whose(final)
         return final
     except KeyboardInterrupt:
-        sys.stderr.write("\npupgevent: no longer waiting; the %s goes on\n" % told.command)
+        sys.stderr.write("\npupgevent: no longer waiting; the %s goes on\n" % args.command)
         raise
 
 
-def _tell_whose(final: Plain) -> None:
+def _tell_whose(final: JsonObject) -> None:
     """Root reaches everybody's, and anybody may run any file that he can read."""
     if final["whose"] is not None:
         sys.stderr.write("pupgevent: the answer is that of %s\n" % final["whose"])
 
 
-def _print_progress(answer: Plain) -> None:
+def _print_progress(reply: JsonObject) -> None:
     try:
-        sys.stderr.write("%s\n" % answer["progress"])
+        sys.stderr.write("%s\n" % reply["progress"])
         sys.stderr.flush()
     except OSError:
         pass  # nobody reads it any more; what is asked for goes on
 
 
-def _print_lines(answer: Plain) -> None:
-    sys.stdout.buffer.write(encoded(answer["lines"]))
+def _print_lines(reply: JsonObject) -> None:
+    sys.stdout.buffer.write(encoded(reply["lines"]))
     sys.stdout.buffer.flush()
 
 
-def _ignore(answer: Plain) -> None:
+def _ignore(reply: JsonObject) -> None:
     pass
-
-
-def _wants_colors() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _lives(pid: int) -> bool:
@@ -284,21 +287,17 @@ def _lives(pid: int) -> bool:
 #: Seconds between two tables.
 EVERY = 1.0
 
-_ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor (xterm's control sequences)
-_LEAVE = "\x1b[?25h\x1b[?1049l"
-_HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-
 _HINT = "q ends this"
 
 
-def top(told: Arguments) -> int:
+def top(args: Arguments) -> int:
     """Until `q` or Ctrl-C; raises PupgeventError when there is nobody to ask any more."""
     try:
         if sys.stdout.isatty():
-            with _screen() as keys:
-                _refresh(told.config, keys)
+            with terminal.screen() as keys:
+                _refresh(args.config, keys)
         else:
-            _repeat(told.config)
+            _repeat(args.config)
     except KeyboardInterrupt:
         pass
     return 0
@@ -311,15 +310,15 @@ def _repeat(config: str) -> None:
         time.sleep(EVERY)
 
 
-def _refresh(config: str, keys: "_Keys") -> None:
+def _refresh(config: str, keys: terminal.Keys) -> None:
     while True:
         size = os.get_terminal_size(sys.stdout.fileno())
-        _show(frame(_ask_status(config), size.columns or 80, size.lines or 24))
+        terminal.show(frame(_ask_status(config), size.columns or 80, size.lines or 24))
         if keys.pressed(EVERY) in ("q", "Q"):
             return
 
 
-def frame(found: "Dict[str, Any]", columns: int, lines: int) -> "List[str]":
+def frame(found: Status, columns: int, lines: int) -> "List[str]":
     """What is on the screen, which it fits."""
     rows = status_table.table(found, columns)
     room = max(1, lines - 3)
@@ -331,45 +330,9 @@ def frame(found: "Dict[str, Any]", columns: int, lines: int) -> "List[str]":
     return [line[:columns] for line in text[:lines]]
 
 
-def _show(text: "List[str]") -> None:
-    body = (_REST_OF_LINE + "\r\n").join(text)
-    sys.stdout.write(_HOME + body + _REST_OF_LINE + _REST_OF_SCREEN)
-    sys.stdout.flush()
+def _ask_status(config: str) -> Status:
+    return status_in(call(config, {"command": "status"}, _ignore))
 
 
-def _ask_status(config: str) -> "Dict[str, Any]":
-    found = call(config, {"command": "status"}, lambda answer: None)
-    return dict(found["status"])
-
-
-class _Keys:
-    """Single keys of a terminal; none where stdin is something else."""
-
-    def __init__(self, listening: bool) -> None:
-        self._listening = listening
-
-    def pressed(self, timeout: float) -> str:
-        """A key, or nothing within so many seconds."""
-        watched = [sys.stdin] if self._listening else []
-        if not select.select(watched, [], [], timeout)[0]:
-            return ""
-        key = os.read(sys.stdin.fileno(), 1).decode("latin-1")
-        self._listening = bool(key)
-        return key
-
-
-@contextlib.contextmanager
-def _screen() -> "Iterator[_Keys]":
-    """The other screen, and keys as they are pressed; puts back what was."""
-    listening = sys.stdin.isatty()
-    before = termios.tcgetattr(sys.stdin.fileno()) if listening else []
-    try:
-        if listening:
-            tty.setcbreak(sys.stdin.fileno())
-        sys.stdout.write(_ENTER)
-        yield _Keys(listening)
-    finally:
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
-        if listening:
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, before)
+COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(_CHANGES, change)
+COMMANDS.update(status=status, shutdown=shutdown, logs=logs, top=top)

@@ -21,8 +21,8 @@ from gevent.event import Event
 
 import control_socket
 from concurrency import Task, in_slices
-from control_protocol import Refused, check_fields, read_request, spelled
-from credentials import is_trusted, peer_of
+from control_protocol import JsonObject, Refused, check_fields, read_request, spelled
+from credentials import Peer, is_trusted, peer_of
 from errors import NotRunningError, PupgeventError
 from hub_server import HubServer
 from logs import Log
@@ -42,36 +42,37 @@ _STUCK = 1.0
 
 _BUSY = "too many are connected to the control socket"
 
-Plain = Dict[str, Any]
-
 
 class Gone(Exception):
     """The client has left, or does not read."""
 
 
-class Answer:
-    """One connection, from our side. What sends raises Gone when nobody reads it."""
+class ControlConnection:
+    """One connection of a client. What sends raises Gone where the client does not read."""
 
-    #: Seconds that one line may take to be read.
-    patience = READ_TIMEOUT
+    #: Seconds that the client may take to read one line.
+    send_timeout = READ_TIMEOUT
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
         self._asked = False
         self._sending_since: Optional[float] = None
         self._progress: Deque[str] = collections.deque(maxlen=_MOST_PROGRESS)
         self._news = Event()
 
     @property
-    def holds_up(self) -> bool:
-        """It is the client's turn, and it does not take it."""
+    def is_stalled(self) -> bool:
+        """The client has not sent its request, or has not read for `_STUCK` seconds."""
         since = self._sending_since
         return not self._asked or (since is not None and time.monotonic() - since > _STUCK)
 
     @property
-    def only_watches(self) -> bool:
-        """It follows, and nothing waits for it."""
-        return self.patience == FOLLOWER_TIMEOUT
+    def is_follower(self) -> bool:
+        """The client follows the lines: nothing is lost when it is disconnected."""
+        return self.send_timeout == FOLLOWER_TIMEOUT
+
+    def peer(self) -> Peer:
+        return peer_of(self._socket)
 
     def read_line(self) -> bytes:
         """The request; blocks. Raises Refused or Gone."""
@@ -80,7 +81,7 @@ class Answer:
         try:
             with gevent.Timeout(REQUEST_TIMEOUT, Refused("the request did not come in time")):
                 while True:
-                    piece = self.connection.recv(REQUEST_LIMIT)
+                    piece = self._socket.recv(REQUEST_LIMIT)
                     pieces.append(piece)
                     size += len(piece)
                     if b"\n" in piece:
@@ -94,19 +95,19 @@ class Answer:
         self._asked = True
         return b"".join(pieces).partition(b"\n")[0]
 
-    def send(self, what: Plain) -> None:
+    def send(self, what: JsonObject) -> None:
         """One line; blocks until the kernel has it."""
         data = "".join(in_slices(_json(what))).encode() + b"\n"
         self._sending_since = time.monotonic()
         try:
-            with gevent.Timeout(self.patience, Gone()):
-                self.connection.sendall(data)
+            with gevent.Timeout(self.send_timeout, Gone()):
+                self._socket.sendall(data)
         except OSError:
             raise Gone() from None
         self._sending_since = None
 
-    def say(self, text: str) -> None:
-        """Progress: never blocks, and is lost when it is too much for who reads it."""
+    def report(self, text: str) -> None:
+        """Queue a line of progress; never blocks. Beyond `_MOST_PROGRESS` the oldest is lost."""
         self._progress.append(text)
         self._news.set()
 
@@ -114,36 +115,38 @@ class Answer:
         self._news.set()
 
     def flush_progress(self, timeout: float) -> None:
-        """Send what there is to tell; waits so many seconds for it. Raises Gone."""
+        """Send the progress that is queued; waits so many seconds for some. Raises Gone."""
         self._news.wait(timeout)
         self._news.clear()
         while self._progress:
             self.send({"progress": self._progress.popleft()})
-        self.look()
+        self.check_open()
 
-    def look(self) -> None:
-        """Raises Gone if the client has closed its side altogether."""
+    def check_open(self) -> None:
+        """Raises Gone where the client has closed its socket. One that has only shut down its
+        writing side still reads: poll(2) tells the two apart by POLLHUP."""
         poll = select.poll()
-        poll.register(self.connection.fileno(), select.POLLHUP)
+        poll.register(self._socket.fileno(), select.POLLHUP)
         if poll.poll(0):
             raise Gone()
 
-    def turn_away(self) -> None:
-        """Without waiting for anything."""
+    def reject(self) -> None:
+        """Tell the client that too many are connected, and close; does not block."""
         line = {"ok": False, "error": _BUSY, "status": 1, "busy": True}
         try:
-            self.connection.setblocking(False)
-            self.connection.send(json.dumps(line).encode() + b"\n")
+            self._socket.setblocking(False)
+            self._socket.send(json.dumps(line).encode() + b"\n")
         except OSError:
             pass
         self.close()
 
     def close(self) -> None:
-        self.connection.close()
+        self._socket.close()
 
 
 def _json(what: Any) -> "Iterator[str]":
-    """In pieces: a list of objects, which may be thousands, one after the other."""
+    """The text of a value in pieces: each object of a list, of which there may be thousands, is a
+    piece of its own."""
     if not _has_objects(what):
         yield json.dumps(what)
         return
@@ -156,7 +159,7 @@ def _json(what: Any) -> "Iterator[str]":
     yield "}" if named else "]"
 
 
-def _has_objects(what: Any) -> bool:
+def _has_objects(what: object) -> bool:
     """Is there a list of objects anywhere in it?"""
     if isinstance(what, list):
         return bool(what) and isinstance(what[0], dict)
@@ -181,21 +184,21 @@ class Request(NamedTuple):
     """What can be asked for.
 
     `fields` has the type of each field and what stands for one that is left out. `act` is called
-    with the fields and an `Answer`; it may block, and returns what the last line is to hold.
+    with the fields and the connection; it may block, and returns what the last line is to hold.
     """
 
-    fields: "Mapping[str, Any]"
-    act: "Callable[[Plain, Answer], Plain]"
+    fields: "Mapping[str, object]"
+    act: "Callable[[JsonObject, ControlConnection], JsonObject]"
     #: It changes something: it is logged, and goes on without the client.
     changes: bool = False
 
 
-class _Door(HubServer):
-    """Hands over each who connects."""
+class ControlServer(HubServer):
+    """Accepts the connections of one socket, and hands each over to `handle`, which closes it."""
 
     max_accept = MOST_CONNECTIONS
 
-    def __init__(self, listener: Any, handle: "Callable[..., Any]") -> None:
+    def __init__(self, listener: Any, handle: "Callable[..., None]") -> None:
         super().__init__(listener, handle, _LOOK_AFTER)
         self.timer.start(self._look_after)
 
@@ -219,131 +222,137 @@ class Control:
     """Serves the sockets of an endpoint; `requests` are those of who has that."""
 
     def __init__(
-        self, place: control_socket.Endpoint, requests: "Mapping[str, Request]", log: Log
+        self, endpoint: control_socket.ControlEndpoint, requests: "Mapping[str, Request]", log: Log
     ) -> None:
-        self._place = place
+        self._endpoint = endpoint
         self._requests = requests
         self._log = log
-        self._answers: Dict[Answer, Any] = {}
-        self._servers = [_Door(each, self._meet) for each in place.sockets]
+        self._connections: Dict[ControlConnection, Task] = {}
+        self._servers = [ControlServer(each, self._on_connect) for each in endpoint.sockets]
 
-    def begin(self) -> None:
+    def start(self) -> None:
         for server in self._servers:
             server.start()
 
     def close(self) -> None:
-        """Let the last answers out, for a second at most, and leave nothing behind. Idempotent."""
+        """Wait a second at most for the last answers, and close everything. Idempotent."""
         for server in self._servers:
             server.close()
         deadline = time.monotonic() + _PARTING
-        for task in list(self._answers.values()):
+        for task in list(self._connections.values()):
             task.wait(max(0.0, deadline - time.monotonic()))
-        for answer in list(self._answers):
-            answer.close()
-        self._place.release()
+        for connection in list(self._connections):
+            connection.close()
+        self._endpoint.release()
 
-    def _meet(self, connection: Any, _: Any) -> None:
+    def _on_connect(self, sock: Any, _: object) -> None:
         """In the hub: somebody has connected."""
-        answer = Answer(connection)
-        if len(self._answers) >= MOST_CONNECTIONS and not self._make_room():
-            answer.turn_away()
+        connection = ControlConnection(sock)
+        if len(self._connections) >= MOST_CONNECTIONS and not self._make_room():
+            connection.reject()
             return
         try:
-            self._answers[answer] = Task(self._serve, answer)
+            self._connections[connection] = Task(self._serve, connection)
         except MemoryError:
-            self._answers.pop(answer, None)
-            answer.turn_away()
+            self._connections.pop(connection, None)
+            connection.reject()
 
     def _make_room(self) -> bool:
-        """At the cost of the oldest who holds things up, or else of the oldest who only watches."""
-        answers = list(self._answers)
-        for answer in [a for a in answers if a.holds_up] + [a for a in answers if a.only_watches]:
-            self._answers.pop(answer).kill(block=False)
-            answer.turn_away()
+        """Disconnect the oldest client that is stalled, or else the oldest follower."""
+        connections = list(self._connections)
+        for connection in [
+            *(each for each in connections if each.is_stalled),
+            *(each for each in connections if each.is_follower),
+        ]:
+            self._connections.pop(connection).kill(block=False)
+            connection.reject()
             return True
         return False
 
-    def _serve(self, answer: "Answer") -> None:
+    def _serve(self, connection: ControlConnection) -> None:
         try:
-            self._converse(answer)
+            self._handle_request(connection)
         except Gone:
             pass
         except Exception as error:
             self._log.error("control", "a request met a bug: %r" % error)
         finally:
-            answer.close()
-            self._answers.pop(answer, None)
+            connection.close()
+            self._connections.pop(connection, None)
 
-    def _converse(self, answer: "Answer") -> None:
+    def _handle_request(self, connection: ControlConnection) -> None:
         try:
-            line = answer.read_line()
-            pid, uid = peer_of(answer.connection)
+            line = connection.read_line()
+            pid, uid = connection.peer()
             if not is_trusted(uid):
                 raise Refused("this is another user's pupgevent")
             fields = read_request(line)
-            self._refuse_stranger(fields.pop("config", self._place.names))
+            self._refuse_stranger(fields.pop("config", self._endpoint.held_paths))
             what = spelled(fields)
             request = self._find(fields)
             checked = check_fields(fields, request.fields)
             if request.changes:
                 self._log.info("control", "%s, asked for by pid %d" % (what, pid))
-                result = self._detach(request, checked, answer, what)
+                result = self._detach(request, checked, connection, what)
             else:
-                result = request.act(checked, answer)
+                result = request.act(checked, connection)
         except PupgeventError as error:
             final = {"ok": False, "error": str(error), "status": error.exit_status}
-            answer.send(dict(final, errors=error.lines) if len(error.lines) > 1 else final)
+            connection.send(dict(final, errors=error.lines) if len(error.lines) > 1 else final)
         else:
-            answer.send(dict({"ok": True}, **result))
+            connection.send(dict({"ok": True}, **result))
 
-    def _refuse_stranger(self, paths: Any) -> None:
+    def _refuse_stranger(self, paths: object) -> None:
         if not isinstance(paths, list):
             raise Refused('"config" is not an array of strings')
-        if not any(path in self._place.names for path in paths):
+        if not any(path in self._endpoint.held_paths for path in paths):
             raise NotRunningError("no pupgevent runs for that file: at its socket is the one of %s"
-                                  % self._place.config)
+                                  % self._endpoint.config)
 
-    def _find(self, fields: Plain) -> Request:
+    def _find(self, fields: JsonObject) -> Request:
         command = fields.pop("command", None)
         request = self._requests.get(command) if isinstance(command, str) else None
         if request is None:
             raise Refused('"command" is none of ' + ", ".join(self._requests))
         return request
 
-    def _detach(self, request: Request, fields: Plain, answer: "Answer", what: str) -> Plain:
-        """Run it in a greenlet of its own, and pass on its progress while the client is there."""
-        detached = _DetachedRequest(request, fields, answer)
+    def _detach(
+        self, request: Request, fields: JsonObject, connection: ControlConnection, what: str
+    ) -> JsonObject:
+        """Make the change in a greenlet of its own: it goes on without the client, who gets its
+        progress for as long as he is there."""
+        change = _RunningChange(request, fields, connection)
 
-        def conclude(_: Any) -> None:
-            if detached.error is None:
+        def conclude(_: Task) -> None:
+            if change.error is None:
                 self._log.info("control", "%s: done" % what)
             else:
-                for text in detached.error.lines:
+                for text in change.error.lines:
                     self._log.warning("control", "%s: %s" % (what, text))
 
-        detached.task.rawlink(conclude)
-        while not detached.task.ready():
-            answer.flush_progress(LOOK_EVERY)
-        answer.flush_progress(0)
-        if detached.error is not None:
-            raise detached.error
-        return detached.result
+        change.task.rawlink(conclude)
+        while not change.task.ready():
+            connection.flush_progress(LOOK_EVERY)
+        connection.flush_progress(0)
+        if change.error is not None:
+            raise change.error
+        return change.result
 
 
-class _DetachedRequest:
+class _RunningChange:
     """A change under way; it ends by itself, whoever waits for it."""
 
-    def __init__(self, request: Request, fields: Plain, answer: "Answer") -> None:
+    def __init__(self, request: Request, fields: JsonObject, connection: ControlConnection) -> None:
         self.error: Optional[PupgeventError] = None
-        self.result: Plain = {}
-        self._work = (request, fields, answer)
+        self.result: JsonObject = {}
+        self._work = (request, fields, connection)
         self.task = Task(self._run)
-        self.task.rawlink(lambda _: answer.wake())
+        self.task.rawlink(lambda _: connection.wake())
 
     def _run(self) -> None:
-        request, fields, answer = self._work
+        request, fields, connection = self._work
         try:
-            self.result = request.act(fields, answer)
+            self.result = request.act(fields, connection)
         except PupgeventError as error:
             self.error = error
         except Exception as error:

@@ -15,7 +15,7 @@ wrong (a reload of a bad file), `errors` has a line for each.
 The requests, and what they answer with besides `text`:
 
     status                        "usage": with CPU and memory, true where it is left out;
-                                  answers with "status": see status.py
+                                  answers with "status": see status_report.py
     start, stop, restart          "words": ids, names of instances, "all"; none is all
     scale                         "id", "instances"
     reload
@@ -37,7 +37,7 @@ from typing import Any, Dict, List, Mapping
 
 from errors import PupgeventError, one_line
 
-Plain = Dict[str, Any]
+JsonObject = Dict[str, Any]
 
 #: Letters of a request that are logged.
 _MOST_ECHO = 200
@@ -52,7 +52,7 @@ _FIELDS: Dict[str, Any] = {
 _ORDERS = re.compile("(?!\\x1b\\[[0-9;]{0,16}m)[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
 
 
-class Odd(PupgeventError):
+class BadReply(PupgeventError):
     """A reply that cannot be understood."""
 
     def __init__(self) -> None:
@@ -60,24 +60,24 @@ class Odd(PupgeventError):
 
 
 class Reply(Dict[str, Any]):
-    """A table of which each key that is asked for has to be there; raises Odd."""
+    """A table of which each key that is asked for has to be there; raises BadReply."""
 
     def __missing__(self, name: str) -> Any:
-        raise Odd()
+        raise BadReply()
 
 
-def checked(value: Any, ours: bool) -> Reply:
-    """The reply in a line of JSON; `ours`: its lines are our own applications'. Raises Odd."""
+def checked(value: object, ours: bool) -> Reply:
+    """The reply in a line of JSON; `ours`: its lines are our own applications'. Raises BadReply."""
     if not isinstance(value, dict):
-        raise Odd()
+        raise BadReply()
     for name, kind in _FIELDS.items():
         if name in value and not isinstance(value[name], kind):
-            raise Odd()
+            raise BadReply()
     lines = value.pop("lines", None)
     try:
         reply = Reply((one_line(name), _harmless(each)) for name, each in value.items())
     except RecursionError:
-        raise Odd() from None
+        raise BadReply() from None
     if lines is not None:
         reply["lines"] = lines if ours else _ORDERS.sub("?", lines)
     return reply
@@ -100,7 +100,7 @@ class Refused(PupgeventError):
     exit_status = 2
 
 
-def read_request(line: bytes) -> Plain:
+def read_request(line: bytes) -> JsonObject:
     """The object in a line; raises Refused."""
     try:
         fields = json.loads(line.decode())
@@ -111,12 +111,12 @@ def read_request(line: bytes) -> Plain:
     return fields
 
 
-def check_fields(fields: Plain, known: "Mapping[str, Any]") -> Plain:
+def check_fields(fields: JsonObject, known: "Mapping[str, Any]") -> JsonObject:
     """With what is left out filled in; raises Refused. A field that is a type is required."""
     for name in fields:
         if name not in known:
             raise Refused('unknown field "%s"' % name[:64])
-    checked: Plain = {}
+    checked: JsonObject = {}
     for name, default in known.items():
         kind: Any = default if isinstance(default, type) else type(default)
         value: Any = fields.get(name, default)
@@ -131,9 +131,9 @@ _KINDS: Dict[Any, str] = {
 }
 
 
-def spelled(fields: Plain) -> str:
+def spelled(fields: JsonObject) -> str:
     """A request as one would type it."""
-    words: List[Any] = []
+    words: List[object] = []
     for value in fields.values():
         words.extend(value if isinstance(value, list) else [value])
     return " ".join(map(str, words))[:_MOST_ECHO]

@@ -1,20 +1,23 @@
 """The requests that a running pupgevent takes at its control socket."""
 
-from typing import Any, Callable, Dict, Iterable, List, Optional
+import os
+from typing import Callable, Dict, Iterable, List, Optional, Sequence
 
 import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 import status
-from control import FOLLOWER_TIMEOUT, LOOK_EVERY, Answer, Request
+import status_report
+from concurrency import in_slices
+from control import FOLLOWER_TIMEOUT, LOOK_EVERY, ControlConnection, Request
+from control_protocol import JsonObject
 from errors import PupgeventError, decoded
+from instance import Instance
 from log_history import Wanted, pieces, uncolored
-from operations import ALL, Operations, choose, news
+from operations import ALL, Operations, Say, choose, news
 from procfs import Meter
 from runtime import Runtime
-
-Plain = Dict[str, Any]
 
 #: Lines that a follower gets of what was before.
 _LINES_BEFORE = 10
@@ -24,17 +27,17 @@ _LINES_BEFORE = 10
 _REST = 0.001
 
 
-class Service:
-    """`on_shutdown()` orders what SIGTERM orders; `about` is version and pid."""
+class ControlRequests:
+    """`on_shutdown()` orders what SIGTERM orders; `version` is pupgevent's."""
 
     def __init__(
-        self, runtime: Runtime, operations: Operations, on_shutdown: "Callable[[], Any]",
-        about: Plain,
+        self, runtime: Runtime, operations: Operations, on_shutdown: "Callable[[], object]",
+        version: str,
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._operations = operations
         self._on_shutdown = on_shutdown
-        self._about = about
+        self._version = version
         self._meter = Meter(runtime.threads)
         #: Held by whoever sends the next piece of lines.
         self._turn = BoundedSemaphore()
@@ -44,64 +47,59 @@ class Service:
     def requests(self) -> "Dict[str, Request]":
         return {
             "status": Request({"usage": True}, self._status),
-            "start": Request({"words": []}, self._start, changes=True),
-            "stop": Request({"words": []}, self._stop, changes=True),
-            "restart": Request({"words": []}, self._restart, changes=True),
+            "start": _on_words(self._operations.start),
+            "stop": _on_words(self._operations.stop),
+            "restart": _on_words(self._operations.restart),
             "scale": Request({"id": str, "instances": int}, self._scale, changes=True),
             "reload": Request({}, self._reload, changes=True),
             "shutdown": Request({}, self._shutdown, changes=True),
             "logs": Request({"words": [], "follow": False, "colors": False}, self._logs),
         }
 
-    def _status(self, fields: Plain, answer: Answer) -> Plain:
+    def _status(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
         pids = status.pids(self._runtime)
         usages = self._meter.measure(pids) if fields["usage"] else {}
-        return {"status": status.snapshot(self._runtime, usages, self._about)}
+        found = status.snapshot(self._runtime, usages, self._version)
+        return {"status": status_report.to_json(found, slices=in_slices)}
 
-    def _start(self, fields: Plain, answer: Answer) -> Plain:
-        return {"text": self._operations.start(fields["words"], answer.say)}
-
-    def _stop(self, fields: Plain, answer: Answer) -> Plain:
-        return {"text": self._operations.stop(fields["words"], answer.say)}
-
-    def _restart(self, fields: Plain, answer: Answer) -> Plain:
-        return {"text": self._operations.restart(fields["words"], answer.say)}
-
-    def _scale(self, fields: Plain, answer: Answer) -> Plain:
+    def _scale(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
         if fields["instances"] < 1:
             raise PupgeventError("%s: at least one instance is needed" % fields["id"][:64])
-        return {"text": self._operations.scale(fields["id"], fields["instances"], answer.say)}
+        text = self._operations.scale(fields["id"], fields["instances"], connection.report)
+        return {"text": text}
 
-    def _reload(self, fields: Plain, answer: Answer) -> Plain:
-        return {"text": self._operations.reload(answer.say)}
+    def _reload(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
+        return {"text": self._operations.reload(connection.report)}
 
-    def _shutdown(self, fields: Plain, answer: Answer) -> Plain:
-        def tell(instance: Any) -> None:
-            answer.say(news(instance))
+    def _shutdown(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
+        def tell(instance: Instance) -> None:
+            connection.report(news(instance))
 
         self._runtime.watchers.add(tell)
         self._on_shutdown()
         self.stopped.wait()
-        return {"text": "stopped", "pid": self._about["pid"]}
+        return {"text": "stopped", "pid": os.getpid()}
 
-    def _logs(self, fields: Plain, answer: Answer) -> Plain:
+    def _logs(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
         wanted = self._wanted(fields["words"])
         history, colors = self._runtime.history, fields["colors"]
         if not fields["follow"]:
-            self._send_lines(answer, history.last(wanted), colors)
+            self._send_lines(connection, history.last(wanted), colors)
             return {}
         follower = history.follow(wanted)
         try:
-            answer.patience = FOLLOWER_TIMEOUT
-            self._send_lines(answer, history.last(wanted, _LINES_BEFORE), colors)
+            connection.send_timeout = FOLLOWER_TIMEOUT
+            self._send_lines(connection, history.last(wanted, _LINES_BEFORE), colors)
             while not self.stopped.is_set():
-                self._send_lines(answer, pieces(follower.take(LOOK_EVERY)), colors)
-                answer.look()
+                self._send_lines(connection, pieces(follower.take(LOOK_EVERY)), colors)
+                connection.check_open()
         finally:
             follower.close()
         return {}
 
-    def _send_lines(self, answer: Answer, found: "Iterable[bytes]", colors: bool) -> None:
+    def _send_lines(
+        self, connection: ControlConnection, found: "Iterable[bytes]", colors: bool
+    ) -> None:
         """Each piece in a turn of the loop that nobody else's piece is made in."""
         waiting = iter(found)
         while True:
@@ -112,7 +110,7 @@ class Service:
                 return
             if piece:
                 text = piece if colors else uncolored(piece)
-                answer.send({"lines": decoded(text)})
+                connection.send({"lines": decoded(text)})
 
     def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
         """None is everything, also what is about no process."""
@@ -122,3 +120,11 @@ class Service:
         processes = set(words) & set(self._runtime.supervisor.processes)
         return Wanted(processes, set(words) - processes)
 
+
+def _on_words(operation: "Callable[[Sequence[str], Say], str]") -> Request:
+    """A change to the processes and instances that the words mean."""
+
+    def act(fields: JsonObject, connection: ControlConnection) -> JsonObject:
+        return {"text": operation(fields["words"], connection.report)}
+
+    return Request({"words": []}, act, changes=True)

@@ -27,9 +27,6 @@ from credentials import NoAnswer, Stranger, connect, is_trusted, owner, peer_of
 from errors import PupgeventError, decoded
 from locks import PID_TIMEOUT, Holder, Lock, Unusable
 
-#: Most bytes of a Unix socket's path.
-LONGEST_PATH = paths.SOCKET_PATH_LIMIT
-
 #: Most letters of the configuration file's name that the socket's name repeats.
 _READABLE = 32
 
@@ -55,19 +52,20 @@ def name_of(config: str) -> str:
     return "%s-%s" % (readable, hashlib.sha256(path).hexdigest()[:12])
 
 
-def names_of(config: str) -> "List[str]":
+def known_paths(config: str) -> "List[str]":
     """The paths that a file is known by, in the same text in every locale: a running pupgevent and
     a command may each live in another."""
     return [decoded(os.fsencode(path)) for path in paths_of(config)]
 
 
-def places(config: str) -> "List[str]":
-    """Where its sockets are, or would be; those of the path that was given come first."""
+def socket_paths(config: str) -> "List[str]":
+    """Where the sockets of a file are, or would be; those of the path that was given come first."""
     return [stem + ".sock" for stem in _stems(config, folders.own() + folders.of_sessions())]
 
 
 def addresses(config: str, where: "Optional[List[str]]" = None) -> "List[str]":
-    """Where whoever runs it can be asked: by what its locks tell, and where sockets would be.
+    """The sockets at which whoever runs a file may be asked: those that its locks tell, and those
+    of `socket_paths`.
 
     `where` are the folders to look into, our own where they are left out.
     """
@@ -94,12 +92,12 @@ def paths_of(config: str) -> "Tuple[str, str]":
     return path, os.path.realpath(path)
 
 
-class Endpoint:
-    """The place of one running pupgevent.
+class ControlEndpoint:
+    """The locks and the listening sockets of one running pupgevent.
 
-    Nobody else of its user runs the file while it is held. `sockets` listen from the start on;
-    `path` is that of the first, None where there is no place for one. `trouble` says why one, or
-    any, was not to be had. `override` is the socket that the file names.
+    While the locks are held, nobody else of its user runs the file. `sockets` listen from the
+    start on; `path` is that of the first, None where no socket could be made. `trouble` says why
+    one of them, or all, could not be made. `override` is the socket that the file names.
     """
 
     def __init__(self, config: str, override: "Optional[str]") -> None:
@@ -111,47 +109,47 @@ class Endpoint:
         self._made: Dict[str, os.stat_result] = {}
         #: Of each path of the file that is held.
         self._locks: Dict[str, List[Lock]] = {}
-        self._named: List[Lock] = []
+        self._override_locks: List[Lock] = []
         try:
             self._path, real_path = paths_of(config)
             for path in dict.fromkeys([self._path, real_path]):
-                self._hold(path)
+                self._lock_path(path)
             self._refuse_second(override)
-            self._settle(override)
+            self._open_sockets(override)
         except BaseException:
             self.release()
             raise
 
     @property
-    def names(self) -> "List[str]":
+    def held_paths(self) -> "List[str]":
         """The paths of the file that are held, in the same text in every locale."""
         return [decoded(os.fsencode(path)) for path in list(self._locks)]
 
     # When the path leads elsewhere
 
     def follow(self) -> "Optional[Taken]":
-        """Hold what the path leads to now, besides; why that cannot be, or None.
+        """Also lock the file that the path leads to now; returns why that cannot be, or None.
 
         It may block for a second: for a thread, where what is raised is printed by gevent.
         """
         real_path = os.path.realpath(self._path)
         try:
             if real_path not in self._locks:
-                self._hold(real_path)
-                self._tell(real_path)
+                self._lock_path(real_path)
+                self._write_address(real_path)
         except Taken as taken:
             return taken
         return None
 
-    def settle_on(self, real_path: str) -> None:
-        """Give up what it has led to, but for this. Idempotent."""
+    def keep_only(self, real_path: str) -> None:
+        """Give up the locks of files that the path has led to before. Idempotent."""
         for path in [each for each in self._locks if each not in (self._path, real_path)]:
             _release(self._locks.pop(path))
 
-    # How
+    # Locking and listening
 
-    def _hold(self, path: str) -> None:
-        """In every folder of ours that there is; see folders.py."""
+    def _lock_path(self, path: str) -> None:
+        """Lock a path of the file in every folder of ours that there is; see folders.py."""
         held = self._locks[path] = []
         try:
             self._lock_in(folders.own(), path, held)
@@ -170,79 +168,81 @@ class Endpoint:
             with contextlib.suppress(Unusable, OSError):
                 held.append(Lock(os.path.join(folder, name_of(path) + ".lock"), self._path))
 
-    def _tell(self, path: str) -> None:
+    def _write_address(self, path: str) -> None:
         for lock in self._locks[path]:
             lock.tell(self.path or "")
 
     def _refuse_second(self, override: "Optional[str]") -> None:
-        """Where the lock has been removed, the socket of the one that runs still tells of it."""
-        for place in places(self.config):
-            pid = _answerer(place)
+        """Raises Taken where a pupgevent listens at one of the sockets: a cleaner of /tmp may have
+        removed its lock."""
+        for path in socket_paths(self.config):
+            pid = _listening_pid(path)
             if pid is not None:
                 raise Taken("%s is run" % self.config, Holder(pid or None), self._path)
         if override is not None:
             # Two files may name the same one.
-            pid = _answerer(override)
+            pid = _listening_pid(override)
             if pid is not None:
                 what = "the control socket %s is used" % override
                 raise Taken(what, Holder(pid or None), self._path)
 
-    def _settle(self, override: "Optional[str]") -> None:
+    def _open_sockets(self, override: "Optional[str]") -> None:
         reasons: List[str] = []
         name = name_of(self._path) + ".sock"
         beside = [os.path.join(os.path.dirname(lock.path), name)
                   for lock in self._locks[self._path]]
-        if not any(self._try(place, reasons) for place in beside):
+        if not any(self._listen_at(path, reasons) for path in beside):
             others = [os.path.join(folder, name) for folder in folders.of_sessions(made=True)]
-            any(self._try(place, reasons) for place in others if place not in beside)
+            any(self._listen_at(path, reasons) for path in others if path not in beside)
         if override is not None:
-            self._name(override, reasons)
+            self._listen_at_override(override, reasons)
         self.trouble = "; ".join(reasons)
         for path in self._locks:
-            self._tell(path)
+            self._write_address(path)
 
-    def _name(self, override: str, reasons: "List[str]") -> None:
-        """Listen where the file says, too."""
+    def _listen_at_override(self, override: str, reasons: "List[str]") -> None:
+        """Listen at the socket that the file names, too."""
         with contextlib.suppress(OSError):
             os.mkdir(os.path.dirname(override), 0o700)
         # A link on the way may lead elsewhere when the socket is to be removed.
         folder, name = os.path.split(override)
         real = os.path.join(os.path.realpath(folder), name)
-        place = override if len(os.fsencode(real)) > LONGEST_PATH else real
+        path = override if len(os.fsencode(real)) > paths.SOCKET_PATH_LIMIT else real
         try:
-            self._named.append(Lock(place + ".lock", self._path))
+            self._override_locks.append(Lock(path + ".lock", self._path))
         except locks.Held as other:
             what = "the control socket %s is used" % override
             raise Taken(what, other.holder, self._path) from None
         except (Unusable, OSError) as error:
-            reasons.append(_reason(error, place))
+            reasons.append(_reason(error, path))
             return
-        self._try(place, reasons)
+        self._listen_at(path, reasons)
 
-    def _try(self, place: str, reasons: "List[str]") -> bool:
+    def _listen_at(self, path: str, reasons: "List[str]") -> bool:
         try:
-            self.sockets.append(_listen(place))
-            self._made[place] = os.lstat(place)
+            self.sockets.append(_listen(path))
+            self._made[path] = os.lstat(path)
         except (Unusable, NoAnswer, Stranger, OSError) as error:
-            reasons.append(_reason(error, place))
+            reasons.append(_reason(error, path))
             return False
-        self.path = self.path or place
+        self.path = self.path or path
         return True
 
     def release(self) -> None:
-        """Leave nothing behind, and nothing that is another's harmed; idempotent."""
+        """Close and remove the sockets and the locks, but none that another has put in their
+        place; idempotent."""
         while self.sockets:
             self.sockets.pop().close()
         while self._made:
             _unlink(*self._made.popitem())
         while self._locks:
             _release(self._locks.popitem()[1])
-        _release(self._named)
+        _release(self._override_locks)
 
 
-def take(config: str, override: "Optional[str]" = None) -> Endpoint:
-    """Take the place of a configuration file; raises Taken."""
-    return Endpoint(config, override)
+def take(config: str, override: "Optional[str]" = None) -> ControlEndpoint:
+    """Be the one that runs a configuration file; raises Taken."""
+    return ControlEndpoint(config, override)
 
 
 def _release(held: "List[Lock]") -> None:
@@ -250,8 +250,9 @@ def _release(held: "List[Lock]") -> None:
         held.pop().release()
 
 
-def _answerer(path: str) -> "Optional[int]":
-    """Pid of one of ours who listens there, 0 where it cannot be told; None: nobody of ours."""
+def _listening_pid(path: str) -> "Optional[int]":
+    """The pid of the pupgevent of ours, or root's, that listens at a path; 0 where somebody listens
+    whose pid cannot be told, None where nobody does whom we trust."""
     try:
         other = connect(path, PID_TIMEOUT)
     except NoAnswer:
@@ -267,9 +268,13 @@ def _answerer(path: str) -> "Optional[int]":
 
 
 def _listen(path: str) -> socket.socket:
-    """What lies there is a dead one's. Raises Unusable, NoAnswer or OSError."""
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise Unusable("%s is longer than %d bytes" % (path, LONGEST_PATH))
+    """A socket that listens at a path. One that is there already, and at which nobody listens, was
+    left behind by one that has ended, and is replaced.
+
+    Raises Unusable, Stranger, NoAnswer or OSError.
+    """
+    if len(os.fsencode(path)) > paths.SOCKET_PATH_LIMIT:
+        raise Unusable("%s is longer than %d bytes" % (path, paths.SOCKET_PATH_LIMIT))
     if os.path.lexists(path):
         found = os.lstat(path)
         if not stat.S_ISSOCK(found.st_mode):
@@ -294,7 +299,7 @@ def _listen(path: str) -> socket.socket:
 
 
 def _unlink(path: str, made: os.stat_result) -> None:
-    """Only what was seen there before."""
+    """Remove a path if it is still the file `made`."""
     try:
         if os.path.samestat(os.lstat(path), made):
             os.unlink(path)

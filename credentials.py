@@ -38,7 +38,7 @@ class NoAnswer(PupgeventError):
 
 
 def connect(path: str, timeout: float) -> "Optional[socket.socket]":
-    """To whoever listens there, be it a stranger; None: nobody does.
+    """A socket that is connected to whoever listens at a path, also a stranger; None: nobody does.
 
     Raises Unusable where that cannot be told, and NoAnswer.
     """
@@ -89,7 +89,7 @@ def user_name(uid: int) -> str:
 
 
 def owner(path: str) -> "Optional[int]":
-    """Whose it is, a link itself; None where that cannot be seen."""
+    """The user whose a path is, of a link the link itself; None where that cannot be seen."""
     try:
         return os.lstat(path).st_uid
     except OSError:

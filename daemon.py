@@ -6,9 +6,10 @@ long. What they start goes on beside it.
 """
 
 import contextlib
+import enum
 import gc
 import os
-from typing import Any, Dict, Iterator
+from typing import Any, Iterator, NamedTuple, Optional, Union
 
 from gevent.queue import Queue
 
@@ -16,16 +17,17 @@ import control_socket
 import logs
 from concurrency import Task, pause
 from control import Control
-from control_requests import Service
+from control_requests import ControlRequests
 from errors import PupgeventError, ShortageError
 from log_history import LogHistory
 from logs import DescriptorSink, Sink
 from model import Configuration
 from operations import Operations
 from rollout import Busy
-from runtime import Runtime
+from runtime import Runtime, RuntimeOwner
 from sockets import Limits
-from systemd import Herald, Notifier
+from systemd import NotifySocket, ServiceNotifier
+from terminal import wants_colors
 
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
@@ -33,22 +35,50 @@ _LAST_LINES = 2.0
 #: Seconds until something is tried again for which there was no thread, or no memory.
 _SHORTAGE_DELAY = 1.0
 
-#: The order to stop that comes from the control socket.
-SHUTDOWN = "shutdown"
 
-#: The order to stop because the terminal was closed.
-HANGUP = "hangup"
+class Signal(NamedTuple):
+    """A signal has come."""
 
-#: What stops everything, and what is said of it.
-_STOPS = {
-    "SIGTERM": "SIGTERM", "SIGINT": "SIGINT", "SIGQUIT": "SIGQUIT", SHUTDOWN: SHUTDOWN,
-    HANGUP: "the terminal was closed",
-}  # fmt: skip
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
-class Foreground:
+class GivenUp(NamedTuple):
+    """An essential instance was given up."""
+
+    instance: str
+
+    def __str__(self) -> str:
+        return "essential " + self.instance
+
+
+class Event(enum.Enum):
+    """What else there is to act on, and what is said of it."""
+
+    #: Somebody has asked for it at the control socket.
+    SHUTDOWN = "shutdown"
+    HANGUP = "the terminal was closed"
+    #: Ours have ended.
+    STOPPED = "stopped"
+    RELOADED = "reloaded"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+Order = Union[Signal, GivenUp, Event]
+
+_SIGHUP = Signal("SIGHUP")
+
+#: Signals that stop everything; a second one kills what is left.
+_STOP_SIGNALS = (Signal("SIGTERM"), Signal("SIGINT"), Signal("SIGQUIT"))
+
+
+class Daemon(RuntimeOwner):
     """`fd` is the console, `limits` are those of the children's descriptors. Takes the place of its
-    configuration file at once, or raises that it is taken; opens and starts nothing before `begin`.
+    configuration file at once, or raises that it is taken; opens and starts nothing before `start`.
     """
 
     def __init__(
@@ -56,63 +86,78 @@ class Foreground:
     ) -> None:
         self._configuration = configuration
         self._version = version
-        #: Names of signals, SHUTDOWN, HANGUP, "essential NAME", "stopped", "reloaded".
-        self.orders: Any = Queue()
+        #: Of `Order`.
+        self._orders: Any = Queue()
         self._sink = DescriptorSink(fd)
         history = LogHistory()
-        colors = logs.wants_colors(fd, configuration.logger.colors)
+        colors = wants_colors(fd, configuration.logger.colors)
         console = self._sink if configuration.logger.console else Sink()
         self.log = logs.Log(history.sink(console), colors, verbose)
         self._sink.on_loss = self.log.sink.on_loss
-        self._place = self._take_place()
+        self._endpoint = self._take_endpoint()
         self.runtime = Runtime(
-            configuration, self.log, history, self._sink, self._on_essential, fd, limits=limits)
-        self._herald = Herald(
-            Notifier(os.environ), self.runtime.instances, self.runtime.backend_state)
-        self.runtime.watchers.add(self._herald.changed)
-        self.runtime.on_reach = self._herald.look
+            configuration, self.log, history, self._sink, self, fd, limits=limits)
+        self._notifier = ServiceNotifier(
+            NotifySocket(os.environ), self.runtime.instances, self.runtime.backend_state)
+        self.runtime.watchers.add(self._notifier.changed)
         self._operations = Operations(self.runtime, self._around_reload)
-        about: Dict[str, Any] = {"version": version, "pid": os.getpid()}
-        self._service = Service(
-            self.runtime, self._operations, lambda: self.orders.put(SHUTDOWN), about)
-        self._control = Control(self._place, self._service.requests(), self.log)
+        self._requests = ControlRequests(
+            self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), version)
+        self._control = Control(self._endpoint, self._requests.requests(), self.log)
         self._exit_code = 0
-        self._stopping: Any = None
-        self._reloading: Any = None
+        self._stopping: Optional[Task] = None
+        self._reloading: Optional[Task] = None
         self._reload_again = False
 
-    def _take_place(self) -> control_socket.Endpoint:
-        place = control_socket.take(self._configuration.path, self._configuration.control.socket)
-        if place.path is None:
-            self.log.warning("control", "no control socket, so no commands: " + place.trouble)
-        elif place.trouble:
+    def _take_endpoint(self) -> control_socket.ControlEndpoint:
+        endpoint = control_socket.take(self._configuration.path, self._configuration.control.socket)
+        if endpoint.path is None:
+            self.log.warning("control", "no control socket, so no commands: " + endpoint.trouble)
+        elif endpoint.trouble:
             self.log.warning("control", "the control socket is %s (%s)" % (
-                place.path, place.trouble))
-        return place
+                endpoint.path, endpoint.trouble))
+        return endpoint
 
     @contextlib.contextmanager
     def _around_reload(self) -> "Iterator[None]":
         """The file's path may be a link that leads elsewhere by now: raises Taken."""
-        with self._herald.reload():
-            taken = self.runtime.threads.call(self._place.follow)
+        with self._notifier.reload():
+            taken = self.runtime.threads.call(self._endpoint.follow)
             if taken is not None:
                 raise taken
             try:
                 yield
             finally:
-                self._place.settle_on(self.runtime.configuration.real_path)
+                self._endpoint.keep_only(self.runtime.configuration.real_path)
 
-    def _on_essential(self, name: str) -> None:
-        self.orders.put("essential " + name)
+    # What is told becomes an order
 
-    def begin(self) -> None:
+    def on_signal(self, name: str) -> None:
+        self._put(Signal(name))
+
+    def on_hangup(self) -> None:
+        """The terminal was closed, and not by somebody who has said that we shall go on."""
+        self._put(Event.HANGUP)
+
+    def on_essential(self, name: str) -> None:
+        self._put(GivenUp(name))
+
+    def on_reach_changed(self) -> None:
+        self._notifier.look()
+
+    def _put(self, order: Order) -> None:
+        self._orders.put(order)
+
+    # What is done
+
+    def start(self) -> None:
         """Open the ports and start what starts by itself; raises PupgeventError."""
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
         self.runtime.start()
-        self._herald.begin()
-        self._control.begin()
+        self._notifier.start()
+        self._control.start()
         if hasattr(gc, "freeze"):
             # What is there by now stays. To look through it again and again would hold the hub up
             # for 12 ms each time, and 28 with a thousand instances (Python 3.6 has to).
@@ -120,53 +165,55 @@ class Foreground:
 
     def serve(self) -> int:
         """Act on orders until everything has stopped; returns the exit code."""
-        order = ""
+        order: Optional[Order] = None
         while True:
             try:
-                order = order or self.orders.get()
-                if order == "stopped":
+                order = order or self._next_order()
+                if order is Event.STOPPED:
                     self.log.info("core", "stopped")
-                    self._service.stopped.set()
+                    self._requests.stopped.set()
                     return self._exit_code
                 self._act(order)
-                order = ""
+                order = None
             except MemoryError:
                 # The same once more.
                 self.log.warning("core", "%s waits: out of memory" % order)
                 pause(_SHORTAGE_DELAY)
 
-    def _act(self, order: str) -> None:
-        essential = order.startswith("essential ")
-        if order in ("SIGHUP", "reloaded"):
+    def _next_order(self) -> Order:
+        order: Order = self._orders.get()
+        return order
+
+    def _act(self, order: Order) -> None:
+        if order in (_SIGHUP, Event.RELOADED):
             self._reload(order)
-            return
-        if not essential and order not in _STOPS:
-            self._tell_of(order)
-            return
-        if essential:
+        elif isinstance(order, GivenUp):
             self._exit_code = 1
-            self.log.error("core", "%s is essential and was given up" % order.split(" ", 1)[1])
-        if self._stopping is None:
-            self.log.info("core", "stopping (%s)" % _STOPS.get(order, order.split(" ", 1)[0]))
-            self._herald.stopping()
-            self._stopping = Task(self._stop)
-        elif not essential and order not in (SHUTDOWN, HANGUP):
+            self.log.error("core", "%s is essential and was given up" % order.instance)
+            self._start_stopping("essential")
+        elif self._stopping is not None and order in _STOP_SIGNALS:
             self.log.warning("core", "%s again: killing what is left" % order)
             self.runtime.kill()
-
-    def _tell_of(self, order: str) -> None:
-        """A signal that has nothing to do here."""
-        if order == "SIGUSR1":
+        elif order in _STOP_SIGNALS or isinstance(order, Event):
+            self._start_stopping(str(order))
+        elif order == Signal("SIGUSR1"):
             self.log.info("core", "SIGUSR1: there are no log files to reopen")
         else:
             self.log.info("core", "%s changes nothing: SIGTERM stops, SIGHUP reloads" % order)
+
+    def _start_stopping(self, reason: str) -> None:
+        """Idempotent."""
+        if self._stopping is None:
+            self.log.info("core", "stopping (%s)" % reason)
+            self._notifier.stopping()
+            self._stopping = Task(self._stop)
 
     def _stop(self) -> None:
         """Whatever comes between, the applications get the time that they have for their end."""
         while True:
             try:
                 self.runtime.shutdown()
-                self.orders.put("stopped")
+                self._put(Event.STOPPED)
                 return
             except MemoryError:
                 pause(_SHORTAGE_DELAY)
@@ -176,15 +223,15 @@ class Foreground:
                 self.runtime.kill()
                 pause(_SHORTAGE_DELAY)
 
-    def _reload(self, order: str) -> None:
+    def _reload(self, order: Order) -> None:
         """One at a time; what was asked for meanwhile is done once more at the end."""
-        if order == "SIGHUP" and self._reloading is not None:
+        if order == _SIGHUP and self._reloading is not None:
             self._reload_again = True
             return
         self._reloading = None
         if self._stopping is not None:
             return
-        if order == "SIGHUP" or self._reload_again:
+        if order == _SIGHUP or self._reload_again:
             self._reload_again = False
             self._reloading = Task(self._reload_now)
 
@@ -197,7 +244,7 @@ class Foreground:
         except Exception as error:
             self.log.error("core", "reload: this met a bug: %r" % error)
         finally:
-            self.orders.put("reloaded")
+            self._put(Event.RELOADED)
 
     def _reload_when_free(self) -> str:
         """Nobody is there to ask again: a signal is remembered while something is under way."""
@@ -217,7 +264,7 @@ class Foreground:
     def close(self) -> None:
         """Close what is open; idempotent."""
         self._control.close()
-        self._place.release()
+        self._endpoint.release()
         self.runtime.close()
-        self._herald.close()
+        self._notifier.close()
         self._sink.flush(_LAST_LINES)

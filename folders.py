@@ -77,11 +77,11 @@ def of_others() -> "Iterator[Tuple[str, int]]":
     found += [(os.path.join(_SESSIONS, name, "pupgevent"), int(name))
               for name in _listed(_SESSIONS) if name.isdigit()]
     for folder, other in found:
-        if other not in (None, uid) and distrust(folder, other) is None:
+        if other not in (None, uid) and unsafe_reason(folder, other) is None:
             yield folder, other or 0
 
 
-def distrust(folder: str, uid: "Optional[int]" = None) -> "Optional[str]":
+def unsafe_reason(folder: str, uid: "Optional[int]" = None) -> "Optional[str]":
     """Why a folder is not one that only its user, us, can enter; None where it is."""
     try:
         found = os.lstat(folder)
@@ -135,4 +135,4 @@ def _is_made(folder: str) -> bool:
 
 
 def _is_trusted(folder: str) -> bool:
-    return distrust(folder) is None
+    return unsafe_reason(folder) is None

@@ -87,10 +87,10 @@ class Lock:
 
 
 def _keep(folder: str) -> int:
-    """systemd-tmpfiles(8) passes over a folder that is locked: nothing in it gets too old. That is
-    for our own folder: who names another may name /tmp itself."""
+    """Lock a folder of ours against cleaners: systemd-tmpfiles(8) passes over one that is locked.
+    Only our own: a folder that the file names may be /tmp itself."""
     descriptor = -1
-    if folders.distrust(folder) is not None:
+    if folders.unsafe_reason(folder) is not None:
         return descriptor
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -250,17 +250,6 @@ _CYAN = b"\x1b[36m"
 Clock = Callable[[], time.struct_time]
 
 
-def wants_colors(fd: int, setting: Optional[bool] = None) -> bool:
-    """Colours on that descriptor? `setting` is the configuration's, None where it has none.
-
-    Without one: on a terminal, unless NO_COLOR is set and not empty (no-color.org, which also
-    says that a program's own configuration goes before it).
-    """
-    if setting is not None:
-        return setting
-    return not os.environ.get("NO_COLOR") and os.isatty(fd)
-
-
 class LinePrefix:
     """What stands before the text of a line: the time, the instance, the category or stream."""
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 # Our modules have common names: they are looked for beside this file first, whatever else is
 # installed, and whatever PYTHONPATH and the working directory have.
@@ -20,6 +20,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import cli
 from cli import Arguments
 from errors import ConfigurationError, PupgeventError, UsageError, encoded
+
+if TYPE_CHECKING:
+    from daemon import Daemon
+    from model import Process
 
 __version__ = "0.1.0"
 
@@ -46,8 +50,8 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     prepare()
     try:
-        told = cli.parse(sys.argv[1:] if argv is None else argv)
-        exit_code = _COMMANDS[told.command](told)
+        args = cli.parse(sys.argv[1:] if argv is None else argv)
+        exit_code = _COMMANDS[args.command](args)
         sys.stdout.flush()
         return exit_code
     except UsageError as error:
@@ -87,24 +91,24 @@ def _write_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(told: Arguments) -> int:
+def run(args: Arguments) -> int:
     """`pupgevent CONFIG`: run in the foreground until a signal ends it."""
     import configuration
     import sockets
 
-    config = configuration.load(told.config)
+    config = configuration.load(args.config)
     limits = sockets.raise_limit()
     _choose_loop()
-    from daemon import Foreground
+    from daemon import Daemon
 
-    foreground = Foreground(config, sys.stdout.fileno(), told.verbose, __version__, limits)
-    inbox = _Inbox(foreground.orders)
+    daemon = Daemon(config, sys.stdout.fileno(), args.verbose, __version__, limits)
+    signals = _SignalQueue(daemon)
     try:
-        foreground.begin()
-        return foreground.serve()
+        daemon.start()
+        return daemon.serve()
     finally:
-        foreground.close()
-        inbox.close()
+        daemon.close()
+        signals.close()
 
 
 def _choose_loop() -> None:
@@ -114,13 +118,13 @@ def _choose_loop() -> None:
     gevent.config.loop = ["libev-cext", "libev-cffi", "libuv-cffi"]
 
 
-class _Inbox:
+class _SignalQueue:
     """Signal handlers only record; the main greenlet acts on it."""
 
-    def __init__(self, orders: Any) -> None:
+    def __init__(self, daemon: "Daemon") -> None:
         import gevent
 
-        self._orders = orders
+        self._daemon = daemon
         self._terminal = _Terminal(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
         self._watchers: List[Any] = []
         loop = gevent.get_hub().loop
@@ -137,7 +141,7 @@ class _Inbox:
     def _on_signal(self, number: int) -> None:
         try:
             if number != signal.SIGHUP:
-                self._orders.put(_name_of(number))
+                self._daemon.on_signal(_name_of(number))
             elif self._terminal.look():
                 self._closing.start(self._hang_up)
             else:
@@ -148,12 +152,12 @@ class _Inbox:
     def _hang_up(self) -> None:
         self._terminal.look()
         if not self._terminal.has_just_closed():
-            self._orders.put("SIGHUP")
+            self._daemon.on_signal("SIGHUP")
         elif not self._terminal.may_close:
-            self._orders.put("hangup")
+            self._daemon.on_hangup()
 
     def close(self) -> None:
-        """All is done. A signal that comes now changes nothing any more, the exit code included."""
+        """Ignore all signals from now on: everything is done, and the exit code is decided."""
         for watcher in self._watchers:
             watcher.stop()
             watcher.close()
@@ -201,11 +205,11 @@ def _name_of(number: int) -> str:
         return "signal %d" % number
 
 
-def check(told: Arguments) -> int:
+def check(args: Arguments) -> int:
     """`pupgevent check CONFIG`: say what would run."""
     import configuration
 
-    config, document = configuration.read(told.config)
+    config, document = configuration.read(args.config)
     for process in config.processes:
         for text in _plan(process):
             print(text)
@@ -218,7 +222,7 @@ def check(told: Arguments) -> int:
     return 0
 
 
-def _warning(process: Any) -> "Optional[str]":
+def _warning(process: "Process") -> "Optional[str]":
     """What is wrong with the program of a command, here and now; it may be there at the start."""
     import programs
 
@@ -232,7 +236,7 @@ def _warning(process: Any) -> "Optional[str]":
     return reason and "%s %s" % (word, reason)
 
 
-def _plan(process: Any) -> "List[str]":
+def _plan(process: "Process") -> "List[str]":
     import model
 
     cluster = process.cluster
@@ -247,24 +251,24 @@ def _plan(process: Any) -> "List[str]":
     return lines
 
 
-def export(told: Arguments) -> int:
+def export(args: Arguments) -> int:
     """`pupgevent export FORMAT CONFIG`: print what another program makes of the file."""
     import configuration
     import exports
 
-    text = exports.FORMATS[told.format](configuration.load(told.config))
+    text = exports.FORMATS[args.format](configuration.load(args.config))
     # For a program, whatever the terminal's encoding is.
     sys.stdout.flush()
     sys.stdout.buffer.write(encoded(text))
     return 0
 
 
-def show_help(told: Arguments) -> int:
+def show_help(args: Arguments) -> int:
     sys.stdout.write(cli.USAGE)
     return 0
 
 
-def show_version(told: Arguments) -> int:
+def show_version(args: Arguments) -> int:
     import platform
 
     import gevent
@@ -277,24 +281,23 @@ def show_version(told: Arguments) -> int:
     return 0
 
 
-def talk(told: Arguments) -> int:
+def talk(args: Arguments) -> int:
     """A command for the pupgevent that runs the file."""
     import client
 
-    command: Callable[[Arguments], int] = getattr(client, told.command)
-    return command(told)
+    return client.COMMANDS[args.command](args)
 
 
-def watch(told: Arguments) -> int:
+def watch(args: Arguments) -> int:
     """`pupgevent top CONFIG`."""
     import client
 
-    def leave(*_: Any) -> None:
+    def leave(*_: object) -> None:
         raise KeyboardInterrupt
 
     # The terminal has to be put back, however this is ended.
     signal.signal(signal.SIGTERM, leave)
-    return client.top(told)
+    return client.top(args)
 
 
 _COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(cli.COMMANDS, talk)
@@ -340,7 +343,7 @@ def _taking_all(stream: Any, descriptor: int) -> Any:
     return io.TextIOWrapper(stream.detach(), stream.encoding, _ERRORS, line_buffering=lines)
 
 
-def _spell(error: UnicodeError) -> "Tuple[Any, int]":
+def _spell(error: UnicodeError) -> "Tuple[Union[str, bytes], int]":
     """A byte of a path that is no UTF-8 as it was; what the encoding lacks as an escape."""
     try:
         return codecs.lookup_error("surrogateescape")(error)

@@ -16,11 +16,12 @@ from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
 from log_history import LogHistory, Tee
-from logs import LinePrefix, LineWriter, Log, Sink, Source, wants_colors
+from logs import LinePrefix, LineWriter, Log, Sink, Source
 from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
 from supervisor import Supervisor, SupervisorOwner
+from terminal import wants_colors
 
 #: Address and port.
 Place = Tuple[str, int]
@@ -70,8 +71,18 @@ class RotationAdapter(Rotation):
             self._balancer.remove(name)
 
 
+class RuntimeOwner:
+    """Whoever has a `Runtime`, and is told by it; must not block."""
+
+    def on_essential(self, name: str) -> None:
+        """An essential instance is given up."""
+
+    def on_reach_changed(self) -> None:
+        """A balancer no longer reaches an instance that runs, or does so again."""
+
+
 class Runtime(SupervisorOwner, BalancerOwner):
-    """`on_essential(name)` is told of an essential instance that is given up.
+    """The supervisor, the balancers, and what joins them.
 
     `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
     the one clock of both halves; `limits` are those of the children's descriptors.
@@ -83,12 +94,13 @@ class Runtime(SupervisorOwner, BalancerOwner):
         log: Log,
         history: LogHistory,
         console: Sink,
-        on_essential: "Callable[[str], None]",
+        owner: RuntimeOwner,
         fd: int = 1,
         clock: "Callable[[], float]" = time.monotonic,
         limits: "Optional[Limits]" = None,
     ) -> None:
         self.configuration = configuration
+        self._owner = owner
         self.clock = clock
         self.began_at = clock()
         self.closing = False
@@ -98,8 +110,6 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self.history = history
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], None]] = set()
-        #: Called when a balancer no longer reaches an instance that runs, or does so again.
-        self.on_reach: Callable[[], None] = lambda: None
         self.engine = Engine(self.warn, clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
@@ -111,7 +121,6 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self._outlets = _Outlets(log, configuration.logger, history, console, fd)
         for process in configuration.processes:
             self.prepare(process)
-        self._on_essential = on_essential
         self.supervisor = Supervisor(
             configuration.processes, log, owner=self, clock=clock, limits=limits)
 
@@ -234,7 +243,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
                         "%s: %s has it; stop that first, or restart pupgevent" % (
                             error, instance.name)) from None
             if isinstance(error, PortTaken):
-                raise PupgeventError("%s by %s" % (error, self._owner(host, port))) from None
+                raise PupgeventError("%s by %s" % (error, self._port_owner(host, port))) from None
             raise
 
     def intruder(self, name: str) -> str:
@@ -242,7 +251,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
         instance = self.supervisor.instances.get(name)
         return "" if instance is None else instance.intruder()
 
-    def _owner(self, host: str, port: int) -> str:
+    def _port_owner(self, host: str, port: int) -> str:
         """Who has it; blocks the calling greenlet only."""
         return self.threads.ask(_LOOK_UP, _owner_or_rest, host, port) or "somebody unknown"
 
@@ -308,12 +317,12 @@ class Runtime(SupervisorOwner, BalancerOwner):
             watcher(instance)
 
     def on_essential(self, instance: Instance) -> None:
-        self._on_essential(instance.name)
+        self._owner.on_essential(instance.name)
 
     # What the balancers tell
 
     def on_reach_changed(self) -> None:
-        self.on_reach()
+        self._owner.on_reach_changed()
 
     def warn(self, text: str) -> None:
         self.log.warning("balancer", text)

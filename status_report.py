@@ -1,11 +1,9 @@
 """What `pupgevent status` tells: typed records, from the counters to the table and to JSON.
 
-Times are seconds, sizes are bytes, and what there is none of is null. In JSON the keys are spelt as
-in the configuration file:
+Times are seconds, sizes are bytes, and what there is none of is null. JSON has the fields in the
+order in which the records have them, and spells them as the configuration file does:
 
-    version, pid  of pupgevent
-    name, config  the configuration's; config is the file's real path
-    uptime        of pupgevent
+    name, config, version, pid, uptime       of pupgevent; config is the file's real path
     state         running; stopping once it is asked to
     healthy       false: something that should run does not serve
     processes     in the order of the file, each:
@@ -53,13 +51,13 @@ class BackendStatus(NamedTuple):
 
     state: str
     reason: str
-    since: float
     open: int
     total: int
     bytes_in: int
     bytes_out: int
     connect_errors: int
     retries: int
+    since: float
     connect_time: Optional[float]
     first_byte_time: Optional[float]
 
@@ -67,14 +65,14 @@ class BackendStatus(NamedTuple):
 class BalancerStatus(NamedTuple):
     """One cluster's."""
 
-    host: str
-    port: int
     strategy: str
     accepted: int
     open: int
     queue: int
     queue_most: int
     turned_away: int
+    host: str
+    port: int
 
 
 class InstanceStatus(NamedTuple):
@@ -132,9 +130,11 @@ JSON_NAMES = {
 def to_json(value: Any, slices: "Callable[[Any], Iterable[Any]]" = iter) -> Any:
     """A record as what `json` writes.
 
-    Arrays may be of thousands: `slices(array)` gives their elements one by one, and may let others
-    have a turn in between.
+    Times are rounded to microseconds. Arrays may be of thousands: `slices(array)` gives their
+    elements one by one, and may let others have a turn in between.
     """
+    if isinstance(value, float):
+        return round(value, 6)
     if hasattr(value, "_fields"):
         return {JSON_NAMES.get(name, name): to_json(each, slices)
                 for name, each in zip(value._fields, value)}

@@ -7,9 +7,11 @@
 IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
 """
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple, TypeVar
 
-Plain = Mapping[str, Any]
+from status_report import InstanceStatus, ProcessStatus, Status
+
+V = TypeVar("V")
 
 _HEADS = (
     "ID", "STATE", "PID", "PORT", "UPTIME", "RST", "OPEN", "TOTAL", "IN", "OUT", "CPU", "MEM",
@@ -21,13 +23,13 @@ _SHORTEST_ID = 8
 _NOTHING = "-"
 
 
-def table(status: Plain, width: "Optional[int]" = None) -> "List[str]":
+def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
     """The lines; where a `width` is given, long ids are shortened to fit it."""
     lines: List[Tuple[str, Sequence[str], str]] = []
-    for process in status["processes"]:
-        if [member["id"] for member in process["members"]] != [process["id"]]:
-            lines.append((process["id"], (), cluster_line(process)))
-        lines.extend((member["id"], _cells(member), "") for member in process["members"])
+    for process in status.processes:
+        if [member.id for member in process.members] != [process.id]:
+            lines.append((process.id, (), cluster_line(process)))
+        lines.extend((member.id, _cells(member), "") for member in process.members)
     rows = [_HEADS[1:], *(cells for _, cells, _ in lines if cells)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS) - 1)]
     room = max(len(name) for name in ["ID", *(name for name, _, _ in lines)])
@@ -39,44 +41,44 @@ def table(status: Plain, width: "Optional[int]" = None) -> "List[str]":
     return text if width is None else [line[:width] for line in text]
 
 
-def title(status: Plain) -> str:
+def title(status: Status) -> str:
     """One line about the whole."""
-    fields = (status["name"], status["state"], status["pid"], duration(status["uptime"]))
+    fields = (status.name, status.state, status.pid, duration(status.uptime))
     return "%s: %s, pid %d, up %s" % fields
 
 
-def cluster_line(process: Plain) -> str:
+def cluster_line(process: ProcessStatus) -> str:
     """State, instances that serve, clients connected and waiting."""
-    parts = ["%s, %d/%d up" % (process["state"], process["up"], process["instances"])]
-    balancer = process["balancer"]
+    parts = ["%s, %d/%d up" % (process.state, process.up, process.instances)]
+    balancer = process.balancer
     if balancer is None:
         return parts[0]
-    parts.append("%s open, %s queued" % (count(balancer["open"]), count(balancer["queue"])))
-    return "%s; :%d %s" % (", ".join(parts), balancer["port"], balancer["strategy"])
+    parts.append("%s open, %s queued" % (count(balancer.open), count(balancer.queue)))
+    return "%s; :%d %s" % (", ".join(parts), balancer.port, balancer.strategy)
 
 
-def _cells(member: Plain) -> "Sequence[str]":
-    backend: Dict[str, Any] = member["backend"] or {}
-    state = member["state"]
-    if state == "running" and not member["serves"]:
+def _cells(member: InstanceStatus) -> "Sequence[str]":
+    backend = member.backend
+    state = member.state
+    if state == "running" and not member.serves:
         state = "down"
     return (
         state,
-        _or_nothing(str, member["pid"]),
-        _or_nothing(str, member["port"]),
-        _or_nothing(duration, member["uptime"]),
-        count(member["restarts"]),
-        _or_nothing(count, backend.get("open")),
-        _or_nothing(count, backend.get("total")),
-        _or_nothing(size, backend.get("bytesIn")),
-        _or_nothing(size, backend.get("bytesOut")),
-        _or_nothing(percent, member["cpu"]),
-        _or_nothing(size, member["memory"]),
+        _or_nothing(str, member.pid),
+        _or_nothing(str, member.port),
+        _or_nothing(duration, member.uptime),
+        count(member.restarts),
+        _or_nothing(count, backend and backend.open),
+        _or_nothing(count, backend and backend.total),
+        _or_nothing(size, backend and backend.bytes_in),
+        _or_nothing(size, backend and backend.bytes_out),
+        _or_nothing(percent, member.cpu),
+        _or_nothing(size, member.memory),
     )
 
 
-def _or_nothing(spell: Any, value: Any) -> str:
-    return _NOTHING if value is None else str(spell(value))
+def _or_nothing(spell: "Callable[[V], str]", value: "Optional[V]") -> str:
+    return _NOTHING if value is None else spell(value)
 
 
 def _line(name: str, cells: "Sequence[str]", widths: "Sequence[int]", room: int) -> str:

@@ -18,6 +18,7 @@ import gevent
 import lifecycle
 from concurrency import Task
 from errors import counted
+from instance import Instance
 from status import Health, health_of
 
 #: Seconds until a full socket is tried again.
@@ -35,7 +36,7 @@ _LOOK_DELAY = 1.0
 _UNDECIDED = (lifecycle.CREATED, lifecycle.STARTING)
 
 
-class Notifier:
+class NotifySocket:
     """The socket. Takes its variables out of the environment: the children have no part in it."""
 
     def __init__(self, environ: "MutableMapping[str, str]") -> None:
@@ -111,7 +112,7 @@ def watchdog_of(microseconds: str, pid: str) -> "Optional[float]":
     return int(microseconds) / 1e6
 
 
-class Herald:
+class ServiceNotifier:
     """Turns what happens to the instances into messages.
 
     READY comes once each instance that starts by itself has come up, or has failed for the first
@@ -121,31 +122,31 @@ class Herald:
     """
 
     def __init__(
-        self, notifier: Notifier, instances: "Callable[[], Iterable[Any]]",
-        backend_of: "Callable[[Any], Optional[str]]",
+        self, notify_socket: NotifySocket, instances: "Callable[[], Iterable[Instance]]",
+        backend_of: "Callable[[Instance], Optional[str]]",
     ) -> None:  # fmt: skip
-        self._notifier = notifier
+        self._notify_socket = notify_socket
         self._instances = instances
         self._backend_of = backend_of
         self._pending: Set[str] = set()
-        self._begun = self._ready = self._stopping = self._looking = False
+        self._started = self._ready = self._stopping = self._looking = False
         self._reloads = 0
         self._status = ""
         self._watchdog: Any = None
         self._again: Any = gevent.get_hub().loop.timer(_LOOK_DELAY)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """What starts by itself has been ordered to start."""
-        self._begun = True
+        self._started = True
         self._pending = {each.name for each in self._instances() if each.process.autostart}
-        if self._notifier.watchdog is not None:
+        if self._notify_socket.watchdog is not None:
             # From the loop itself, twice as often as is asked for: a hub that hangs says nothing.
-            interval = self._notifier.watchdog / 2
+            interval = self._notify_socket.watchdog / 2
             self._watchdog = gevent.get_hub().loop.timer(0, interval)
-            self._watchdog.start(self._notifier.send, "WATCHDOG=1")
+            self._watchdog.start(self._notify_socket.send, "WATCHDOG=1")
         self.look()
 
-    def changed(self, instance: Any) -> None:
+    def changed(self, instance: object) -> None:
         """The state of an instance is another; does not block. A thousand that change at once
         are looked at once."""
         if not self._looking:
@@ -173,20 +174,20 @@ class Herald:
         """Around a reload, be it a good one or not."""
         self._reloads += 1
         if not self._stopping:
-            self._notifier.send(
+            self._notify_socket.send(
                 "RELOADING=1", "MONOTONIC_USEC=%d" % (time.monotonic() * 1e6))
         try:
             yield
         finally:
             self._reloads -= 1
             if not self._stopping and self._ready and not self._reloads:
-                self._notifier.send("READY=1")
+                self._notify_socket.send("READY=1")
 
     def stopping(self) -> None:
         """Everything is to stop. Idempotent."""
         if not self._stopping:
             self._stopping = True
-            self._notifier.send("STOPPING=1", "STATUS=stopping")
+            self._notify_socket.send("STOPPING=1", "STATUS=stopping")
 
     def close(self) -> None:
         """Idempotent."""
@@ -198,20 +199,20 @@ class Herald:
             self._watchdog.stop()
             self._watchdog.close()
             self._watchdog = None
-        self._notifier.close()
+        self._notify_socket.close()
 
     def _look(self) -> None:
         self._looking = False
-        if not self._begun or self._stopping:
+        if not self._started or self._stopping:
             return
         instances = list(self._instances())
         self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
         status = status_of(health_of(each, self._backend_of(each)) for each in instances)
         if not self._ready and not self._pending:
             self._ready = True
-            self._notifier.send("READY=1", status)
+            self._notify_socket.send("READY=1", status)
         elif status != self._status:
-            self._notifier.send(status)
+            self._notify_socket.send(status)
         self._status = status
 
 

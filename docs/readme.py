@@ -24,12 +24,12 @@ def parts() -> Dict[str, str]:
     sys.path.insert(0, TOP)
     import cli
     import keys
-    import status
+    import status_report
 
     return {
         "commands": "```\n%s```" % cli.USAGE,
         "keys": keys.reference().strip(),
-        "json": "```\n%s\n```" % textwrap.dedent(fields_of(status.__doc__ or "")).rstrip(),
+        "json": "```\n%s\n```" % textwrap.dedent(fields_of(status_report.__doc__ or "")).rstrip(),
     }
 
 

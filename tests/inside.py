@@ -12,7 +12,7 @@ from instance import Instance
 from log_history import LogHistory
 from logs import Log, Sink
 from operations import Operations
-from runtime import Runtime
+from runtime import Runtime, RuntimeOwner
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
 
@@ -59,19 +59,29 @@ class RuntimeStage(NamedTuple):
         return b"".join(self.runtime.history.last(None)).decode("utf-8", "backslashreplace")
 
 
+class Owner(RuntimeOwner):
+    """Notes the essential instances that are given up."""
+
+    def __init__(self) -> None:
+        self.essential: List[str] = []
+
+    def on_essential(self, name: str) -> None:
+        self.essential.append(name)
+
+
 @contextlib.contextmanager
 def inside(folder: Path, processes: Any, **top: Any) -> Iterator[RuntimeStage]:
     """Run them until the block ends, once all with `autostart` run; nothing of them is left."""
     config = folder / "app.json"
     config.write_text(json.dumps(dict(top, processes=processes)))
     loaded = configuration.load(str(config))
-    page, essential = Page(), []  # type: ignore[var-annotated]
+    page, owner = Page(), Owner()
     history = LogHistory()
     log = Log(history.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
-        runtime = Runtime(loaded, log, history, page, essential.append, no_terminal.fileno())
+        runtime = Runtime(loaded, log, history, page, owner, no_terminal.fileno())
         stage = RuntimeStage(config, runtime, Operations(runtime, contextlib.ExitStack), page, [],
-                       essential)
+                             owner.essential)
         try:
             runtime.listen()
             runtime.start()

@@ -18,8 +18,8 @@ import background_loader
 import concurrency
 import configuration
 from concurrency import SLICE, ForkGate, Threads, in_slices
-from control import Answer
-from control_requests import Service
+from control import ControlConnection
+from control_requests import ControlRequests
 from errors import ConfigurationError
 from inside import inside, listening, sleeper
 from model import Configuration
@@ -166,14 +166,14 @@ def test_the_hub_has_its_turn_while_thousands_are_told_of(
         for n in range(processes)
     ]
     with inside(tmp_path, shops) as stage, contextlib.ExitStack() as stack:
-        service = Service(stage.runtime, stage.operations, list, {})
+        requests = ControlRequests(stage.runtime, stage.operations, list, "")
         ours, theirs = map(stack.enter_context, gevent.socket.socketpair())
         heard = gevent.spawn(stack.enter_context(theirs.makefile()).readline)
         monkeypatch.setattr(concurrency, "SLICE", 0)
         with turns(every=1e-6) as found:
-            told = service._status({"usage": False}, Answer(ours))
+            told = requests._status({"usage": False}, ControlConnection(ours))
             looked_at = len(found)
-            Answer(ours).send(told)
+            ControlConnection(ours).send(told)
             written = len(found) - looked_at
         assert json.loads(heard.get()) == told
         # A tenth of the turns may go by unseen.
@@ -215,19 +215,19 @@ def test_a_start_that_waits_for_its_fork_can_be_stopped(
 
 @pytest.mark.skipif(not hasattr(gc, "freeze"), reason="Python has it from 3.7")
 def test_the_collector_does_not_look_through_what_was_there_at_the_start(folder: Path) -> None:
-    from daemon import Foreground
+    from daemon import Daemon
 
     path = written(folder, json.dumps({"processes": many(1)}))
     with open(os.devnull, "w") as console:
-        foreground = Foreground(configuration.load(path), console.fileno(), False, "",
+        daemon = Daemon(configuration.load(path), console.fileno(), False, "",
                                 resource.getrlimit(resource.RLIMIT_NOFILE))
         try:
-            foreground.begin()
+            daemon.start()
             assert gc.get_freeze_count() > 10000
         finally:
             gc.unfreeze()
-            foreground.runtime.shutdown()
-            foreground.close()
+            daemon.runtime.shutdown()
+            daemon.close()
 
 
 # The slices themselves

@@ -1,9 +1,10 @@
 """What may be typed, and the one line that names what may not."""
 
 import itertools
+import re
 import subprocess
 import sys
-from typing import List
+from typing import Dict, List
 
 import pytest
 from hypothesis import given, strategies as st
@@ -15,7 +16,7 @@ from running import PUPGEVENT, run
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, args",
     [
         ("conf.toml", Arguments("run", "conf.toml")),
         ("--verbose conf.toml", Arguments("run", "conf.toml", verbose=True)),
@@ -49,8 +50,8 @@ from running import PUPGEVENT, run
         ("stop -- -conf.toml -id", Arguments("stop", "-conf.toml", names=("-id",))),
     ],
 )
-def test_a_command_line_that_makes_sense(words: str, told: Arguments) -> None:
-    assert cli.parse(words.split()) == told
+def test_a_command_line_that_makes_sense(words: str, args: Arguments) -> None:
+    assert cli.parse(words.split()) == args
 
 
 @pytest.mark.parametrize("argv", [[""], ["check", ""], ["stop", "conf.toml", ""]])
@@ -145,13 +146,13 @@ WORDS = [*cli.COMMANDS, *cli.OTHERS, *cli.OPTIONS, "a.toml", "b.json", "./c",
 
 def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
     try:
-        told = cli.parse(words)
+        args = cli.parse(words)
     except UsageError as error:
         # The answer for what nobody has thought of.
         assert "make no command" not in str(error)
         assert "\n" not in str(error)
     else:
-        assert told.command in ("help", "version") or told.config in words
+        assert args.command in ("help", "version") or args.config in words
 
 
 def test_all_words_up_to_three_make_sense_or_are_told_in_one_line() -> None:
@@ -184,11 +185,17 @@ def test_words_of_others_lead_to_what_there_is() -> None:
         cli.parse([each.replace("CONFIG", "conf.toml") for each in meant[1:]])
 
 
-def test_everything_that_the_usage_shows_is_a_command() -> None:
-    usage = cli.USAGE.partition("Usage:")[2].partition("Commands:")[0]
-    shown = {word for line in usage.splitlines() for word in line.split()
-             if word.strip("()").isalpha() and word.islower()}
-    assert {word.strip("()") for word in shown} - {"pupgevent"} == set(cli.COMMANDS)
+def test_the_usage_shows_each_command_with_its_words_and_options() -> None:
+    lines = cli.USAGE.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
+    assert lines.pop().split() == ["pupgevent", "--help", "|", "--version"]
+    shown: Dict[str, cli.Command] = {}
+    for line in lines:
+        words = re.sub("[()|]", "", line).split()[1:]
+        options = tuple(word.strip("[]") for word in words if word.startswith("[--"))
+        behind = tuple(word.strip("[].") for word in words if word.isupper())
+        names = [word for word in words if word.isalpha() and word.islower()] or [""]
+        shown.update((name, cli.Command(behind, "..." in line, options)) for name in names)
+    assert shown == dict(cli.COMMANDS, **{"": cli.RUN})
 
 
 def test_help_and_version_end_with_0() -> None:

@@ -81,7 +81,7 @@ def test_status_as_json_is_what_its_description_says(running: Make, free_ports: 
 
 def assert_described(found: Any) -> None:
     """Each key that is printed is in the text about it."""
-    described = Path(client.__file__).with_name("status.py").read_text().split('"""')[1]
+    described = Path(client.__file__).with_name("status_report.py").read_text().split('"""')[1]
     for key, value in found.items() if isinstance(found, dict) else ():
         assert key in described, key
         assert_described(value)

@@ -12,6 +12,7 @@ import pytest
 
 import control_socket
 import finding
+import paths
 from conftest import eventually
 from running import PUPGEVENT, Running, sleeper
 
@@ -21,12 +22,12 @@ Make = Callable[..., Running]
 
 
 def place_of(app: Running) -> Path:
-    return Path(control_socket.places(str(app.config))[0])
+    return Path(control_socket.socket_paths(str(app.config))[0])
 
 
 def lock_of(config: Any) -> str:
     """The first: the one beside the socket."""
-    return control_socket.places(str(config))[0][: -len(".sock")] + ".lock"
+    return control_socket.socket_paths(str(config))[0][: -len(".sock")] + ".lock"
 
 
 def mode_of(path: Path) -> int:
@@ -57,7 +58,8 @@ def test_it_is_named_after_the_path_as_given_and_found_by_the_real_one(folder: P
     real, link, other = folder / "app.json", folder / "link.json", folder / "other.json"
     link.symlink_to(real)
     place = control_socket.take(str(link))
-    assert place.path == control_socket.places(str(link))[0] != control_socket.places(str(real))[0]
+    by_link, by_real = (control_socket.socket_paths(str(each))[0] for each in (link, real))
+    assert place.path == by_link != by_real
     assert place.path in control_socket.addresses(str(real))
     assert place.path not in control_socket.addresses(str(other))
     place.release()
@@ -65,7 +67,7 @@ def test_it_is_named_after_the_path_as_given_and_found_by_the_real_one(folder: P
 
 def test_a_long_name_is_cut_and_an_odd_one_made_plain(folder: Path) -> None:
     path = str(folder / ("a b\n\u00e9" + "x" * 200 + ".toml"))
-    name = os.path.basename(control_socket.places(path)[0])
+    name = os.path.basename(control_socket.socket_paths(path)[0])
     assert name.startswith("a-b--xxx")
     assert len(name) == 32 + 1 + 12 + len(".sock")
 
@@ -197,7 +199,7 @@ def test_at_its_end_only_what_is_still_its_own_is_removed(folder: Path) -> None:
 def test_who_has_no_place_for_a_socket_is_still_the_only_one(
     folder: Path, monkeypatch: "pytest.MonkeyPatch"
 ) -> None:
-    monkeypatch.setattr(control_socket, "LONGEST_PATH", 1)
+    monkeypatch.setattr(paths, "SOCKET_PATH_LIMIT", 1)
     config = str(folder / "app.toml")
     first = control_socket.take(config)
     assert (first.sockets, first.path) == ([], None)

@@ -6,8 +6,8 @@ from typing import Any, Dict
 import pytest
 from hypothesis import given, strategies as st
 
-import status_table
-from control_protocol import Odd, checked
+import client
+from control_protocol import BadReply, checked
 from errors import PupgeventError
 
 #: Clear the screen, set the title, ring, an end of line that hides the rest, C1 of the same.
@@ -49,24 +49,30 @@ def test_lines_keep_what_our_own_applications_print_and_only_colours_of_others()
     {"ok": False, "status": "4"}, {"pid": "1"},
 ])
 def test_a_reply_of_another_form_is_odd(value: Any) -> None:
-    with pytest.raises(Odd, match="the answer is not one of this version of pupgevent"):
+    with pytest.raises(BadReply, match="the answer is not one of this version of pupgevent"):
         checked(value, True)
 
 
 def test_a_field_that_is_missing_is_odd_however_deep() -> None:
     reply = checked({"ok": True, "status": {"processes": [{"id": "a", "members": []}]}}, True)
-    with pytest.raises(Odd):
+    with pytest.raises(BadReply):
         reply["text"]
-    with pytest.raises(Odd):
-        status_table.table(reply["status"])
+    with pytest.raises(BadReply):
+        client.status_in(reply)
+
+
+@given(PLAIN)
+def test_a_status_of_another_form_is_odd(value: Any) -> None:
+    with pytest.raises(BadReply):
+        client.status_in(checked({"ok": True, "status": {"processes": value}}, True))
 
 
 def test_a_reply_that_is_too_deep_is_odd() -> None:
     deep: Dict[str, Any] = {}
     for _ in range(100000):
         deep = {"": deep}
-    with pytest.raises(Odd):
+    with pytest.raises(BadReply):
         checked(deep, True)
-    assert issubclass(Odd, PupgeventError)
+    assert issubclass(BadReply, PupgeventError)
     while deep:  # else its end is as deep
         deep = deep[""]

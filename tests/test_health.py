@@ -19,7 +19,7 @@ from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
 from log_history import LogHistory
 from logs import Log
 from running import PUPGEVENT, SERVER, Running, server, sleeper
-from runtime import Runtime
+from runtime import Runtime, RuntimeOwner
 from status import Health, health_of, is_healthy, state_of
 from supervision import (
     Clock,
@@ -228,7 +228,7 @@ restartDelayMs = 500000
     log = Log(page)
     with gevent_waits_for_children():
         runtime = Runtime(
-            configuration.load(str(file)), log, LogHistory(), page, lambda name: None, clock=clock)
+            configuration.load(str(file)), log, LogHistory(), page, RuntimeOwner(), clock=clock)
         try:
             runtime.start()
             job, bad = runtime.instances()
@@ -246,10 +246,11 @@ restartDelayMs = 500000
 
 
 def times(runtime: Runtime) -> Dict[str, float]:
-    found = status.snapshot(runtime, {}, {})
-    job, bad = (each["members"][0] for each in found["processes"])
-    return {"uptime": found["uptime"], "job since": job["since"], "bad since": bad["since"],
-            "job uptime": job["uptime"], "retryIn": bad["retryIn"]}  # fmt: skip
+    found = status.snapshot(runtime, {}, "0.1.0")
+    job, bad = (each.members[0] for each in found.processes)
+    assert job.uptime is not None and bad.retry_in is not None
+    return {"uptime": found.uptime, "job since": job.since, "bad since": bad.since,
+            "job uptime": job.uptime, "retryIn": bad.retry_in}  # fmt: skip
 
 
 def test_a_cluster_whose_only_instance_is_restarted_is_unhealthy_until_it_serves_again(

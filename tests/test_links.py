@@ -181,7 +181,7 @@ def test_a_reload_that_is_refused_changes_nothing_about_whose_the_files_are(
     releases.real("2").write_text("nonsense")
     assert app.run("reload").returncode == 2
     assert second_start(releases.real("1")).returncode == 1
-    assert control_socket.addresses(str(releases.real("2"))) == control_socket.places(
+    assert control_socket.addresses(str(releases.real("2"))) == control_socket.socket_paths(
         str(releases.real("2")))
 
 

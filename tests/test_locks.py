@@ -40,19 +40,19 @@ def test_a_folder_that_anybody_else_can_do_anything_with_is_not_trusted(
     folder = tmp_path / "folder"
     folder.mkdir()
     folder.chmod(mode)
-    assert folders.distrust(str(folder)) == "others can enter it (mode %o)" % mode
+    assert folders.unsafe_reason(str(folder)) == "others can enter it (mode %o)" % mode
     folder.chmod(0o700)
-    assert folders.distrust(str(folder)) is None
+    assert folders.unsafe_reason(str(folder)) is None
 
 
 def test_what_is_no_folder_of_ours_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("folder")
-    assert folders.distrust(str(tmp_path / "file")) == "it is no folder"
-    assert folders.distrust(str(tmp_path / "link")) == "it is no folder"
-    assert folders.distrust(str(tmp_path / "none")) == "no such file or directory"
-    assert folders.distrust(str(tmp_path / "folder"), os.geteuid() + 1) == (
+    assert folders.unsafe_reason(str(tmp_path / "file")) == "it is no folder"
+    assert folders.unsafe_reason(str(tmp_path / "link")) == "it is no folder"
+    assert folders.unsafe_reason(str(tmp_path / "none")) == "no such file or directory"
+    assert folders.unsafe_reason(str(tmp_path / "folder"), os.geteuid() + 1) == (
         "it belongs to another user")
 
 
@@ -237,21 +237,21 @@ def test_of_two_paths_to_one_file_both_are_held_until_it_is_settled(
     link = tmp_path / "link.toml"
     link.symlink_to("one.toml")
     place = control_socket.take(str(link))
-    assert place.names == [str(link), str(files[0])]
+    assert place.held_paths == [str(link), str(files[0])]
     link.unlink()
     link.symlink_to("two.toml")
     assert place.follow() is None
-    assert place.names == [str(link), str(files[0]), str(files[1])]
+    assert place.held_paths == [str(link), str(files[0]), str(files[1])]
     for path in files:
         with pytest.raises(control_socket.Taken, match=r", as .*link\.toml, pid"):
             control_socket.take(str(path))
-    place.settle_on(str(files[1]))
-    assert place.names == [str(link), str(files[1])]
+    place.keep_only(str(files[1]))
+    assert place.held_paths == [str(link), str(files[1])]
     other = control_socket.take(str(files[0]))
     link.unlink()
     link.symlink_to("one.toml")
     assert isinstance(place.follow(), control_socket.Taken)
-    assert place.names == [str(link), str(files[1])]
+    assert place.held_paths == [str(link), str(files[1])]
     other.release()
     place.release()
     assert [list(Path(folder).iterdir()) for folder in folders.own()] == [[]]

@@ -10,8 +10,8 @@ import pytest
 
 import log_history
 from concurrency import Threads
-from control import Answer
-from control_requests import Service
+from control import ControlConnection
+from control_requests import ControlRequests
 from log_history import (
     FOLLOWER_BYTES,
     MOST_BYTES,
@@ -242,7 +242,7 @@ class Turns:
         self.now += 1
 
 
-class Dated(Answer):
+class Dated(ControlConnection):
     """Notes in which turn of the loop each line was sent."""
 
     def __init__(self, connection: Any, turns: Turns, dates: "List[int]") -> None:
@@ -265,8 +265,9 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
     """However many ask at once, and though their sockets take everything at once."""
     history = full(60, width=0)
     runtime = SimpleNamespace(history=history, threads=Threads(1))
-    service = Service(runtime, None, lambda: None, {})  # type: ignore
-    request = service.requests()["logs"]
+    operations = SimpleNamespace(start=None, stop=None, restart=None)
+    requests = ControlRequests(runtime, operations, lambda: None, "")  # type: ignore
+    request = requests.requests()["logs"]
     dates: List[int] = []
     ends = [gevent.socket.socketpair() for _ in range(4)]
     through: List[Any] = []
@@ -278,7 +279,7 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
             if found.endswith(b" the end\n"):
                 through.append(connection)
                 if len(through) == len(ends):
-                    service.stopped.set()
+                    requests.stopped.set()
         return found
 
     def serve(connection: Any, turns: Turns) -> None:

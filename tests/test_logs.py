@@ -8,8 +8,9 @@ from typing import Any, List
 import pytest
 from hypothesis import given, strategies as st
 
-from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Source, wants_colors
+from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Source
 from supervision import Page, process, script, supervise
+from terminal import wants_colors
 
 NOON = time.struct_time((2026, 11, 23, 15, 4, 5, 0, 327, 0))
 SOURCE = Source("app", "app-1")

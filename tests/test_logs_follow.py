@@ -21,7 +21,7 @@ _CONNECTED = "03"
 
 def connections(app: Running) -> int:
     """How many are connected to its control socket, from the side of who listens."""
-    paths = control_socket.places(str(app.config))
+    paths = control_socket.socket_paths(str(app.config))
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return sum(line[5] == _CONNECTED and line[-1] in paths for line in lines)
 

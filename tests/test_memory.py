@@ -20,7 +20,7 @@ import pytest
 
 from backends import DOWN, Pool
 from balancer import Balancer, Engine
-from control import _Door
+from control import ControlServer
 from listener import Listener
 from peers import (
     PATIENCE,
@@ -567,19 +567,20 @@ def test_commands_are_accepted_again_whatever_has_ended_it(
     instance: socket.socket, capsys: "pytest.CaptureFixture[str]"
 ) -> None:
     met: List[Any] = []
-    door = _Door(gevent.socket.socket(fileno=os.dup(instance.fileno())), lambda *w: met.append(w))
-    door.start()
+    listener = gevent.socket.socket(fileno=os.dup(instance.fileno()))
+    server = ControlServer(listener, lambda *w: met.append(w))
+    server.start()
     try:
         for number in range(3):
             if number == 1:
-                door._watcher.stop()
+                server._watcher.stop()
             if number == 2:
-                door.stop_accepting()
+                server.stop_accepting()
             client = socket.create_connection(instance.getsockname())
             wait_until(lambda: len(met) == number + 1)  # noqa: B023
             client.close()
     finally:
-        door.close()
-        door.close()
+        server.close()
+        server.close()
     for connection, _ in met:
         connection.close()

@@ -178,7 +178,7 @@ ROLLED = "changed job; restarted job"
 CASES: Dict[Place, Case] = {
     ("", "name"): Case(
         "shop", told="changed the name",
-        effect=lambda stage, before: status.snapshot(stage.runtime, {}, {})["name"] == "shop"),
+        effect=lambda stage, before: status.snapshot(stage.runtime, {}, "0.1.0").name == "shop"),
     ("", "terminateGracePeriod"): Case(3, process_has(terminate_grace_period=3.0)),
     ("", "terminateTimeout"): Case(3, process_has(terminate_timeout=3.0)),
     ("logger", "console"): Case(

@@ -1,12 +1,22 @@
 """Numbers as people read them, and a table that fits."""
 
-from typing import Any, Dict, List, Optional
+import json
+from typing import Any, List, Optional
 
 import pytest
 
 import client
 import status_table
 from procfs import _ProcStat, _Sample, usage
+from status_report import (
+    BackendStatus,
+    BalancerStatus,
+    InstanceStatus,
+    ProcessStatus,
+    Status,
+    from_json,
+    to_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,21 +46,45 @@ def test_durations(seconds: float, text: str) -> None:
     assert status_table.duration(seconds) == text
 
 
-def member(name: str, **more: Any) -> Dict[str, Any]:
-    found = {
-        "id": name, "state": "running", "serves": True, "pid": 4711, "port": 8000,
-        "uptime": 12345.6, "restarts": 3, "cpu": 0.123, "memory": 18 * 2**20,
-        "backend": {"state": "up", "open": 12, "total": 123456, "bytesIn": 10**6,
-                    "bytesOut": 10**9},
-    }  # fmt: skip
-    return dict(found, **more)
+BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 60.0, None, None)
 
 
-def status(members: List[Dict[str, Any]], process_id: str = "my-app") -> Dict[str, Any]:
-    balancer = {"host": "::", "port": 3000, "strategy": "least-connections", "open": 48, "queue": 2}
-    process = {"id": process_id, "state": "running", "up": 4, "instances": len(members),
-               "balancer": balancer, "members": members}  # fmt: skip
-    return {"name": "shop", "state": "running", "pid": 1, "uptime": 60, "processes": [process]}
+def member(name: str, **more: Any) -> InstanceStatus:
+    found = InstanceStatus(
+        id=name, number=0, port=8000, state="running", since=60.0, wanted=True, serves=True,
+        pid=4711, uptime=12345.6, restarts=3, last_exit=None, retry_in=None, cpu=0.123,
+        memory=18 * 2**20, backend=BACKEND)  # fmt: skip
+    return found._replace(**more)
+
+
+def status(members: List[InstanceStatus], process_id: str = "my-app") -> Status:
+    balancer = BalancerStatus("least-connections", 100, 48, 2, 5, 0, "::", 3000)
+    process = ProcessStatus(
+        process_id, True, True, "running", 4, 4, len(members), balancer, tuple(members))
+    return Status("0.1.0", 1, "shop", "/app.toml", 60.0, "running", True, (process,))
+
+
+def test_a_status_survives_json() -> None:
+    found = status([member("my-app-1"), member("my-app-2", backend=None, pid=None, port=None)])
+    assert from_json(Status, json.loads(json.dumps(to_json(found)))) == found
+
+
+def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
+    found = to_json(status([member("my-app-1", since=1.23456789)]))
+    (process,) = found["processes"]
+    (one,) = process["members"]
+    assert " ".join(found) == "version pid name config uptime state healthy processes"
+    assert " ".join(process) == (
+        "id autostart healthy state up wanted instances balancer members")
+    assert " ".join(process["balancer"]) == (
+        "strategy accepted open queue queueMost turnedAway host port")
+    assert " ".join(one) == (
+        "id index port state since wanted serves pid uptime restarts lastExit retryIn cpu memory"
+        " backend")
+    assert " ".join(one["backend"]) == (
+        "state reason open total bytesIn bytesOut connectErrors retries since connectTime"
+        " firstByteTime")
+    assert one["since"] == 1.234568
 
 
 def test_busy_instances_fit_80_columns() -> None:
@@ -75,7 +109,7 @@ def test_long_ids_are_shortened_in_the_middle_where_there_is_a_width(width: Opti
 
 
 def test_one_that_lives_and_is_not_reached_is_down() -> None:
-    backend = dict(member("x")["backend"], state="down")
+    backend = BACKEND._replace(state="down")
     found = status([member("my-app-1", serves=False, backend=backend)])
     assert "down" in status_table.table(found)[2].split()
 

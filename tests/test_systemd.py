@@ -15,7 +15,7 @@ import pytest
 
 from conftest import eventually
 from running import Running, server, sleeper
-from systemd import Herald, Notifier, watchdog_of
+from systemd import NotifySocket, ServiceNotifier, watchdog_of
 
 pytest_plugins = ["runs"]
 
@@ -173,21 +173,21 @@ def test_many_changes_at_once_are_one_look_at_the_instances(tmp_path: Path) -> N
         looks[0] += 1
         return []
 
-    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
-    herald = Herald(notifier, instances, lambda each: None)
-    herald.begin()
+    notify_socket = NotifySocket({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    notifier = ServiceNotifier(notify_socket, instances, lambda each: None)
+    notifier.start()
     before = looks[0]
     for _ in range(1000):
-        herald.changed(None)
+        notifier.changed(None)
     with gevent.Timeout(30):
         while looks[0] == before:
             gevent.sleep(0)
     assert looks[0] == before + 1
-    herald.changed(None)
+    notifier.changed(None)
     with gevent.Timeout(30):
         while looks[0] == before + 1:
             gevent.sleep(0)
-    herald.close()
+    notifier.close()
 
 
 def test_the_watchdog_hears_from_a_living_loop(
@@ -211,21 +211,21 @@ def test_the_children_know_nothing_of_it(
 @pytest.mark.parametrize(
     "address", ["", "relative", "@", "/nowhere/at/all", "vsock:2:1", "/" * 200])
 def test_an_address_that_leads_nowhere_harms_nobody(address: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": address})
-    notifier.send("READY=1")
-    notifier.close()
-    notifier.close()
+    notify_socket = NotifySocket({"NOTIFY_SOCKET": address})
+    notify_socket.send("READY=1")
+    notify_socket.close()
+    notify_socket.close()
 
 
 def test_a_full_socket_blocks_nobody_and_gets_everything_in_order(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     listener = Listener(address)
-    notifier = Notifier({"NOTIFY_SOCKET": address})
+    notify_socket = NotifySocket({"NOTIFY_SOCKET": address})
     # More than the queue of a Unix socket takes (net.unix.max_dgram_qlen), less than the backlog.
     with open("/proc/sys/net/unix/max_dgram_qlen") as file:
         count = int(file.read()) + 20
     for number in range(count):
-        notifier.send("STATUS=%d" % number)
+        notify_socket.send("STATUS=%d" % number)
     heard: List[int] = []
     listener.socket.setblocking(False)
     with gevent.Timeout(60):
@@ -235,7 +235,7 @@ def test_a_full_socket_blocks_nobody_and_gets_everything_in_order(tmp_path: Path
             except BlockingIOError:
                 gevent.sleep(0.01)
     assert heard == list(range(count))
-    notifier.close()
+    notify_socket.close()
     listener.socket.close()
 
 
@@ -264,10 +264,10 @@ def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listene
         asked.append(1)
         return [Member()]
 
-    herald = Herald(Notifier(os.environ), instances, lambda each: None)
+    notifier = ServiceNotifier(NotifySocket(os.environ), instances, lambda each: None)
     try:
-        herald.begin()
-        herald.changed(Member())
+        notifier.start()
+        notifier.changed(Member())
         deadline = gevent.Timeout(30)
         with deadline:
             while lacks:
@@ -276,4 +276,4 @@ def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listene
                 gevent.sleep(0.01)
         assert listener.until("READY")["STATUS"] == "1 of 1 instance running"
     finally:
-        herald.close()
+        notifier.close()
