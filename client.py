@@ -281,7 +281,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-# `pupgevent top`: the status table, again and again, in place where there is a terminal.
+# `pupgevent top`: the status table, refreshed in place where there is a terminal
 
 
 #: Seconds between two tables.

@@ -185,12 +185,13 @@ class Daemon(RuntimeOwner):
         return order
 
     def _act(self, order: Order) -> None:
-        if order in (_SIGHUP, Event.RELOADED):
-            self._reload(order)
-        elif isinstance(order, GivenUp):
+        # First, since two named tuples of equal fields are equal: its instance may have any name.
+        if isinstance(order, GivenUp):
             self._exit_code = 1
             self.log.error("core", "%s is essential and was given up" % order.instance)
             self._start_stopping("essential")
+        elif order in (_SIGHUP, Event.RELOADED):
+            self._reload(order)
         elif self._stopping is not None and order in _STOP_SIGNALS:
             self.log.warning("core", "%s again: killing what is left" % order)
             self.runtime.kill()

@@ -305,7 +305,7 @@ _COMMANDS.update(
     run=run, check=check, top=watch, export=export, help=show_help, version=show_version)
 
 
-# The standard streams of a command, made so that nothing that is written to them is a bug.
+# The standard streams: no text that is written to them may be an error.
 
 
 #: The name of the error handler below.

@@ -20,7 +20,7 @@ pytest_plugins = ["stages"]
 
 #: Of a process that has few. Some twenty connections are as many as fit.
 DESCRIPTORS = 64
-#: Kept for others than clients, then (descriptors.py).
+#: Kept for others than clients, then (sockets.py).
 RESERVE = DESCRIPTORS // 4
 #: And that for others than connections.
 LAST_RESERVE = DESCRIPTORS // 8
