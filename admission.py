@@ -242,7 +242,7 @@ class Admission(Admitter, PendingOwner):
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
                 return
-            # Who was watched before has had its edges already: read what they told of.
+            # A socket that was watched before has had its edges: what they told of is read now.
             poller.replace_handler(client.fileno(), client)
             if pending.attempt is None:
                 poller.watch(upstream.fileno(), upstream)
@@ -398,7 +398,7 @@ class Admission(Admitter, PendingOwner):
 
 
 def _address_of(client: RelaySocket) -> str:
-    """What the listener told, where it was not kept."""
+    """The client's address, which is kept for those who wait only."""
     try:
         return str(client.getpeername()[0])
     except OSError:

@@ -42,8 +42,9 @@ CONNECTED = (0, errno.EISCONN, errno.ECONNRESET)
 #: Those of one that is not decided yet.
 UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 
-#: Ours, not the backend's: the client waits in line and is tried again. EADDRNOTAVAIL is a lack
-#: of local ports, which run out for each address by itself (connect(2), ip(7)).
+#: Shortages of ours, and no fault of the backend: the client waits in the queue and is tried again.
+#: EADDRNOTAVAIL is a lack of local ports, which run out for each address by itself (connect(2),
+#: ip(7)).
 OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 #: Seconds between two probes of a backend that is down though its process lives.
@@ -70,7 +71,7 @@ class Backend(Candidate):
         self.family = _socket.AF_INET
         self.may_self_connect = False
         self.state = ABSENT
-        #: It is about to stop, or was told to: it keeps what it has, bar what it has no use for.
+        #: True while its instance stops, or is gone: it keeps its connections, except unused ones.
         self.draining = True
         self.changed_at = clock()
         self.reason = "not started"
@@ -261,8 +262,8 @@ class Pool:
             self._refresh()
 
     def suspect(self, name: str, reason: str) -> None:
-        """Somebody else accepts in its place: no clients until a probe finds itself there. Whoever
-        tells it here has told it to people."""
+        """Somebody else accepts on its port: it gets no client until a probe finds the instance
+        there again. The caller has logged it."""
         backend = self._backends.get(name)
         if backend is not None and backend.state == UP:
             self._take_down(backend, reason)
