@@ -15,7 +15,7 @@ from gevent.subprocess import Popen, SubprocessError
 
 import programs
 import sockets
-from concurrency import growing_pauses
+from concurrency import Task, growing_pauses
 from errors import PupgeventError, ShortageError, encoded
 from guardian import Guardian, registration
 from programs import with_exec
@@ -224,7 +224,7 @@ class Spawner:
         pauses = growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 2)
         while child.signal(signal.SIGKILL):
             if time.monotonic() >= deadline:
-                gevent.spawn(self._reap_later, child)
+                Task(self._reap_later, child)
                 return
             gevent.sleep(next(pauses))
         self._guardian.forget(child.pid)
