@@ -67,9 +67,9 @@ def sentence(module: str) -> str:
 def main() -> None:
     for path, fill in ((README, fill_readme), (ARCHITECTURE, fill_architecture)):
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            text = fill(file.read())
         with open(path, "w", encoding="utf-8") as file:
-            file.write(fill(text))
+            file.write(text)
 
 
 if __name__ == "__main__":
