@@ -309,8 +309,8 @@ PROCESS = Table(
             "restartDelayMs",
             500,
             "delay before the first restart; it doubles with each failure in a row, with up to 10 %"
-            " jitter, and is reset after 10 s of running; from the sixth restart in a row on at"
-            " least 500 ms, even if this or `restartMaxDelayMs` is less",
+            " jitter, and is reset after 10 s of running; from the sixth restart in a row on it is"
+            " at least 500 ms, even if this or `restartMaxDelayMs` is less",
         ),
         _ms(
             "restartMaxDelayMs",
