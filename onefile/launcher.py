@@ -46,7 +46,7 @@ def start():  # type: () -> int
         # A system's own `zope` namespace, set up by a .pth file, would hide the zope in here.
         sys.modules.pop("zope", None)
         sys.path[0] = folder
-        from pupgevent_app.pupgevent import main  # type: ignore[import-not-found]
+        from pupgevent_app.pupgevent import main
 
         return int(main())
     except ImportError as error:
