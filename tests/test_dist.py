@@ -260,7 +260,10 @@ def test_exported_unit_runs_the_file_with_this_python(tmp_path: Path, python: st
     assert told[0] == 0, told[2]
     lines = told[1].splitlines()
     assert "ExecStart=%s %s" % (FILE, config.resolve()) in lines
-    assert "Environment=PUPGEVENT_PYTHON=" + python in lines
+    # Where systemd's own search for a python3 ends at this one, there is nothing to say.
+    found = shutil.which("python3", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+    is_found = found is not None and os.path.samefile(found, python)
+    assert ("Environment=PUPGEVENT_PYTHON=" + python in lines) is not is_found
     assert "CacheDirectory=pupgevent-%N" in lines
 
 
