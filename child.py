@@ -1,11 +1,8 @@
-"""One child process: its user, its fork and exec, its process group, its end."""
+"""One child process: its fork and exec, its process group, its end."""
 
 import ctypes
 import errno
-import grp
 import os
-import pwd
-import resource
 import signal
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -15,24 +12,14 @@ from gevent.subprocess import Popen, SubprocessError
 
 import programs
 import sockets
+from child_setup import Attributes, SetUp
 from concurrency import Task, growing_pauses
 from errors import PupgeventError, ShortageError, encoded
-from guardian import Guardian, registration
+from guardian import Guardian
 from programs import with_exec
 
-#: prctl(2): the signal that a process gets when its parent dies; and: who is orphaned below this
-#: process becomes its child, not init's.
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-
-#: Loaded long before any fork: the child of a threaded process must not load libraries.
-_libc = ctypes.CDLL(None, use_errno=True)
-
-#: What is reset in a child. Python ignores SIGPIPE and SIGXFSZ; nohup and the background jobs of
-#: a shell ignore SIGHUP, SIGINT and SIGQUIT. 32 and 33 belong to the C library.
-_SIGNALS = tuple(
-    number for number in range(1, signal.NSIG)
-    if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33)
-)
+#: prctl(2): who is orphaned below this process becomes its child, not init's.
+_PR_SET_CHILD_SUBREAPER = 36
 
 #: errno values of a fork, a setuid or an exec that pass: EAGAIN is the limit of processes.
 _SHORTAGES = (errno.EAGAIN,) + sockets.SHORTAGES
@@ -47,93 +34,18 @@ _REAP_TIMEOUT = 2.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.5
 
 
-# Whom a child runs as. Looked up before the fork: between fork and exec a child may only make
-# system calls.
-
-
-class IdentityError(PupgeventError):
-    """There is no such user, or no such group, or no right to become it."""
-
-
-class Identity(NamedTuple):
-    """What the kernel knows of a user."""
-
-    uid: int
-    gid: int
-    #: All of its groups.
-    groups: List[int]
-
-
-class Account(NamedTuple):
-    """The user that a child runs as, and the variables that tell it so."""
-
-    #: None: pupgevent's own.
-    identity: Optional[Identity]
-    variables: Dict[str, str]
-
-
-#: The account of a child that runs as pupgevent's own user.
-OWN_ACCOUNT = Account(None, {})
-
-
-def find_account(user: Optional[str], group: Optional[str]) -> Account:
-    """Look them up by name. The user database may block. IdentityError."""
-    entry = None if user is None else _entry(user)
-    gid = None if group is None else _gid(group)
-    if entry is None and gid is None:
-        return OWN_ACCOUNT
-    return Account(_checked(entry, gid), {} if entry is None else _variables(entry))
-
-
-def _variables(entry: pwd.struct_passwd) -> Dict[str, str]:
-    """As login(1) and systemd's User= set them."""
-    return {
-        "HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name,
-        "SHELL": entry.pw_shell or "/bin/sh",
-    }  # fmt: skip
-
-
-def _entry(user: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        raise IdentityError('cannot start: there is no user "%s"' % user) from None
-
-
-def _gid(group: str) -> int:
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise IdentityError('cannot start: there is no group "%s"' % group) from None
-
-
-def _checked(entry: Optional[pwd.struct_passwd], gid: Optional[int]) -> Optional[Identity]:
-    uid = os.geteuid() if entry is None else entry.pw_uid
-    if gid is None:
-        gid = os.getegid() if entry is None else entry.pw_gid
-    if (uid, gid) == (os.geteuid(), os.getegid()):
-        return None
-    if os.geteuid() != 0:
-        raise IdentityError("cannot start: only root can run it as another user or group")
-    return Identity(uid, gid, [gid] if entry is None else os.getgrouplist(entry.pw_name, gid))
-
-
-# The child
-
-
 class StartError(PupgeventError):
     """A child could not be started."""
 
 
 class SpawnSpec(NamedTuple):
-    """What to start, where, and as whom."""
+    """What to start, where, and as what."""
 
     argv: List[str]
     cwd: str
     #: All of its environment.
     env: Mapping[bytes, bytes]
-    #: None: as pupgevent itself.
-    identity: Optional[Identity] = None
+    attributes: Attributes = Attributes()
 
 
 class Child:
@@ -244,7 +156,7 @@ class Spawner:
                 cwd=_encode_path(spec.cwd), env=dict(spec.env),
                 # All that pupgevent opens is closed by the exec: see close_on_exec.
                 close_fds=False,
-                preexec_fn=_PreExec(self._guardian.pipe, spec.identity, self._limits),
+                preexec_fn=SetUp(self._guardian.pipe, spec.attributes, self._limits),
             )
         except BaseException:
             _close(ours)
@@ -270,54 +182,6 @@ class Spawner:
         while child.signal(signal.SIGKILL):
             gevent.sleep(_LONGEST_LOOK)
         self._guardian.forget(child.pid)
-
-
-class _PreExec:
-    """What a child does between fork and exec (preexec_fn): system calls only, and none that waits.
-
-    A child of a threaded process has a copy of each lock that another thread held at the fork, and
-    no thread that would release it.
-    """
-
-    def __init__(
-        self, guardian_pipe: int, identity: Optional[Identity], limits: Optional[sockets.Limits]
-    ) -> None:
-        self._parent = os.getpid()
-        self._limits = limits
-        self._guardian_pipe = guardian_pipe
-        self._identity = identity
-
-    def __call__(self) -> None:
-        os.setsid()
-        self._register()
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if self._limits is not None:
-            self._restore_limits(self._limits)
-        if self._identity is not None:
-            os.setgroups(self._identity.groups)
-            os.setgid(self._identity.gid)
-            os.setuid(self._identity.uid)
-        # Another user is another start for the kernel: it forgets this at setuid(2).
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != self._parent:
-            os._exit(1)
-
-    def _restore_limits(self, limits: sockets.Limits) -> None:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        except (OSError, ValueError):
-            pass  # somebody has lowered the hard limit since
-
-    def _register(self) -> None:
-        """Tell the guardian: after setsid, so that the group can be killed, and before the program
-        runs."""
-        if self._guardian_pipe != -1:
-            try:
-                os.write(self._guardian_pipe, registration("+", os.getpid()))
-            except OSError:
-                pass  # no guardian just now: the parent tells the next one
 
 
 def close_on_exec() -> None:
@@ -348,7 +212,7 @@ def adopt_orphans() -> None:
     So they are reaped here, and a group is known to be empty even in a container whose
     first process reaps nobody.
     """
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def command(cmd: Union[str, Tuple[str, ...]], env: Mapping[bytes, bytes]) -> List[str]:

@@ -28,7 +28,17 @@ import paths
 import validators
 from documents import Document
 from errors import ConfigurationError, KeyPath, Mistake, format_path, format_value, nearest
-from model import Cluster, Configuration, Control, Dashboard, Health, Logger, Process, Tls
+from model import (
+    Cluster,
+    Configuration,
+    Control,
+    Dashboard,
+    Health,
+    Logger,
+    Process,
+    ResourceLimits,
+    Tls,
+)
 from schema import Derived, Fields, Key, Required, Table
 
 #: Two names this much alike are one name with a typing error in it (`difflib`, 0 to 1).
@@ -80,7 +90,8 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Control, Dashboard, Health, Tls, Cluster, Process, Configuration)
+    kinds = (Logger, Control, Dashboard, Health, Tls, Cluster, ResourceLimits, Process,
+             Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
 
@@ -99,7 +110,8 @@ def _build_configuration(path: str, top: Fields) -> Configuration:
 
 def _build_process(fields: Fields) -> Process:
     cluster = _build_cluster(fields["cluster"]) if fields["cluster"] else None
-    changed = {"logger": Logger(**fields["logger"]), "cluster": cluster,
+    limits = ResourceLimits(**fields["limits"]) if fields["limits"] else None
+    changed = {"logger": Logger(**fields["logger"]), "cluster": cluster, "limits": limits,
                "real_cwd": os.path.realpath(fields["cwd"])}
     return Process(**dict(fields, **changed))
 

@@ -1,21 +1,31 @@
 """Every key of the configuration file: one record each, with its name, type, default and meaning.
 
-The validation, the README's reference and the test of conf/full.toml come from these records. A key
-made with `_unsupported` is checked, and then refused as not yet supported, because nothing acts on
-it yet: when something does, make it with `_key`.
+The validation, the README's reference and the test of conf/full.toml come from these records. Those
+of a cluster are in cluster_keys.py. A key made with `_unsupported` is checked, and then refused as
+not yet supported, because nothing acts on it yet: when something does, make it with `_key`.
 """
 
-from typing import Tuple, Union
+from typing import Tuple
 
+import child_validators
 import paths
 import schema
 import validators
-from schema import REQUIRED, Default, Derived, Fields, Key, Table, no_default
-from strategies import STRATEGIES
+from cluster_keys import CLUSTER, HEALTH, MAX_COUNT, TLS
+from schema import (
+    REQUIRED,
+    Derived,
+    Fields,
+    Key,
+    Table,
+    key as _key,
+    ms as _ms,
+    no_default,
+    seconds as _seconds,
+    unsupported as _unsupported,
+)
 
 RESTART_POLICIES = ("always", "error", "never")
-PROXY_PROTOCOLS = ("v1", "v2")
-TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
 #: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
@@ -27,33 +37,11 @@ IGNORED = frozenset(["$schema"])
 #: The characters of ids and names, as in the brackets of a regular expression.
 NAME_LETTERS = "a-zA-Z0-9@._-"
 MAX_NAME_LENGTH = 64
-#: Most instances of one process: more is a typing error rather than a machine of that size.
-MAX_INSTANCES = 1000
-#: The limit of numbers of connections, clients in a queue and restarts: no kernel holds more.
-MAX_COUNT = 10**6
-
-Type = Union[validators.Validator, Table]
 
 _NAME = validators.string_matching(
     "made of 1 to %d of a-z A-Z 0-9 @ . _ -" % MAX_NAME_LENGTH,
     "[%s]{1,%d}" % (NAME_LETTERS, MAX_NAME_LENGTH),
 )
-
-
-def _key(name: str, type: Type, default: Default, meaning: str, secret: bool = False) -> Key:
-    return Key(name, type, default, meaning, secret=secret)
-
-
-def _unsupported(name: str, type: Type, default: Default, meaning: str) -> Key:
-    return Key(name, type, default, meaning, supported=False)
-
-
-def _ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
-    return Key(name, validators.duration("ms", above_zero), default, meaning, "ms")
-
-
-def _seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
-    return Key(name, validators.duration("s", above_zero), default, meaning, "s")
 
 
 _LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
@@ -124,117 +112,20 @@ DASHBOARD = Table(
     ),
 )
 
-HEALTH = Table(
-    "processes.cluster.health",
-    (
-        _key(
-            "path",
-            validators.string_matching("a path that starts with /", "/[!-~]*"),
-            no_default(),
-            "path of an HTTP GET, which passes with 2xx or 3xx; without it a TCP connect passes",
-        ),
-        _ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
-        _ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
-        _key("rise", validators.integer(1, 1000), 2, "passes in a row that bring an instance up"),
-        _key("fall", validators.integer(1, 1000), 3, "failures in a row that take it down"),
-        _key(
-            "restart",
-            validators.boolean(),
-            False,
-            "restart an instance that is down, instead of only taking it out of rotation",
-        ),
-    ),
-)
+def _resource_limit(name: str, meaning: str, in_bytes: bool = False) -> Key:
+    return _key(name, child_validators.resource_limit(in_bytes), no_default("pupgevent's own"),
+                meaning)
 
-TLS = Table(
-    "processes.cluster.tls",
-    (
-        _key("cert", validators.existing_file(), REQUIRED, "certificate and its chain, PEM"),
-        _key("key", validators.existing_file(), REQUIRED, "private key, PEM", secret=True),
-        _key(
-            "minVersion",
-            validators.choice("TLS version", TLS_VERSIONS),
-            "TLSv1.2",
-            "oldest version that is accepted",
-        ),
-    ),
-)
 
-CLUSTER = Table(
-    "processes.cluster",
+LIMITS = Table(
+    "processes.limits",
     (
-        _key(
-            "instances", validators.instance_count(MAX_INSTANCES), 1,
-            'how many; "auto": one per CPU',
-        ),
-        _key(
-            "startPort",
-            validators.port(),
-            no_default(),
-            "instance n, from 0, gets `startPort` + n; required with `commonPort`",
-        ),
-        _key(
-            "commonPort", validators.port(), no_default("none: no balancer"),
-            "where clients connect",
-        ),
-        _key(
-            "commonHost",
-            validators.host(),
-            "0.0.0.0",
-            "address to listen on; `::` takes IPv4 too",
-        ),
-        _key("instanceHost", validators.host(), "127.0.0.1", "address where the instances listen"),
-        _key(
-            "strategy",
-            validators.choice("strategy", tuple(STRATEGIES)),
-            "round-robin",
-            "which instance gets the next client",
-        ),
-        _ms(
-            "readyTimeoutMs",
-            30000,
-            "an instance whose port does not accept in that time is killed: its start has failed",
-            above_zero=True,
-        ),
-        _ms(
-            "connectTimeoutMs", 2000,
-            "time-out of one attempt to connect to an instance", above_zero=True,
-        ),
-        _ms(
-            "queueTimeoutMs",
-            10000,
-            "how long a client waits when no instance can take it; then its connection is closed",
-        ),
-        _key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients may wait"),
-        _key(
-            "maxConnections",
-            validators.integer(0, MAX_COUNT),
-            0,
-            "most connections of one instance; further clients wait; 0 is no limit",
-        ),
-        _ms(
-            "idleTimeoutMs",
-            3600000,
-            "a connection without a byte in either direction for that time is closed; 0 is never",
-        ),
-        _ms(
-            "halfCloseTimeoutMs", 60000,
-            "the same after one side has closed its direction; 0 is never",
-        ),
-        _unsupported("health", HEALTH, no_default(), "active checks, below"),
-        _unsupported(
-            "proxyProtocol",
-            validators.choice("PROXY protocol", PROXY_PROTOCOLS),
-            no_default(),
-            "send the client's address to the instances in a PROXY header",
-        ),
-        _unsupported(
-            "acceptProxyFrom",
-            validators.networks(),
-            no_default(),
-            "from whom a PROXY header is accepted; `ip-hash` then uses the real client's address",
-        ),
-        _unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
+        _resource_limit("nofile", "open descriptors"),
+        _resource_limit("core", "size of a core file; 0: none is written", in_bytes=True),
+        _resource_limit("nproc", "processes and threads of its user"),
+        _resource_limit("memlock", "memory that is never swapped out", in_bytes=True),
+        _resource_limit("stack", "stack of a thread", in_bytes=True),
+        _resource_limit("as", "address space of one process", in_bytes=True),
     ),
 )
 
@@ -262,7 +153,7 @@ PROCESS = Table(
         _key("id", _NAME, REQUIRED, "unique, also against the ids of instances; never `all`"),
         _key(
             "cmd",
-            validators.command(),
+            child_validators.command(),
             REQUIRED,
             "a string for `/bin/sh -c`, or an array of strings, which runs as it is; a string that"
             " is one simple command replaces its shell (`exec`)",
@@ -280,9 +171,19 @@ PROCESS = Table(
             "folder that it starts in",
         ),
         _key(
-            "env", validators.environment(), {}, "additional environment variables", secret=True),
+            "env", child_validators.environment(), {}, "additional environment variables",
+            secret=True,
+        ),
         _key(
-            "path", validators.search_path(), no_default(),
+            "envFile",
+            child_validators.environment_file(),
+            no_default(),
+            "file of `NAME=value` lines, as `docker run --env-file` reads them, where values may be"
+            " quoted; read with this file; `env` goes before it",
+            secret=True,
+        ),
+        _key(
+            "path", child_validators.search_path(), no_default(),
             "folders that are appended to its `PATH`",
         ),
         _key(
@@ -292,9 +193,14 @@ PROCESS = Table(
             "written at start, removed at exit; each of several instances has its own, with its"
             " number before the suffix: `app.pid` becomes `app-1.pid`",
         ),
-        _key("user", validators.user(), no_default(), "run as this user (root only), with its"
+        _key("user", child_validators.user(), no_default(), "run as this user (root only), with its"
              " `HOME`, `USER`, `LOGNAME` and `SHELL`, unless `env` sets them"),
-        _key("group", validators.group(), no_default(), "run as this group (root only)"),
+        _key("group", child_validators.group(), no_default(), "run as this group (root only)"),
+        _key("umask", child_validators.file_mode_mask(), no_default("pupgevent's own"),
+             "rights that the files it makes do not get"),
+        _key("nice", child_validators.nice(), no_default("pupgevent's own"),
+             "its share of the CPU: 19 is the least; below 0 root only"),
+        _key("limits", LIMITS, no_default(), "limits of the kernel for it, below"),
         _key("cluster", CLUSTER, no_default(), "several instances, below"),
         _key(
             "restart",
@@ -345,7 +251,10 @@ PROCESS = Table(
             Derived("the top level's", lambda own, top: top["terminate_timeout"]),
             "time from the stop signal to SIGKILL",
         ),
-        _key("stopSignal", validators.stop_signal(), "SIGTERM", "the signal that asks it to stop"),
+        _key(
+            "stopSignal", child_validators.stop_signal(), "SIGTERM",
+            "the signal that asks it to stop",
+        ),
         _key(
             "essential",
             validators.boolean(),
@@ -381,7 +290,7 @@ TOP = Table(
 )
 
 #: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
-TABLES: Tuple[Table, ...] = (TOP, PROCESS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL, DASHBOARD)
+TABLES: Tuple[Table, ...] = (TOP, PROCESS, LIMITS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL, DASHBOARD)
 
 
 def reference() -> str:

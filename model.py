@@ -74,6 +74,24 @@ class Cluster(NamedTuple):
     tls: Optional[Tls]
 
 
+#: A soft and a hard limit of the kernel.
+LimitPair = Tuple[int, int]
+
+
+class ResourceLimits(NamedTuple):
+    """Limits of setrlimit(2), in the order in which they are set; None: pupgevent's own.
+
+    The address space is the last, since Python itself may get no more memory after it.
+    """
+
+    nofile: Optional[LimitPair]
+    core: Optional[LimitPair]
+    nproc: Optional[LimitPair]
+    memlock: Optional[LimitPair]
+    stack: Optional[LimitPair]
+    as_: Optional[LimitPair]
+
+
 class Process(NamedTuple):
     """One application; `user` and `group` are names, None means pupgevent's own."""
 
@@ -84,11 +102,16 @@ class Process(NamedTuple):
     #: The real path of `cwd` when the file was read: often a link is switched to a new release.
     real_cwd: str
     env: Mapping[str, str]
+    #: The variables of `envFile`; those of `env` go before them.
+    env_file: Optional[Mapping[str, str]]
     #: Folders separated by colons, appended to PATH.
     path: Optional[str]
     pid_file: Optional[str]
     user: Optional[str]
     group: Optional[str]
+    umask: Optional[int]
+    nice: Optional[int]
+    limits: Optional[ResourceLimits]
     restart: str
     restart_delay: float
     restart_max_delay: float
@@ -164,8 +187,15 @@ def pid_file_of(process: Process, number: int) -> Optional[str]:
 
 
 def variables_of(process: Process, spec: InstanceSpec) -> Dict[str, str]:
-    """The variables of a child's environment that are added to pupgevent's own."""
-    variables = dict(process.env, PUP_PROCESS_ID=process.id)
+    """The variables of a child's environment that are added to pupgevent's own.
+
+    `PORT` of `envFile` is the same for all instances, so it is wrong for all but one; `env` may set
+    another one on purpose.
+    """
+    variables = dict(process.env_file or {})
+    if spec.port is not None:
+        variables["PORT"] = str(spec.port)
+    variables.update(process.env, PUP_PROCESS_ID=process.id)
     if process.cluster is not None:
         variables["PUP_CLUSTER_INSTANCE"] = str(spec.number)
     if spec.port is not None:
@@ -184,5 +214,6 @@ def same_child(process: Process, other: Process) -> bool:
 def keeping_child(process: Process, own: Process) -> Process:
     """The process with the values of `own` that a child is made of."""
     return process._replace(
-        cmd=own.cmd, cwd=own.cwd, real_cwd=own.real_cwd, env=own.env, path=own.path,
-        pid_file=own.pid_file, user=own.user, group=own.group)
+        cmd=own.cmd, cwd=own.cwd, real_cwd=own.real_cwd, env=own.env, env_file=own.env_file,
+        path=own.path, pid_file=own.pid_file, user=own.user, group=own.group, umask=own.umask,
+        nice=own.nice, limits=own.limits)

@@ -28,8 +28,8 @@ from typing import (
     Set,
 )
 
-import keys
 import reload
+from cluster_keys import MAX_INSTANCES
 from concurrency import in_slices
 from errors import PupgeventError, counted, nearest
 from instance import Instance
@@ -157,9 +157,9 @@ class Operations:
 
     def _accept(self, scaled: Process, count: int) -> None:
         """Change the configuration; raises PupgeventError, and changes nothing, at a clash."""
-        if count > keys.MAX_INSTANCES:
+        if count > MAX_INSTANCES:
             raise PupgeventError(
-                "%s: more than %d instances are not taken" % (scaled.id, keys.MAX_INSTANCES))
+                "%s: more than %d instances are not taken" % (scaled.id, MAX_INSTANCES))
         new, conflict = self._runtime.changed_configuration(lambda present: present._replace(
             processes=tuple(
                 scaled if each.id == scaled.id else each for each in present.processes)))

@@ -12,18 +12,18 @@ from typing import Callable, Optional, TypeVar
 import gevent
 
 import ports
+from accounts import OWN_ACCOUNT, find_account
 from child import (
-    OWN_ACCOUNT,
     Child,
     SpawnSpec,
     StartError,
     command,
     describe_exit,
     environment,
-    find_account,
     signal_name,
 )
 from child_io import ChildIO
+from child_setup import Attributes
 from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
@@ -184,7 +184,8 @@ class ProcessRun:
         variables = environment(
             dict(account.variables, **variables_of(process, self._spec)), process.path)
         spawn_spec = SpawnSpec(
-            command(process.cmd, variables), process.cwd, variables, account.identity)
+            command(process.cmd, variables), process.cwd, variables,
+            Attributes(account.identity, process.umask, process.nice, process.limits))
         with self._context.fork_gate.turn():
             if self.ending:
                 raise StartError("stopped before it was started")

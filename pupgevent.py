@@ -224,12 +224,14 @@ def check(args: Arguments) -> int:
 
 def _warning(process: "Process") -> "Optional[str]":
     """What is wrong with the program of a command, here and now; it may be there at the start."""
+    import model
     import programs
 
     word = programs.program_of(process.cmd)
     if word is None:
         return None
-    path = process.env.get("PATH", os.environ.get("PATH", os.defpath))
+    variables = model.variables_of(process, model.instance_specs(process)[0])
+    path = variables.get("PATH", os.environ.get("PATH", os.defpath))
     path = ":".join(filter(None, (path, process.path)))
     reason = programs.program_problem(*(
         encoded(each) for each in (word, path, process.cwd)))

@@ -3,12 +3,13 @@
 The README's reference of all keys is made here from the records, in Markdown.
 """
 
+import keyword
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import toml
 
-from validators import Validator
+from validators import Validator, duration
 
 #: The values of a table's fields, as the validators have converted them. They are Any, since they
 #: become the arguments of the named tuples in `model`, which have the types.
@@ -60,8 +61,10 @@ class Key(NamedTuple):
 
     @property
     def field(self) -> str:
-        """Its name in the named tuple: `restartDelayMs` is `restart_delay`, in seconds."""
+        """Its name in the named tuple: `restartDelayMs` is `restart_delay`, in seconds; a word that
+        Python has for itself gets a `_`."""
         name = self.name[:-2] if self.name.endswith("Ms") else self.name
+        name += "_" * keyword.iskeyword(name)
         return re.sub("[A-Z]", lambda found: "_" + found.group().lower(), name)
 
     @property
@@ -97,6 +100,30 @@ class Table(NamedTuple):
         """What messages and the reference call it."""
         brackets = "[[%s]]" if self.many else "[%s]"
         return brackets % self.title if self.title else "the top level"
+
+
+def key(
+    name: str, type: Union[Validator, Table], default: Default, meaning: str, secret: bool = False
+) -> Key:
+    """A key that pupgevent acts on."""
+    return Key(name, type, default, meaning, secret=secret)
+
+
+def unsupported(
+    name: str, type: Union[Validator, Table], default: Default, meaning: str
+) -> Key:
+    """A key that is refused as not yet supported."""
+    return Key(name, type, default, meaning, supported=False)
+
+
+def ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
+    """A time in milliseconds."""
+    return Key(name, duration("ms", above_zero), default, meaning, "ms")
+
+
+def seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
+    """A time in seconds."""
+    return Key(name, duration("s", above_zero), default, meaning, "s")
 
 
 def reference(tables: Sequence[Table]) -> str:

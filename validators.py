@@ -4,19 +4,16 @@ A Validator converts the value that a file holds into the one pupgevent works wi
 InvalidValue with one line about what is wrong. It knows nothing of keys, files and lines: `keys`
 says which key has which validator, `configuration` calls them.
 
-First come values of any kind: booleans, strings, numbers, durations, choices, paths, addresses.
-Then what a child process gets: account, command, environment, PATH, stop signal.
+These are for values of any kind: booleans, strings, numbers, durations, sizes, choices, paths,
+addresses. child_validators.py has those for what a child process gets.
 """
 
-import grp
 import ipaddress
 import os
-import pwd
 import re
-import signal
 import socket
 import sys
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from errors import KeyPath, format_value, nearest
 from model import Network
@@ -117,12 +114,13 @@ def integer(least: int, most: int) -> Validator:
     """A whole number between the two, both included."""
 
     def convert(value: object, folder: str) -> int:
-        return _integer(value, least, most)
+        return as_integer(value, least, most)
 
     return Validator("a whole number from %d to %d" % (least, most), convert)
 
 
-def _integer(value: object, least: int, most: int) -> int:
+def as_integer(value: object, least: int, most: int) -> int:
+    """The value, where it is a whole number between the two."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidValue()
     return value
@@ -155,12 +153,13 @@ def choice(kind: str, names: Tuple[str, ...]) -> Validator:
     """One of a few words; the message about a near miss has the word that was probably meant."""
 
     def convert(value: object, folder: str) -> str:
-        return _choice(value, kind, names)
+        return chosen(value, kind, names)
 
     return Validator("a %s: %s" % (kind, ", ".join(names)), convert)
 
 
-def _choice(value: object, kind: str, names: Tuple[str, ...]) -> str:
+def chosen(value: object, kind: str, names: Tuple[str, ...]) -> str:
+    """The value, where it is one of the names."""
     if isinstance(value, str) and value in names:
         return value
     meant = nearest(value, names) if isinstance(value, str) else None
@@ -169,13 +168,39 @@ def _choice(value: object, kind: str, names: Tuple[str, ...]) -> str:
     raise InvalidValue("%s is not a %s%s (%s)" % (format_value(value), kind, hint, listed))
 
 
+#: What a size may end with, and the bytes that it stands for.
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+#: The largest size in bytes: no machine has so much memory or disk.
+_LARGEST_SIZE = 2**60
+
+
+def size(least: int = 0) -> Validator:
+    """A number of bytes, or a string such as "512M"."""
+
+    def convert(value: object, folder: str) -> int:
+        return as_size(value, least)
+
+    return Validator('a number of bytes, or a string such as "512M" (K, M, G, T)', convert)
+
+
+def as_size(value: object, least: int = 0) -> int:
+    """The bytes that a size stands for."""
+    if isinstance(value, str):
+        found = re.match("([0-9]{1,18}) ?([KMGT]?)(i?B)?$", value, re.IGNORECASE)
+        if not found:
+            raise InvalidValue()
+        value = int(found.group(1)) * _UNITS[found.group(2).upper()]
+    return as_integer(value, least, _LARGEST_SIZE)
+
+
 def instance_count(most: int) -> Validator:
     """A number, or "auto" for one per CPU that we may run on."""
 
     def convert(value: object, folder: str) -> int:
         if value == "auto":
             return min(len(os.sched_getaffinity(0)), most)
-        return _integer(value, 1, most)
+        return as_integer(value, 1, most)
 
     return Validator('%s, or "auto"' % integer(1, most).allowed, convert)
 
@@ -274,143 +299,3 @@ def _network(value: object, index: int) -> Network:
     except (InvalidValue, ValueError):
         reason = '%s is not an address or network such as "10.0.0.0/8"'
         raise InvalidValue(reason % format_value(value), index) from None
-
-
-# What a child process gets: account, command, environment, PATH, stop signal.
-
-
-def user() -> Validator:
-    """An account, as its name; None where it is the one we run as without being root."""
-
-    def convert(value: object, folder: str) -> Optional[str]:
-        account = _account(value, pwd.getpwnam, pwd.getpwuid)
-        return _if_permitted(account.pw_name, account.pw_uid, os.geteuid(), "user")
-
-    return Validator("a user that exists, by name or number", convert)
-
-
-def group() -> Validator:
-    """A group, as its name; None where it is the one we run as without being root."""
-
-    def convert(value: object, folder: str) -> Optional[str]:
-        account = _account(value, grp.getgrnam, grp.getgrgid)
-        return _if_permitted(account.gr_name, account.gr_gid, os.getegid(), "group")
-
-    return Validator("a group that exists, by name or number", convert)
-
-
-def _account(value: object, by_name: Callable[[str], T], by_number: Callable[[int], T]) -> T:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InvalidValue()
-    try:
-        if isinstance(value, str):
-            try:
-                return by_name(non_empty_string(value))
-            except KeyError:
-                return by_number(int(value))
-        return by_number(value)
-    except (KeyError, ValueError, OverflowError):
-        raise InvalidValue() from None
-
-
-def _if_permitted(name: str, number: int, own: int, kind: str) -> Optional[str]:
-    if os.geteuid() == 0:
-        return name
-    if number != own:
-        raise InvalidValue("only root can run a process as another %s" % kind)
-    return None
-
-
-def command() -> Validator:
-    """A line for the shell, or the words of a command as they are."""
-
-    def convert(value: object, folder: str) -> Union[str, Tuple[str, ...]]:
-        if isinstance(value, list):
-            return _arguments(value)
-        if not isinstance(value, str) or not value:
-            raise InvalidValue()
-        problem = nul_problem(value)
-        if problem or not value.strip():
-            raise InvalidValue("it " + (problem or "is empty"))
-        return value
-
-    return Validator("a command line, or an array of strings", convert)
-
-
-def _arguments(values: List[object]) -> Tuple[str, ...]:
-    arguments = convert_all(_argument, enumerate(values))
-    if not arguments or not arguments[0].strip():
-        raise InvalidValue("it is empty")
-    return tuple(arguments)
-
-
-def _argument(index: int, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidValue("%s is not a string" % format_value(value), index)
-    problem = nul_problem(value)
-    if problem:
-        raise InvalidValue("it " + problem, index)
-    return value
-
-
-def environment() -> Validator:
-    """Variables; their values are secret, and no part of a message."""
-
-    def convert(value: object, folder: str) -> Dict[str, str]:
-        if not isinstance(value, dict):
-            raise InvalidValue()
-        return dict(convert_all(_variable, value.items()))
-
-    return Validator("a table of strings, numbers and booleans", convert)
-
-
-def _variable(name: str, item: object) -> Tuple[str, str]:
-    if not name or "=" in name:
-        raise InvalidValue("the name of a variable is never empty and has no = in it", name)
-    problem = nul_problem(name)
-    if problem:
-        raise InvalidValue("the name of a variable " + problem, name)
-    return name, _variable_value(name, item)
-
-
-def _variable_value(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, (str, int, float)):
-        reason = "the value of %s is not a string, a number or a boolean"
-        raise InvalidValue(reason % format_value(name), name)
-    problem = nul_problem(str(value))
-    if problem:
-        raise InvalidValue("the value of %s %s" % (format_value(name), problem), name)
-    return str(value)
-
-
-def search_path() -> Validator:
-    """Folders between colons, as PATH has them."""
-
-    def convert(value: object, folder: str) -> str:
-        parts = non_empty_string(value).split(":")
-        if not all(parts):
-            raise InvalidValue("%s has an empty folder between its colons" % format_value(value))
-        return ":".join(absolute_path(part, folder) for part in parts)
-
-    return Validator("a path, or paths with colons between", convert)
-
-
-def _stop_signals() -> Dict[str, int]:
-    """The signals that can ask a process to stop."""
-    names = "TERM INT QUIT HUP USR1 USR2 KILL ABRT ALRM WINCH".split()
-    return {"SIG" + name: int(getattr(signal, "SIG" + name)) for name in names}
-
-
-def stop_signal() -> Validator:
-    """A signal by its name, with or without SIG, as its number."""
-    numbers = _stop_signals()
-    kind, names = "stop signal", tuple(numbers)
-
-    def convert(value: object, folder: str) -> int:
-        if isinstance(value, str) and "SIG" + value in numbers:
-            return numbers["SIG" + value]
-        return numbers[_choice(value, kind, names)]
-
-    return Validator(choice(kind, names).allowed + "; also without SIG", convert)

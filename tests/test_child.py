@@ -16,6 +16,7 @@ import pytest
 from child import describe_exit, environment
 from guardian import registration
 from logs import Log
+from model import ResourceLimits
 from supervision import (
     CHILDREN,
     Ledger,
@@ -297,3 +298,52 @@ def test_an_exit_is_described(returncode: int, text: str) -> None:
 
 def test_a_registration_is_a_short_line() -> None:
     assert registration("+", 4711) == b"+4711\n"
+
+
+# What else a child is
+
+
+def limits(**changes: Any) -> ResourceLimits:
+    return ResourceLimits(**dict(dict.fromkeys(ResourceLimits._fields), **changes))
+
+
+def test_child_gets_its_umask_its_nice_value_and_its_limits() -> None:
+    found = inspect(umask=0o27, nice=5, limits=limits(
+        nofile=(200, 300), core=(0, 0), nproc=(4000, 5000), memlock=(4096, 8192),
+        stack=(2**20, 2**21), as_=(2**31, 2**32)))
+    assert (found["umask"], found["nice"]) == ("0027", 5)
+    assert found["limits"] == {
+        "nofile": [200, 300], "core": [0, 0], "nproc": [4000, 5000], "memlock": [4096, 8192],
+        "stack": [2**20, 2**21], "as": [2**31, 2**32]}  # fmt: skip
+
+
+def test_child_has_what_pupgevent_has_where_nothing_is_said() -> None:
+    before = os.umask(0o35)
+    try:
+        found = inspect(limits=limits(core=(0, 0)))
+    finally:
+        os.umask(before)
+    own = {name: list(resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
+           for name in found["limits"]}
+    assert (found["umask"], found["nice"]) == ("0035", os.getpriority(os.PRIO_PROCESS, 0))
+    assert found["limits"] == dict(own, core=[0, 0])
+
+
+@ROOT_ONLY
+def test_limits_are_raised_before_the_user_changes() -> None:
+    """Who may not do it afterwards."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    program = "ulimit -Hs; ulimit -Hc; id -un"
+    changes = limits(core=(resource.RLIM_INFINITY,) * 2, stack=(2**20, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with supervise(process(program, user="nobody", nice=-5, limits=changes)) as stage:
+        stage.reaches("finished")
+        assert stage.page.texts("[app][stdout]")[1:] == ["unlimited", "nobody"]
+
+
+def test_a_limit_that_cannot_be_had_is_told_by_its_key() -> None:
+    """The kernel takes no limit of descriptors above /proc/sys/fs/nr_open, from nobody."""
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    with supervise(process("true", limits=limits(nofile=(most + 1, most + 1)))) as stage:
+        outcome = stage.reaches("errored").outcome
+    assert "limits.nofile: only root can raise it above" in outcome

@@ -8,6 +8,7 @@ from typing import Any, Callable, List
 
 import pytest
 
+import cluster_keys
 import configuration
 import conflicts
 import keys
@@ -57,10 +58,14 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
                 cwd=str(tmp_path),
                 real_cwd=os.path.realpath(str(tmp_path)),
                 env={},
+                env_file=None,
                 path=None,
                 pid_file=None,
                 user=None,
                 group=None,
+                umask=None,
+                nice=None,
+                limits=None,
                 restart="never",
                 restart_delay=0.5,
                 restart_max_delay=30.0,
@@ -376,13 +381,13 @@ tls = { cert = "cert.pem", key = "cert.pem" }
     "table, made",
     [
         (keys.PROCESS, Process),
-        (keys.CLUSTER, Cluster),
+        (cluster_keys.CLUSTER, Cluster),
         (keys.LOGGER, Logger),
         (keys.PROCESS_LOGGER, Logger),
         (keys.CONTROL, model.Control),
         (keys.DASHBOARD, model.Dashboard),
-        (keys.HEALTH, model.Health),
-        (keys.TLS, model.Tls),
+        (cluster_keys.HEALTH, model.Health),
+        (cluster_keys.TLS, model.Tls),
     ],
     ids=lambda value: getattr(value, "title", ""),
 )

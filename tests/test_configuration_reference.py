@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
 
+import cluster_keys
 import configuration
 import documents
 import keys
@@ -138,14 +139,14 @@ def test_what_is_not_commented_out_there_is_the_default(tmp_path: Path) -> None:
 def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
     text = re.sub(r"(?m)^#(?=\S)", "", FULL.read_text(encoding="utf-8"))
     text = re.sub(r'(?m)^(user|group) = ".*"$', r"\1 = 0", text)
-    for name in ("cert.pem", "key.pem"):
+    for name in ("cert.pem", "key.pem", ".env"):
         (tmp_path / name).write_text("")
     path = tmp_path / "all.toml"
     path.write_text(text, encoding="utf-8")
     values: Any = documents.read(str(path)).values
     assert set(values) == set(keys.TOP.names)
     assert set(values["processes"][0]) == set(keys.PROCESS.names)
-    assert set(values["processes"][0]["cluster"]) == set(keys.CLUSTER.names)
+    assert set(values["processes"][0]["cluster"]) == set(cluster_keys.CLUSTER.names)
     path.write_text(re.sub("(?m)^(user|group) = 0$", "", text), encoding="utf-8")
     with all_keys_supported():
         loaded = configuration.load(str(path))
@@ -165,7 +166,7 @@ def test_key_that_is_not_yet_supported_is_refused_with_its_line(
     tmp_path: Path, title: str, key: Key
 ) -> None:
     """The key alone is put in, as it is shown, or the first key of its table."""
-    for name in ("cert.pem", "key.pem"):
+    for name in ("cert.pem", "key.pem", ".env"):
         (tmp_path / name).write_text("")
     lines = FULL.read_text(encoding="utf-8").splitlines()
     wanted = r"#\[%s\]" % re.escape((title + "." + key.name).lstrip("."))

@@ -17,6 +17,8 @@ from schema import Table
 from supervision import script, wait_until
 
 Ports = Callable[[int], List[int]]
+ENV_FILE = Path(__file__).resolve().parent / "children" / "variables.env"
+
 #: Title of its table, and name.
 Place = Tuple[str, str]
 
@@ -56,6 +58,21 @@ def same(stage: RuntimeStage, before: Any) -> None:
 def environment(stage: RuntimeStage, before: Any) -> bytes:
     is_new(stage, before)
     return Path("/proc/%d/environ" % (stage.instance("job").pid or 0)).read_bytes()
+
+
+def proc_text(stage: RuntimeStage, before: Any, name: str) -> str:
+    is_new(stage, before)
+    return Path("/proc/%d/%s" % (stage.instance("job").pid or 0, name)).read_text()
+
+
+def has_limit(kind: str, value: str) -> Callable[[RuntimeStage, Any], bool]:
+    """Soft and hard."""
+    def effect(stage: RuntimeStage, before: Any) -> bool:
+        lines = proc_text(stage, before, "limits").splitlines()
+        line, = (each for each in lines if each.startswith("Max " + kind))
+        return line.split("  ", 1)[1].split()[:2] == [value, value]
+
+    return effect
 
 
 def killed(stage: RuntimeStage, state: str) -> Any:
@@ -200,6 +217,23 @@ CASES: Dict[Place, Case] = {
     ("processes", "env"): Case(
         {"A": "1"}, lambda stage, before: b"\0A=1\0" in environment(stage, before),
         told=ROLLED),
+    ("processes", "envFile"): Case(
+        str(ENV_FILE), lambda stage, before: b"\0FROM_A_FILE=yes\0" in environment(stage, before),
+        told=ROLLED),
+    ("processes", "umask"): Case(
+        "027", lambda stage, before: "Umask:\t0027" in proc_text(stage, before, "status"),
+        told=ROLLED),
+    ("processes", "nice"): Case(
+        7, lambda stage, before: os.getpriority(
+            os.PRIO_PROCESS, stage.instance("job").pid or 0) == 7, told=ROLLED),
+    ("processes", "limits"): Case({"core": 0}, has_limit("core file size", "0"), told=ROLLED),
+    ("processes.limits", "nofile"): Case(500, has_limit("open files", "500"), told=ROLLED),
+    ("processes.limits", "core"): Case("1K", has_limit("core file size", "1024"), told=ROLLED),
+    ("processes.limits", "nproc"): Case(5000, has_limit("processes", "5000"), told=ROLLED),
+    ("processes.limits", "memlock"): Case("4K", has_limit("locked memory", "4096"), told=ROLLED),
+    ("processes.limits", "stack"): Case("1M", has_limit("stack size", "1048576"), told=ROLLED),
+    ("processes.limits", "as"): Case(
+        "1G", has_limit("address space", "1073741824"), told=ROLLED),
     ("processes", "path"): Case(
         "/opt/x", lambda stage, before: b":/opt/x\0" in environment(stage, before),
         told=ROLLED),
@@ -274,6 +308,7 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
     table = {
         "": top, "processes": job, "processes.cluster": web["cluster"],
         "processes.logger": job.setdefault("logger", {}),
+        "processes.limits": job.setdefault("limits", {}) if title == "processes.limits" else {},
         "logger": top.setdefault("logger", {}), "control": top.setdefault("control", {}),
     }[title]  # fmt: skip
     table.update(case.beside)

@@ -40,5 +40,11 @@ print(json.dumps({
     "gid": os.getresgid(),
     "groups": sorted(os.getgroups()),
     "limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    "limits": {
+        name: resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))
+        for name in ("nofile", "core", "nproc", "memlock", "stack", "as")
+    },
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "umask": status("Umask"),
     "death_signal": death_signal(),
 }), flush=True)

@@ -1,0 +1,127 @@
+"""The keys of a cluster: its instances, and the balancer in front of them."""
+
+import validators
+from schema import REQUIRED, Table, key, ms, no_default, unsupported
+from strategies import STRATEGIES
+
+PROXY_PROTOCOLS = ("v1", "v2")
+TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
+#: Most instances of one process: more is a typing error rather than a machine of that size.
+MAX_INSTANCES = 1000
+#: The limit of numbers of connections, clients in a queue and restarts: no kernel holds more.
+MAX_COUNT = 10**6
+
+HEALTH = Table(
+    "processes.cluster.health",
+    (
+        key(
+            "path",
+            validators.string_matching("a path that starts with /", "/[!-~]*"),
+            no_default(),
+            "path of an HTTP GET, which passes with 2xx or 3xx; without it a TCP connect passes",
+        ),
+        ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
+        ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
+        key("rise", validators.integer(1, 1000), 2, "passes in a row that bring an instance up"),
+        key("fall", validators.integer(1, 1000), 3, "failures in a row that take it down"),
+        key(
+            "restart",
+            validators.boolean(),
+            False,
+            "restart an instance that is down, instead of only taking it out of rotation",
+        ),
+    ),
+)
+
+TLS = Table(
+    "processes.cluster.tls",
+    (
+        key("cert", validators.existing_file(), REQUIRED, "certificate and its chain, PEM"),
+        key("key", validators.existing_file(), REQUIRED, "private key, PEM", secret=True),
+        key(
+            "minVersion",
+            validators.choice("TLS version", TLS_VERSIONS),
+            "TLSv1.2",
+            "oldest version that is accepted",
+        ),
+    ),
+)
+
+CLUSTER = Table(
+    "processes.cluster",
+    (
+        key(
+            "instances", validators.instance_count(MAX_INSTANCES), 1,
+            'how many; "auto": one per CPU',
+        ),
+        key(
+            "startPort",
+            validators.port(),
+            no_default(),
+            "instance n, from 0, gets `startPort` + n, in `PUP_CLUSTER_PORT` and `PORT`; required"
+            " with `commonPort`",
+        ),
+        key(
+            "commonPort", validators.port(), no_default("none: no balancer"),
+            "where clients connect",
+        ),
+        key(
+            "commonHost",
+            validators.host(),
+            "0.0.0.0",
+            "address to listen on; `::` takes IPv4 too",
+        ),
+        key("instanceHost", validators.host(), "127.0.0.1", "address where the instances listen"),
+        key(
+            "strategy",
+            validators.choice("strategy", tuple(STRATEGIES)),
+            "round-robin",
+            "which instance gets the next client",
+        ),
+        ms(
+            "readyTimeoutMs",
+            30000,
+            "an instance whose port does not accept in that time is killed: its start has failed",
+            above_zero=True,
+        ),
+        ms(
+            "connectTimeoutMs", 2000,
+            "time-out of one attempt to connect to an instance", above_zero=True,
+        ),
+        ms(
+            "queueTimeoutMs",
+            10000,
+            "how long a client waits when no instance can take it; then its connection is closed",
+        ),
+        key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients may wait"),
+        key(
+            "maxConnections",
+            validators.integer(0, MAX_COUNT),
+            0,
+            "most connections of one instance; further clients wait; 0 is no limit",
+        ),
+        ms(
+            "idleTimeoutMs",
+            3600000,
+            "a connection without a byte in either direction for that time is closed; 0 is never",
+        ),
+        ms(
+            "halfCloseTimeoutMs", 60000,
+            "the same after one side has closed its direction; 0 is never",
+        ),
+        unsupported("health", HEALTH, no_default(), "active checks, below"),
+        unsupported(
+            "proxyProtocol",
+            validators.choice("PROXY protocol", PROXY_PROTOCOLS),
+            no_default(),
+            "send the client's address to the instances in a PROXY header",
+        ),
+        unsupported(
+            "acceptProxyFrom",
+            validators.networks(),
+            no_default(),
+            "from whom a PROXY header is accepted; `ip-hash` then uses the real client's address",
+        ),
+        unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
+    ),
+)
