@@ -7,8 +7,9 @@ looks again.
 from itertools import chain
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+import start_order
 import validators
-from errors import KeyPath, format_value
+from errors import KeyPath, format_value, nearest
 from model import Configuration, Dashboard, Process, instance_specs, pid_file_of
 
 
@@ -34,6 +35,7 @@ def find_all(configuration: Configuration) -> Iterator[Conflict]:
     return chain(
         _name_conflicts(configuration.processes),
         chain.from_iterable(_conflicts_within(i, p) for i, p in enumerate(configuration.processes)),
+        _order_conflicts(configuration.processes),
         _unprotected_dashboard(configuration.dashboard),
         _port_conflicts(configuration),
         _pid_file_conflicts(configuration),
@@ -77,6 +79,26 @@ def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
     if last > 65535:
         reason = "the last of %d instances would get port %d: the highest is 65535"
         yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
+
+
+def _order_conflicts(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
+    """What `startAfter` names is there, is another process, and leads into no circle."""
+    known = [each.id for each in processes if each.id is not None]
+    for index, process in enumerate(processes):
+        for place, wanted in enumerate(process.start_after):
+            where = ("processes", index, "startAfter", place)
+            if wanted == process.id:
+                yield Conflict(where, "%s cannot start after itself" % format_value(wanted))
+            elif wanted not in known:
+                meant = nearest(wanted, known)
+                hint = ": did you mean %s?" % format_value(meant) if meant else ""
+                yield Conflict(where, "there is no process %s%s" % (format_value(wanted), hint))
+    found = start_order.circle(each for each in processes if each.id not in each.start_after)
+    if found:
+        first = known.index(found[0])
+        reason = "%s start after each other" % " and ".join(map(format_value, sorted(found)))
+        others = tuple(("processes", known.index(each), "startAfter") for each in found[1:])
+        yield Conflict(("processes", first, "startAfter"), reason, others)
 
 
 def _unprotected_dashboard(dashboard: Optional[Dashboard]) -> Iterator[Conflict]:

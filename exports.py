@@ -12,6 +12,7 @@ import zipfile
 from typing import Callable, Dict, List
 
 from model import Configuration, Process
+from start_order import longest_chain
 
 #: Seconds added to the time-outs of the processes: for SIGKILL, the last lines, a slow machine.
 _STOP_MARGIN, _START_MARGIN = 15, 60
@@ -100,9 +101,10 @@ def single_file_environment(script: str) -> "List[str]":
 
 
 def start_timeout(configuration: Configuration) -> int:
-    """Seconds. The instances start side by side; each is awaited until it is up or has failed."""
+    """Seconds. The instances start side by side, but for those that start after others; each is
+    awaited until it is up or has failed."""
     started = [each for each in configuration.processes if each.autostart]
-    longest = max(map(_time_to_start, started), default=0)
+    longest = longest_chain(started, _time_to_start)
     return max(_START_TIMEOUT, math.ceil(longest) + _START_MARGIN)
 
 
@@ -113,8 +115,8 @@ def _time_to_start(process: Process) -> float:
 
 
 def stop_timeout(configuration: Configuration) -> int:
-    """Seconds. The instances stop side by side."""
-    return math.ceil(max(map(_time_to_stop, configuration.processes))) + _STOP_MARGIN
+    """Seconds. The instances stop side by side, but for those that start after others."""
+    return math.ceil(longest_chain(configuration.processes, _time_to_stop)) + _STOP_MARGIN
 
 
 def _time_to_stop(process: Process) -> float:

@@ -7,7 +7,7 @@ main loop in the instance's own greenlet acts on it. lifecycle.py is the table o
 
 import random
 import traceback
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 from gevent.event import Event
 
@@ -21,6 +21,7 @@ from model import InstanceSpec, Process, same_child
 from process_run import ProcessRun, RunOwner
 from restart_policy import RestartPolicy
 from rotation import Draining, Rotation
+from start_order import Blocker
 
 #: Why it does not run, in states whose name does not say it to a user.
 _WHY_IT_STANDS = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
@@ -33,12 +34,24 @@ _SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
 _LOOK_AGAIN = 1.0
 
 
+class InstanceOwner:
+    """Whom an instance tells and asks; called in its greenlet, or in that of an order to it. Must
+    not block."""
+
+    def on_change(self, instance: "Instance") -> None:
+        """Its state has changed, or what it waits for."""
+
+    def blockers_of(self, process: Process) -> List[Blocker]:
+        """Those that must be up before it is started, and are not."""
+        return []
+
+
 class Instance(RunOwner):
     """One instance; from its first start on its main loop runs in a greenlet of its own."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
-        on_change: Callable[["Instance"], None],
+        owner: InstanceOwner,
     ) -> None:
         self._process = process
         self._spec = spec
@@ -46,7 +59,7 @@ class Instance(RunOwner):
         self._context = context
         self._log = InstanceLog(context.log, Source(process.id, spec.name))
         self._rotation = rotation
-        self._on_change = on_change
+        self._owner = owner
         self._lifecycle = Lifecycle()
         self._condition = Condition(context.clock)
         self._changed = Event()
@@ -54,12 +67,17 @@ class Instance(RunOwner):
         self._task: Optional[Task] = None
         self._wanted = False
         self._start_now = False
+        self._in_order = False
         self._killed = False
         self._restart_policy = RestartPolicy()
         #: True: its last run failed, and it has neither come up nor been started by hand since.
         self.recovering = False
         #: True while a roll-out has stopped it and is about to start it again.
         self.returning = False
+        #: True from the order to replace its child until the next one is ready.
+        self.recycling = False
+        #: What it waits for before it is started.
+        self.blockers: List[Blocker] = []
         #: Starts in a row that failed for lack of processes, threads or memory.
         self._shortages = 0
         #: When it came into its state, by the supervisor's clock.
@@ -137,6 +155,8 @@ class Instance(RunOwner):
     def outcome(self) -> str:
         """Why it does not run, and what comes next, as a message says it: "exit code 3, given up
         after 4 failures in a row"."""
+        if self.blockers:
+            return "it waits for %s" % " and ".join(map(str, self.blockers))
         if self.state in lifecycle.ENDED:
             return self._outcome
         if self.state == lifecycle.STARTING and self.last_exit is not None:
@@ -150,14 +170,21 @@ class Instance(RunOwner):
 
     # What is asked of it; these return at once
 
-    def start(self) -> int:
-        """Order it to run. Returns the number of the attempt that this leads to, for `came_up`."""
+    @property
+    def stuck(self) -> bool:
+        """Does it wait for somebody who is not about to come up?"""
+        return any(not each.hopeful for each in self.blockers)
+
+    def start(self, in_order: bool = True) -> int:
+        """Order it to run; `in_order`: once those are up that its `startAfter` names. Returns the
+        number of the attempt that this leads to, for `came_up`."""
         if self._wanted and self.state in (lifecycle.STARTING, lifecycle.RUNNING):
             return self.attempts
         if self._killed:
             return self.attempts + 1
         self._wanted = self._start_now = True
-        self.recovering = False
+        self._in_order = in_order
+        self.recovering = self.recycling = False
         self._restart_policy.forget()
         if self._task is None:
             self._task = Task(self._main_loop)
@@ -166,7 +193,7 @@ class Instance(RunOwner):
 
     def stop(self) -> None:
         """Order it to stop; whatever its child does meanwhile, it ends in `stopped`."""
-        self._wanted = False
+        self._wanted = self.recycling = False
         if self._run is not None:
             self._run.end()
         elif self.state in lifecycle.SETTLED and self.state != lifecycle.STOPPED:
@@ -179,6 +206,13 @@ class Instance(RunOwner):
         self.stop()
         if self._run is not None:
             self._run.kill()
+
+    def recycle(self, reason: str) -> None:
+        """Order its child to be replaced by another one: it is drained, stopped and started at
+        once, whatever `restart` says. Only where it runs."""
+        if self._run is not None and self.state == lifecycle.RUNNING:
+            self.recycling = True
+            self._run.recycle(reason)
 
     def replace(self, process: Process, spec: InstanceSpec) -> None:
         """Give it other values. They apply now where they start the same child, else from its next
@@ -208,11 +242,11 @@ class Instance(RunOwner):
     def came_up(self, attempt: int) -> bool:
         """Wait for the result of that attempt. True: it runs, or has finished its work."""
         self._wait(lambda: self._is_decided(attempt))
-        return self.state in (lifecycle.RUNNING, lifecycle.FINISHED)
+        return not self.blockers and self.state in (lifecycle.RUNNING, lifecycle.FINISHED)
 
     def _is_decided(self, attempt: int) -> bool:
         if self.attempts < attempt:
-            return not self._wanted and self.state in lifecycle.SETTLED
+            return self.stuck or (not self._wanted and self.state in lifecycle.SETTLED)
         return self.attempts > attempt or self.state not in (lifecycle.STARTING, lifecycle.STOPPING)
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -228,6 +262,7 @@ class Instance(RunOwner):
                 if self.state == lifecycle.BACKOFF and not self._wanted:
                     self._move(lifecycle.OVER)
                 self._condition.wait_for(lambda: self._wanted)
+                self._condition.wait_for(self._is_its_turn)
                 while self._wanted:
                     run = self._new_run()
                     self._run_once(run)
@@ -237,6 +272,22 @@ class Instance(RunOwner):
             except Exception:
                 self._break_down()
                 return
+
+    def look_again(self) -> None:
+        """Somebody that it waits for may be up by now."""
+        self._condition.notify()
+
+    def _is_its_turn(self) -> bool:
+        """Is it to start now, or no longer at all?"""
+        waits = self._wanted and self._in_order
+        found = self._owner.blockers_of(self._next[0]) if waits else []
+        if found != self.blockers:
+            self.blockers = found
+            if found:
+                self._log.info("waits for %s" % " and ".join(map(str, found)))
+            self._wake_waiters()
+            self._notify_owner()
+        return not found
 
     def _new_run(self) -> ProcessRun:
         self._process, self._spec = self._next
@@ -266,12 +317,21 @@ class Instance(RunOwner):
             self._retry_after_shortage()
             return
         self._shortages = 0
+        if run.recycled is not None:
+            self._start_again(run.recycled)
+            return
         verdict = self._restart_policy.verdict(
             self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
             self._back_off(self._restart_policy.delay(self._process))
         else:
             self._settle(verdict)
+
+    def _start_again(self, reason: str) -> None:
+        """After a run that was ended to be replaced, which is no failure."""
+        self._outcome = "%s, it is started again" % reason
+        self._move(lifecycle.RETRY)
+        self.restarts += self._wanted
 
     def _settle(self, verdict: str) -> None:
         reason = self._restart_policy.reason(self._process, verdict)
@@ -332,7 +392,7 @@ class Instance(RunOwner):
     def _move(self, event: str) -> None:
         self._lifecycle.move(event)
         if event == lifecycle.READY:
-            self.recovering = False
+            self.recovering = self.recycling = False
         self._state_changed()
 
     def _state_changed(self) -> None:
@@ -342,13 +402,16 @@ class Instance(RunOwner):
 
     def _notify_owner(self) -> None:
         self._log.debug(self.state)
-        self._on_change(self)
+        self._owner.on_change(self)
 
     def _wake(self) -> None:
         """Wake whoever waits for it, and its main loop."""
+        self._wake_waiters()
+        self._condition.notify()
+
+    def _wake_waiters(self) -> None:
         changed, self._changed = self._changed, Event()
         changed.set()
-        self._condition.notify()
 
     # What its run tells, as its owner
 

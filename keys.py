@@ -203,6 +203,13 @@ PROCESS = Table(
         _key("limits", LIMITS, no_default(), "limits of the kernel for it, below"),
         _key("cluster", CLUSTER, no_default(), "several instances, below"),
         _key(
+            "startAfter",
+            validators.strings("ids of processes"),
+            [],
+            "ids of processes that must be up before it is started: one of their instances runs,"
+            " or has finished its work; at a stop it is the other way round",
+        ),
+        _key(
             "restart",
             validators.choice("restart policy", RESTART_POLICIES),
             Derived(
@@ -254,6 +261,20 @@ PROCESS = Table(
         _key(
             "stopSignal", child_validators.stop_signal(), "SIGTERM",
             "the signal that asks it to stop",
+        ),
+        _key(
+            "maxMemory",
+            validators.size(2**20),
+            no_default(),
+            "an instance that holds more, with its children, in three looks in a row (15 s) is"
+            " restarted: of a cluster one at a time, and drained first",
+        ),
+        _key(
+            "onFailure",
+            child_validators.command(),
+            no_default(),
+            "command that is run, for a minute at most, when an instance is given up; it finds"
+            " `PUP_PROCESS_ID`, `PUP_INSTANCE`, `PUP_STATE` and `PUP_REASON` in its environment",
         ),
         _key(
             "essential",

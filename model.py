@@ -112,6 +112,8 @@ class Process(NamedTuple):
     umask: Optional[int]
     nice: Optional[int]
     limits: Optional[ResourceLimits]
+    #: Ids of other processes.
+    start_after: Tuple[str, ...]
     restart: str
     restart_delay: float
     restart_max_delay: float
@@ -122,6 +124,9 @@ class Process(NamedTuple):
     terminate_timeout: float
     #: The number of a signal.
     stop_signal: int
+    #: Bytes.
+    max_memory: Optional[int]
+    on_failure: Optional[Union[str, Tuple[str, ...]]]
     essential: bool
     logger: Logger
     cluster: Optional[Cluster]

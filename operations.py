@@ -184,7 +184,8 @@ class Operations:
         for spec in in_slices(added):
             supervisor.add(scaled, spec)
         if runs:
-            _raise_for(map(str, supervisor.start([spec.name for spec in added])))
+            _raise_for(map(str, supervisor.start(
+                [spec.name for spec in added], in_order=False)))
         running = sum(each.state == RUNNING for each in supervisor.instances_of(scaled.id))
         return "%s has %s, %d running" % (scaled.id, counted(len(wanted), "instance"), running)
 
@@ -222,7 +223,7 @@ def news(instance: Instance) -> str:
     """What has become of an instance, as progress."""
     if instance.draining is not None:
         return "%s: %s" % (instance.name, instance.draining)
-    if instance.state in ENDED:
+    if instance.blockers or instance.state in ENDED:
         return "%s: %s" % (instance.name, instance.outcome)
     # Only then it is the exit of the run that this is about.
     reason = instance.last_exit if instance.state == STOPPED else None

@@ -84,6 +84,8 @@ class ProcessRun:
         self.failure: Optional[str] = None
         #: What it waits for while it drains.
         self.draining: Optional[Draining] = None
+        #: Why its child is to be replaced by another one, where it is.
+        self.recycled: Optional[str] = None
         #: True: it failed to start for lack of processes, threads or memory.
         self.shortage = False
 
@@ -107,6 +109,11 @@ class ProcessRun:
     def end(self) -> None:
         """Order it to stop: out of rotation, drain, stop signal, SIGKILL."""
         self.ending = True
+        self._condition.notify()
+
+    def recycle(self, reason: str) -> None:
+        """Order it to stop, as `end` does, since its child is to be replaced."""
+        self.recycled = reason
         self._condition.notify()
 
     def kill(self) -> None:
@@ -146,9 +153,10 @@ class ProcessRun:
             self._wait_for_end()
         if child.exited and not self.ending:
             return
-        # It was ordered to end, or has reached its time limit.
+        # It was ordered to end, is to be replaced, or has reached its time limit.
         if not self.ending:
-            self._log.warning("runs longer than %g s, stopping it" % (self.process.timeout or 0))
+            self._log.warning("%s, stopping it" % (
+                self.recycled or "runs longer than %g s" % (self.process.timeout or 0)))
         self._owner.on_move(STOP)
         self._stop(child)
 
@@ -165,13 +173,14 @@ class ProcessRun:
 
     def _wait_until_cut_short(self) -> None:
         """The time limit may change meanwhile."""
-        while not self._is_cut_short():
+        while not self._is_cut_short() and self.recycled is None:
             is_due = functools.partial(self._is_cut_short_or_changed, self.process)
             if not self._condition.wait_for(is_due, self._deadline()):
                 return
 
     def _is_cut_short_or_changed(self, process: Process) -> bool:
-        return self._is_cut_short() or self.process is not process
+        return (
+            self._is_cut_short() or self.recycled is not None or self.process is not process)
 
     # Start
 

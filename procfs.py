@@ -6,7 +6,7 @@ the session that each instance leads, or descends from it.
 
 import os
 import time
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
+from typing import Container, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set
 
 import gevent
 
@@ -96,7 +96,7 @@ def usage(before: _Sample, now: _Sample, pids: "set[int]") -> "Dict[int, Usage]"
     }
 
 
-def _owner(pid: int, processes: "Dict[int, _ProcStat]", pids: "set[int]") -> "Optional[int]":
+def _owner(pid: int, processes: "Dict[int, _ProcStat]", pids: Container[int]) -> "Optional[int]":
     """The instance that a process belongs to, by its first pid; None: to no instance."""
     seen: set[int] = set()
     while pid not in pids:
@@ -130,6 +130,42 @@ def family(leader: int) -> "Set[int]":
     """Who belongs to an instance, by its first process; for a thread, as the above."""
     processes = read_processes()
     return {pid for pid in processes if _owner(pid, processes, {leader}) is not None}
+
+
+def memory_above(limits: Mapping[int, int]) -> Dict[int, int]:
+    """The bytes that each instance holds with all that it has started, of those that hold more than
+    their limit; instances by their first pid. For a thread.
+
+    What several processes of an instance share counts once, where the kernel tells (from 4.14 on,
+    proc(5): smaps_rollup); otherwise for each of them.
+    """
+    processes = read_processes()
+    members: Dict[int, List[int]] = {}
+    for pid in processes:
+        owner = _owner(pid, processes, limits)
+        if owner is not None:
+            members.setdefault(owner, []).append(pid)
+    found = {}
+    for owner, some in members.items():
+        held = sum(processes[pid].memory for pid in some)
+        if held > limits[owner] and len(some) > 1:
+            held = sum(_proportional_memory(pid, processes[pid].memory) for pid in some)
+        if held > limits[owner]:
+            found[owner] = held
+    return found
+
+
+def _proportional_memory(pid: int, resident: int) -> int:
+    """Bytes: what it has for itself, and its share of the rest; `resident` where that is not
+    told."""
+    try:
+        with open("/proc/%d/smaps_rollup" % pid, "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return resident
 
 
 def pids() -> List[str]:

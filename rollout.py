@@ -153,7 +153,7 @@ def _bring_back(supervisor: Supervisor, steps: Iterable[RolloutStep]) -> List[st
         if _holder(holders, restart_step(instance)) is not None:
             instance.replace(step.process, step.spec)
         names.append(instance.name)
-    return list(map(str, supervisor.start(names)))
+    return list(map(str, supervisor.start(names, in_order=False)))
 
 
 def start_fresh(
@@ -233,5 +233,5 @@ def _take_step(supervisor: Supervisor, step: RolloutStep, change: Change) -> Opt
             return "%s was stopped" % instance.name
         # Also when another instance of its process was stopped: nobody has stopped this one.
         instance.replace(step.process, step.spec)
-    failures = supervisor.start([step.spec.name])
+    failures = supervisor.start([step.spec.name], in_order=False)
     return str(failures[0]) if failures else None

@@ -20,6 +20,7 @@ from logs import LinePrefix, LineWriter, Log, Sink, Source
 from model import Configuration, InstanceSpec, Logger, Process
 from rotation import Rotation
 from sockets import Limits
+from start_order import longest_chain
 from supervisor import Supervisor, SupervisorOwner
 from terminal import wants_colors
 
@@ -147,10 +148,9 @@ class Runtime(SupervisorOwner, BalancerOwner):
 
     def _longest_stop(self) -> float:
         """Seconds that a stop may take by what is configured."""
-        return max(
-            each.terminate_grace_period + each.terminate_timeout
-            for each in self.configuration.processes
-        )
+        return longest_chain(
+            self.configuration.processes,
+            lambda each: each.terminate_grace_period + each.terminate_timeout)
 
     def refuse_when_closing(self) -> None:
         """Raises PupgeventError once everything is to stop."""

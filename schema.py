@@ -34,7 +34,7 @@ class Derived(NamedTuple):
 
 
 #: A default as the file would spell it, or what stands in its place.
-Default = Union[bool, int, str, Dict[str, str], Required, Derived]
+Default = Union[bool, int, str, List[str], Dict[str, str], Required, Derived]
 
 REQUIRED = Required()
 
@@ -72,7 +72,7 @@ class Key(NamedTuple):
         """The default in words, with its unit."""
         if isinstance(self.default, (Required, Derived)):
             return self.default.text
-        if self.default == {}:
+        if self.default in ({}, []):
             return "empty"
         literal = toml.TomlEncoder().dump_value(self.default)
         return ("`%s` %s" % (literal, self.unit)).rstrip()

@@ -42,7 +42,8 @@ def health_of(instance: Instance, backend: Optional[str]) -> Health:
         state,
         wanted=should_run(instance) or instance.returning,
         serves=state == RUNNING and backend in (None, backends.UP),
-        fails=state in FAILED
+        fails=(state in FAILED and not instance.blockers)
+        or instance.stuck
         or (state == STARTING and instance.recovering)
         or (state == RUNNING and backend == backends.DOWN),
     )
@@ -141,6 +142,7 @@ def _member(
         uptime=instance.uptime if instance.pid is not None else None,
         restarts=instance.restarts,
         last_exit=instance.last_exit,
+        waits_for=" and ".join(map(str, instance.blockers)) or None,
         retry_in=None if due is None else max(0.0, due - now),
         cpu=None if usage is None or usage.cpu is None else round(usage.cpu, 4),
         memory=None if usage is None else usage.memory,

@@ -20,6 +20,7 @@ order in which the records have them, and spells them as the configuration file 
         serves      it runs, and the balancer, where there is one, reaches it
         pid, uptime      of the living child
         restarts, lastExit, retryIn (seconds to the next start, in backoff)
+        waitsFor    before its start, in words: "db, which is errored"
         cpu (1.0 is one core), memory      with all that it has started
         backend   null without a balancer, else:
           state (up, down, draining, absent), reason, since
@@ -88,6 +89,7 @@ class InstanceStatus(NamedTuple):
     restarts: int
     last_exit: Optional[str]
     retry_in: Optional[float]
+    waits_for: Optional[str]
     cpu: Optional[float]
     memory: Optional[int]
     backend: Optional[BackendStatus]
@@ -123,7 +125,7 @@ JSON_NAMES = {
     "number": "index", "bytes_in": "bytesIn", "bytes_out": "bytesOut",
     "connect_errors": "connectErrors", "connect_time": "connectTime",
     "first_byte_time": "firstByteTime", "queue_most": "queueMost", "turned_away": "turnedAway",
-    "last_exit": "lastExit", "retry_in": "retryIn",
+    "last_exit": "lastExit", "retry_in": "retryIn", "waits_for": "waitsFor",
 }  # fmt: skip
 
 

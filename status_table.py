@@ -60,7 +60,9 @@ def cluster_line(process: ProcessStatus) -> str:
 def _cells(member: InstanceStatus) -> "Sequence[str]":
     backend = member.backend
     state = member.state
-    if state == "running" and not member.serves:
+    if member.waits_for is not None:
+        state = "waiting"
+    elif state == "running" and not member.serves:
         state = "down"
     return (
         state,

@@ -7,21 +7,24 @@ supervisor) and `SupervisorOwner` (the supervisor tells the runtime).
 """
 
 import time
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from child import Spawner, adopt_orphans, close_on_exec
 from concurrency import ForkGate, Threads, TokenBucket, in_slices
 from context import Context
 from errors import PupgeventError
+from failure_hooks import FailureHooks
 from guardian import Guardian
-from instance import Instance
-from lifecycle import GIVEN_UP
+from instance import Instance, InstanceOwner
+from lifecycle import GIVEN_UP, SETTLED, STARTING
 from logs import LineWriter, Log
+from memory_watch import LOOK_EVERY, MemoryWatch
 from model import InstanceSpec, Process, instance_specs
 from pid_files import FileQueue
 from port_ownership import OwnershipWatch
 from rotation import Rotation
 from sockets import Limits
+from start_order import Blocker, blocker, stop_waves
 
 
 class Failure(NamedTuple):
@@ -57,15 +60,17 @@ class SupervisorOwner:
         """An instance of an essential process is given up for good."""
 
 
-class Supervisor:
+class Supervisor(InstanceOwner):
     """Holds the instances of all processes, in the order of the configuration.
 
-    `limits` are those of the children's descriptors, None: pupgevent's own.
+    `limits` are those of the children's descriptors, None: pupgevent's own; `look_every` is seconds
+    between two looks at the memory of the instances.
     """
 
     def __init__(
         self, processes: Iterable[Process], log: Log, owner: SupervisorOwner, *,
         clock: Callable[[], float] = time.monotonic, limits: Optional[Limits] = None,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self.guardian = Guardian(log)
         self._owner = owner
@@ -81,7 +86,10 @@ class Supervisor:
             clock=clock,
             pid_files=FileQueue(threads),
         )
+        self._hooks = FailureHooks(self._context)
         self._closing = False
+        #: Those that wait for others before they are started.
+        self._waiting: Set[Instance] = set()
         self._rotations: Dict[str, Rotation] = {}
         #: By id.
         self.processes: Dict[str, Process] = {}
@@ -89,6 +97,8 @@ class Supervisor:
         self.instances: Dict[str, Instance] = {}
         #: By id of the process, then by name: looking through all instances would take too long.
         self._members: Dict[str, Dict[str, Instance]] = {}
+        self._memory_watch = MemoryWatch(
+            self.instances.values, self.instances_of, threads, log, look_every)
         for process in processes:
             self.add_process(process)
 
@@ -99,6 +109,7 @@ class Supervisor:
         close_on_exec()
         adopt_orphans()
         self.guardian.start()
+        self._memory_watch.start()
         for instance in in_slices(list(self.instances.values())):
             if instance.process.autostart and not self._closing:
                 instance.start()
@@ -106,33 +117,38 @@ class Supervisor:
     def shutdown(self) -> None:
         """Stop all instances side by side, then the guardian; blocks until nothing lives."""
         self._closing = True
+        self._memory_watch.stop()
         self.stop(list(self.instances))
+        self._hooks.close()
         self.guardian.close()
 
     def kill(self) -> None:
         """SIGKILL to all process groups, and no start any more. `shutdown` waits for their end."""
         self._closing = True
+        self._hooks.kill()
         for instance in self.instances.values():
             instance.kill()
 
     # Some instances, by name; PupgeventError for a name that no instance has
 
-    def start(self, names: Iterable[str]) -> List[Failure]:
-        """Start them side by side; blocks until each runs or has failed. Returns the failures."""
+    def start(self, names: Iterable[str], in_order: bool = True) -> List[Failure]:
+        """Start them side by side, or `in_order` after those that their `startAfter` names; blocks
+        until each runs or has failed. Returns the failures."""
         attempts = []
         for instance in in_slices(self._find(names)):
             self._refuse_when_closing()
-            attempts.append((instance, instance.start()))
+            attempts.append((instance, instance.start(in_order)))
         return [_failure(instance) for instance, attempt in attempts
                 if not instance.came_up(attempt)]
 
     def stop(self, names: Iterable[str]) -> None:
-        """Stop them side by side; blocks until all have stopped."""
-        chosen = self._find(names)
-        for instance in in_slices(chosen):
-            instance.stop()
-        for instance in chosen:
-            instance.wait_settled()
+        """Stop them side by side, but for those that others of them start after: these stop when
+        the others have. Blocks until all have stopped."""
+        for wave in stop_waves(self._find(names), lambda each: each.process):
+            for instance in in_slices(wave):
+                instance.stop()
+            for instance in wave:
+                instance.wait_settled()
 
     def instances_of(self, process_id: str) -> List[Instance]:
         """In the order of their numbers."""
@@ -167,7 +183,7 @@ class Supervisor:
         if spec.name in self.instances:
             raise ValueError("%s is there already" % spec.name)
         rotation = self._rotations[process.id]
-        instance = Instance(process, spec, self._context, rotation, self._changed)
+        instance = Instance(process, spec, self._context, rotation, owner=self)
         self.instances[spec.name] = instance
         self._members.setdefault(process.id, {})[spec.name] = instance
         return instance
@@ -184,17 +200,46 @@ class Supervisor:
             del self.instances[instance.name]
             del self._members[instance.process_id][instance.name]
 
-    def _changed(self, instance: Instance) -> None:
+    # What the instances tell and ask, as InstanceOwner
+
+    def on_change(self, instance: Instance) -> None:
+        (self._waiting.add if instance.blockers else self._waiting.discard)(instance)
+        for each in list(self._waiting):
+            if instance.process_id in each.process.start_after:
+                each.look_again()
         try:
             self._owner.on_change(instance)
         except MemoryError:
             pass  # the next change is told again
-        if instance.state in GIVEN_UP and instance.process.essential:
-            self._owner.on_essential(instance)
+        # An instance that was given up and waits for its next start has told it before.
+        if instance.state in GIVEN_UP and not instance.wanted:
+            self._give_up(instance)
+
+    def _give_up(self, instance: Instance) -> None:
+        try:
+            self._hooks.run(instance)
+        finally:
+            if instance.process.essential:
+                self._owner.on_essential(instance)
+
+    def blockers_of(self, process: Process) -> List[Blocker]:
+        found = []
+        for process_id in process.start_after:
+            members = self.instances_of(process_id)
+            found.append(blocker(
+                process_id, list(map(_next_state, members)),
+                waits=any(each.blockers for each in members),
+                stuck=any(each.stuck for each in members)))
+        return [each for each in found if each is not None]
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise PupgeventError("pupgevent is stopping")
+
+
+def _next_state(instance: Instance) -> str:
+    """Of one that has been ordered to start, and whose main loop has not seen it yet: starting."""
+    return STARTING if instance.wanted and instance.state in SETTLED else instance.state
 
 
 def _failure(instance: Instance) -> Failure:

@@ -206,7 +206,8 @@ class ServiceNotifier:
         if not self._started or self._stopping:
             return
         instances = list(self._instances())
-        self._pending &= {each.name for each in instances if each.state in _UNDECIDED}
+        self._pending &= {
+            each.name for each in instances if each.state in _UNDECIDED and not each.stuck}
         status = status_of(health_of(each, self._backend_of(each)) for each in instances)
         if not self._ready and not self._pending:
             self._ready = True

@@ -110,6 +110,23 @@ def string_matching(allowed: str, pattern: str = ".+") -> Validator:
     return Validator(allowed, convert)
 
 
+def strings(what: str) -> Validator:
+    """An array of strings, none of them empty, as a tuple; `what` they are, in the plural."""
+
+    def convert(value: object, folder: str) -> Tuple[str, ...]:
+        if not isinstance(value, list):
+            raise InvalidValue()
+        return tuple(convert_all(_string, enumerate(value)))
+
+    return Validator("an array of " + what, convert)
+
+
+def _string(index: int, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidValue("%s is not a string" % format_value(value), index)
+    return value
+
+
 def integer(least: int, most: int) -> Validator:
     """A whole number between the two, both included."""
 

@@ -14,6 +14,7 @@ import gevent
 from guardian import Guardian
 from instance import Instance
 from logs import NO_INSTANCE, LineWriter, Log, Sink, Source
+from memory_watch import LOOK_EVERY
 from model import Cluster, InstanceSpec, Logger, Process
 from rotation import Rotation
 from supervisor import Supervisor, SupervisorOwner
@@ -41,7 +42,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
         id="app", cmd=cmd, autostart=True, cwd="/", env={}, restart="never", restart_delay=0.02,
         min_uptime=0.0, restart_max_delay=30.0, terminate_grace_period=0.0,
         terminate_timeout=PATIENCE,
-        stop_signal=int(signal.SIGTERM), essential=False,
+        stop_signal=int(signal.SIGTERM), essential=False, start_after=(),
         logger=Logger(True, None, None, None, 0, 0),
     )
     return Process(**dict(values, **changes))
@@ -195,14 +196,14 @@ class SupervisorStage(NamedTuple):
 @contextlib.contextmanager
 def supervise(
     *processes: Process, start: bool = True, ledger: Optional[Ledger] = None,
-    log: Optional[Log] = None,
+    log: Optional[Log] = None, look_every: float = LOOK_EVERY,
 ) -> Iterator[SupervisorStage]:
     """Supervise them until the block ends; then nothing of them is left."""
     page, clock = Page(), Clock()
     ledger, log = ledger or Ledger(), log or Log(page)
     owner = Owner(log, ledger, clock)
     with gevent_waits_for_children():
-        supervisor = Supervisor(processes, log, owner, clock=clock)
+        supervisor = Supervisor(processes, log, owner, clock=clock, look_every=look_every)
         try:
             if start:
                 supervisor.startup()

@@ -240,6 +240,9 @@ CASES: Dict[Place, Case] = {
     ("processes", "pidFile"): Case("job.pid", is_new, told=ROLLED),
     ("processes", "user"): Case("nobody", is_new, told=ROLLED),
     ("processes", "group"): Case("nogroup", is_new, told=ROLLED),
+    ("processes", "startAfter"): Case(["web"], process_has(start_after=("web",))),
+    ("processes", "maxMemory"): Case("1G", process_has(max_memory=2**30)),
+    ("processes", "onFailure"): Case("true", process_has(on_failure="true")),
     ("processes", "restart"): Case("never", settles_in("errored")),
     ("processes", "restartDelayMs"): Case(20000, retries_after(20)),
     ("processes", "restartMaxDelayMs"): Case(

@@ -52,7 +52,8 @@ BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 60.0, None, No
 def member(name: str, **more: Any) -> InstanceStatus:
     found = InstanceStatus(
         id=name, number=0, port=8000, state="running", since=60.0, wanted=True, serves=True,
-        pid=4711, uptime=12345.6, restarts=3, last_exit=None, retry_in=None, cpu=0.123,
+        pid=4711, uptime=12345.6, restarts=3, last_exit=None, retry_in=None, waits_for=None,
+        cpu=0.123,
         memory=18 * 2**20, backend=BACKEND)  # fmt: skip
     return found._replace(**more)
 
@@ -79,8 +80,8 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
     assert " ".join(process["balancer"]) == (
         "strategy accepted open queue queueMost turnedAway host port")
     assert " ".join(one) == (
-        "id index port state since wanted serves pid uptime restarts lastExit retryIn cpu memory"
-        " backend")
+        "id index port state since wanted serves pid uptime restarts lastExit retryIn waitsFor cpu"
+        " memory backend")
     assert " ".join(one["backend"]) == (
         "state reason open total bytesIn bytesOut connectErrors retries since connectTime"
         " firstByteTime")

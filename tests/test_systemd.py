@@ -1,5 +1,6 @@
 """What a real systemd socket hears of a real pupgevent."""
 
+import itertools
 import os
 import select
 import signal
@@ -217,13 +218,27 @@ def test_an_address_that_leads_nowhere_harms_nobody(address: str) -> None:
     notify_socket.close()
 
 
+def messages_taken(address: str) -> int:
+    """So many a socket takes that nobody reads from: net.unix.max_dgram_qlen, or less where
+    net.core.wmem_default allows less."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reader, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as writer:
+        reader.bind(address)
+        writer.setblocking(False)
+        for count in itertools.count():
+            try:
+                writer.sendto(b"STATUS=100", address)
+            except BlockingIOError:
+                return count
+    raise AssertionError
+
+
 def test_a_full_socket_blocks_nobody_and_gets_everything_in_order(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     listener = Listener(address)
     notify_socket = NotifySocket({"NOTIFY_SOCKET": address})
-    # More than the queue of a Unix socket takes (net.unix.max_dgram_qlen), less than the backlog.
-    with open("/proc/sys/net/unix/max_dgram_qlen") as file:
-        count = int(file.read()) + 20
+    # More than the queue of a Unix socket takes, less than that and the backlog.
+    count = messages_taken(str(tmp_path / "other")) + 20
     for number in range(count):
         notify_socket.send("STATUS=%d" % number)
     heard: List[int] = []
@@ -250,7 +265,7 @@ def test_a_watchdog_for_another_process_is_none_of_ours() -> None:
 class Member:
     """An instance that runs."""
 
-    name, state, wanted = "app", "running", True
+    name, state, wanted, stuck = "app", "running", True, False
     process = SimpleNamespace(autostart=True)
 
 
