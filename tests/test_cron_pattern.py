@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cron_pattern import CronError, CronPattern, days_of, next_after, parse, wall_of
 
@@ -131,7 +130,8 @@ def item(least: int, most: int) -> Any:
 
 
 def field(least: int, most: int) -> Any:
-    return st.one_of(st.just("*"), st.lists(item(least, most), min_size=1, max_size=3).map(",".join))
+    items = st.lists(item(least, most), min_size=1, max_size=3)
+    return st.one_of(st.just("*"), items.map(",".join))
 
 
 def weekday() -> Any:
@@ -203,7 +203,7 @@ def test_no_time_of_the_pattern_lies_between(text: str, rule: str, start: float)
     with Clocks(rule) as zone:
         found = next_after(pattern, start, zone)
         assert found is not None
-        walls = {shown(zone, int(start) - back) for back in range(0, 7200)}
+        walls = {shown(zone, int(start) - back) for back in range(7200)}
         for moment in range(int(start) + 1, found):
             wall = shown(zone, moment)
             assert wall in walls or not matches(pattern, wall), (moment, wall)
@@ -316,23 +316,25 @@ def test_a_wrong_pattern_is_told_with_its_field_and_what_is_allowed(
 
 
 @pytest.mark.parametrize("minute", [
-    "x", "1x", "-5", "5-", "1--5", "5/", "1/2/3", "*/*/5", "**/5", "*5", "1*", "*-5", "1,", ",1", "1,,2",
-    "1#2", "L", "1.5", "+5", "JAN", "\uff11", "99999", "1-5-9", "*#1", "#1", "/", "-", ",",
+    "x", "1x", "-5", "5-", "1--5", "5/", "1/2/3", "*/*/5", "**/5", "*5", "1*", "*-5", "1,", ",1",
+    "1,,2", "1#2", "L", "1.5", "+5", "JAN", "\uff11", "99999", "1-5-9", "*#1", "#1", "/", "-", ",",
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused(minute: str) -> None:
-    with pytest.raises(CronError, match='the minute ".*" cannot be read: allowed are 0 to 59'):
+    with pytest.raises(CronError, match=r'the minute ".*" cannot be read: allowed are 0 to 59'):
         parse("%s * * * *" % minute, NOW)
 
 
-@pytest.mark.parametrize("weekday", ["1#6", "1#0", "#1", "1#", "1#1#2", "MON#1-3", "L", "MONDAY", "1W"])
+@pytest.mark.parametrize("weekday", [
+    "1#6", "1#0", "#1", "1#", "1#1#2", "MON#1-3", "L", "MONDAY", "1W",
+])  # fmt: skip
 def test_what_is_no_weekday_is_refused(weekday: str) -> None:
-    with pytest.raises(CronError, match="the day of the week .* FRI#2, FRI#L"):
+    with pytest.raises(CronError, match=r"the day of the week .* FRI#2, FRI#L"):
         parse("0 0 * * %s" % weekday, NOW)
 
 
 @pytest.mark.parametrize("day", ["LL", "1L", "L-3", "*L", "L/2", "W", "1-5W", "WL", "1W#2", "1#L"])
 def test_what_is_no_day_is_refused(day: str) -> None:
-    with pytest.raises(CronError, match="the day of the month .* L, 15W, LW"):
+    with pytest.raises(CronError, match=r"the day of the month .* L, 15W, LW"):
         parse("0 0 %s * *" % day, NOW)
 
 

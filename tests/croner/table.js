@@ -1,10 +1,9 @@
 // Makes times.tsv: what croner, the library of Pup, gives as the next times of patterns.
 //
-//   npm install croner@9.0.0 later@npm:croner@11.0.1 && node table.js > times.tsv
+//   npm install croner@9.0.0 later@npm:croner@10.0.1 && node table.js > times.tsv
 //
-// The second, newer version is asked for `W`, which the first has not, and from a day of February on,
-// where the first leaves out the 1st of March for patterns with a 30th or 31st. Nothing is random:
-// the same versions make the same table, byte by byte.
+// The second, newer version is asked for `W`, which the first has not. Nothing is random: the same
+// versions make the same table, byte by byte.
 const { Cron } = require("croner");
 const { Cron: LaterCron } = require("later");
 
@@ -75,13 +74,21 @@ const WORKING_DAYS = [
   "0 0 15W * MON", "0 0 10,31W * *",
 ];
 
+// In February both versions take a 30th or 31st for a day of March, and leave out what is before it
+// there (fixed in 11): they are asked once more, from the last second of the month.
+function nextRun(Kind, pattern, from) {
+  const next = new Kind(pattern).nextRun(from), end = new Date(from.getFullYear(), 2, 1) - 1000;
+  const leaps = from.getMonth() === 1 && next !== null && next > end;
+  return leaps ? new Kind(pattern).nextRun(new Date(end)) : next;
+}
+
 // Seconds from the start to the next time, and from there to the one after it.
 function times(Kind, pattern, zone, start) {
   process.env.TZ = zone;
   const found = [];
   let from = new Date(start);
   for (let i = 0; i < 2; i++) {
-    const next = new (from.getMonth() === 1 ? LaterCron : Kind)(pattern).nextRun(from);
+    const next = nextRun(Kind, pattern, from);
     // What is no later is not to be compared: see cron_pattern.py.
     if (next === null || next <= from) break;
     found.push((next - from) / 1000);
@@ -99,7 +106,7 @@ function isOver(pattern, zone, start) {
 console.log(["version", "pattern", ...ZONES.flatMap(([, rule]) => STARTS.map((each) =>
   `${rule} ${Date.parse(each) / 1000}`))].join("\t"));
 const patterns = [...new Set([...BY_HAND, ...Array.from({ length: 160 }, made)])];
-for (const [version, Kind, those] of [["9.0.0", Cron, patterns], ["11.0.1", LaterCron, WORKING_DAYS]]) {
+for (const [version, Kind, those] of [["9.0.0", Cron, patterns], ["10.0.1", LaterCron, WORKING_DAYS]]) {
   for (const pattern of those) {
     if (new Kind(pattern).nextRun() === null) continue;
     const cells = ZONES.flatMap(([zone]) => STARTS.map((start) =>
