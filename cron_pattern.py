@@ -259,6 +259,11 @@ def _wrong(field: _Field, word: str) -> CronError:
 # Its next time
 
 
+def next_time(text: str, moment: float, zone: Zone) -> Optional[int]:
+    """As `next_after`, of a pattern that is read at that moment. Raises CronError."""
+    return next_after(parse(text, wall_of(moment, zone)), moment, zone)
+
+
 def next_after(pattern: CronPattern, moment: float, zone: Zone) -> Optional[int]:
     """The first time after a moment, both in Unix time; None after the year 9999."""
     now = math.floor(moment)

@@ -5,8 +5,10 @@ made with `_unsupported` is checked, and then refused as not yet supported, beca
 it yet: when something does, make it with `_key`.
 """
 
+import time
 from typing import Tuple, Union
 
+import cron_pattern
 import paths
 import schema
 import validators
@@ -19,8 +21,8 @@ TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 
 #: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
-    "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
-    " restartBackoffMs telemetry terminate watch watcher worker".split()
+    "api balancerType bootstrap decorate decorateFiles internalLogHours plugins"
+    " restartBackoffMs telemetry watch watcher worker".split()
 )
 #: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
@@ -55,6 +57,12 @@ def _ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> 
 def _seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     return Key(name, validators.duration("s", above_zero), default, meaning, "s")
 
+
+def _read_pattern(text: str) -> None:
+    cron_pattern.next_time(text, time.time(), time.localtime)
+
+
+_PATTERN = validators.text_accepted_by("a cron pattern", _read_pattern)
 
 _LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
 
@@ -271,7 +279,21 @@ PROCESS = Table(
             "autostart",
             validators.boolean(),
             False,
-            "start it with pupgevent; otherwise `pupgevent start` does",
+            "start it with pupgevent; otherwise `pupgevent start` or `cron` does",
+        ),
+        _key(
+            "cron", _PATTERN, no_default(),
+            "when it is started, also after a stop: five fields, or six with the seconds first, as"
+            " [below](#schedules)",
+        ),
+        _key(
+            "terminate", _PATTERN, no_default(),
+            "when it is stopped; it is started again if `restart` is `always`, or if it starts by"
+            " itself (`autostart` without `cron`) and `restart` is not `never`",
+        ),
+        _key(
+            "overrun", validators.boolean(), False,
+            "what `cron` does while it still runs: nothing, or with true a restart",
         ),
         _key(
             "cwd",
@@ -350,7 +372,8 @@ PROCESS = Table(
             "essential",
             validators.boolean(),
             False,
-            "if it is not restarted any more, pupgevent stops everything and exits with 1",
+            "if it is not restarted any more, pupgevent stops everything and exits with 1; never"
+            " with `cron`, which starts it again",
         ),
         _key("logger", PROCESS_LOGGER, {}, "the keys of `[logger]`, for this process"),
     ),

@@ -189,7 +189,8 @@ class Supervisor:
             self._owner.on_change(instance)
         except MemoryError:
             pass  # the next change is told again
-        if instance.state in GIVEN_UP and instance.process.essential:
+        process = instance.process
+        if instance.state in GIVEN_UP and process.essential and not process.cron:
             self._owner.on_essential(instance)
 
     def _refuse_when_closing(self) -> None:

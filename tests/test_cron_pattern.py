@@ -267,7 +267,7 @@ def test_a_question_mark_is_the_value_of_now() -> None:
     """It is a Sunday."""
     pattern = parse("? ? ? ? ? ?", NOW)
     assert (pattern.seconds, pattern.minutes, pattern.hours) == ((30,), (45,), (2,))
-    assert (pattern.days, pattern.months, pattern.weekdays) == ({29}, {11}, {(0, 0)})
+    assert pattern.days == {29} and pattern.months == {11} and pattern.weekdays == {(0, 0)}
     assert parse("?-50,?/10 * * * *", NOW).minutes == (45, 46, 47, 48, 49, 50, 55)
 
 
