@@ -115,13 +115,12 @@ def string_matching(allowed: str, pattern: str = ".+") -> Validator:
 
 def text_accepted_by(allowed: str, check: Callable[[str], object]) -> Validator:
     """A string that `check` takes; the text of its ValueError ends the line about the others."""
-
     def convert(value: object, folder: str) -> str:
         try:
             check(non_empty_string(value))
+            return str(value)
         except ValueError as error:
             raise InvalidValue("%s is not %s: %s" % (format_value(value), allowed, error)) from None
-        return str(value)
 
     return Validator(allowed, convert)
 
