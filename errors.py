@@ -8,7 +8,7 @@ and on one line.
 import difflib
 import json
 import re
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 #: Leads to a value of a file: names of keys, indexes of arrays.
 KeyPath = Tuple[Union[str, int], ...]
@@ -104,6 +104,15 @@ class NotRunningError(PupgeventError):
 def counted(number: int, noun: str) -> str:
     """A number with its noun, which takes an s from two on, and with none at all."""
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
+def local_time(moment: float, now: float, zone: Callable[[float], Sequence[int]]) -> str:
+    """A Unix time as the clocks of the zone show it; the date only where it is not today."""
+    year, month, day, hour, minute, second = zone(moment)[:6]
+    time = "%02d:%02d:%02d" % (hour, minute, second)
+    if tuple(zone(now)[:3]) == (year, month, day):
+        return time
+    return "%04d-%02d-%02d %s" % (year, month, day, time)
 
 
 def format_value(value: object) -> str:

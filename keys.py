@@ -5,9 +5,11 @@ of a cluster are in cluster_keys.py. A key made with `_unsupported` is checked, 
 not yet supported, because nothing acts on it yet: when something does, make it with `_key`.
 """
 
+import time
 from typing import Tuple
 
 import child_validators
+import cron_pattern
 import paths
 import schema
 import validators
@@ -29,8 +31,8 @@ RESTART_POLICIES = ("always", "error", "never")
 
 #: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
-    "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
-    " restartBackoffMs telemetry terminate watch watcher worker".split()
+    "api balancerType bootstrap decorate decorateFiles internalLogHours plugins"
+    " restartBackoffMs telemetry watch watcher worker".split()
 )
 #: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
@@ -43,6 +45,12 @@ _NAME = validators.string_matching(
     "[%s]{1,%d}" % (NAME_LETTERS, MAX_NAME_LENGTH),
 )
 
+
+def _read_pattern(text: str) -> None:
+    cron_pattern.next_time(text, time.time(), time.localtime)
+
+
+_PATTERN = validators.text_accepted_by("a cron pattern", _read_pattern)
 
 _LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
 
@@ -162,7 +170,21 @@ PROCESS = Table(
             "autostart",
             validators.boolean(),
             False,
-            "start it with pupgevent; otherwise `pupgevent start` does",
+            "start it with pupgevent; otherwise `pupgevent start` or `cron` does",
+        ),
+        _key(
+            "cron", _PATTERN, no_default(),
+            "when it is started, also after a stop: five fields, or six with the seconds first, as"
+            " [below](#schedules)",
+        ),
+        _key(
+            "terminate", _PATTERN, no_default(),
+            "when it is stopped; it is started again if `restart` is `always`, or if it starts by"
+            " itself (`autostart` without `cron`) and `restart` is not `never`",
+        ),
+        _key(
+            "overrun", validators.boolean(), False,
+            "what `cron` does while it still runs: nothing, or with true a restart",
         ),
         _key(
             "cwd",
@@ -280,7 +302,8 @@ PROCESS = Table(
             "essential",
             validators.boolean(),
             False,
-            "if it is not restarted any more, pupgevent stops everything and exits with 1",
+            "if it is not restarted any more, pupgevent stops everything and exits with 1; never"
+            " with `cron`, which starts it again",
         ),
         _key("logger", PROCESS_LOGGER, {}, "the keys of `[logger]`, for this process"),
     ),

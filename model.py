@@ -98,6 +98,10 @@ class Process(NamedTuple):
     id: str
     cmd: Union[str, Tuple[str, ...]]
     autostart: bool
+    #: Patterns as cron_pattern.py reads them, in local time.
+    cron: Optional[str]
+    terminate: Optional[str]
+    overrun: bool
     cwd: str
     #: The real path of `cwd` when the file was read: often a link is switched to a new release.
     real_cwd: str
@@ -130,6 +134,18 @@ class Process(NamedTuple):
     essential: bool
     logger: Logger
     cluster: Optional[Cluster]
+
+
+    @property
+    def is_job(self) -> bool:
+        """Only its schedule starts it: between two runs it is not expected to be there."""
+        return self.cron is not None and not self.autostart
+
+    @property
+    def starts_again(self) -> bool:
+        """Is it started again after a stop by `terminate`?"""
+        always_there = self.autostart and self.cron is None and self.restart != "never"
+        return always_there or self.restart == "always"
 
 
 class Configuration(NamedTuple):

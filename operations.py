@@ -35,7 +35,7 @@ from errors import PupgeventError, counted, nearest
 from instance import Instance
 from lifecycle import ENDED, RUNNING, STOPPED
 from model import Process, instance_specs, with_instances
-from rollout import Change, ProcessLocks, restart_step, roll, should_run
+from rollout import Change, restart_step, roll, should_run
 from runtime import Runtime
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ class Operations:
         """`around_reload()` is a context that each reload is done in."""
         self._runtime = runtime
         self._around_reload = around_reload
-        self._locks = ProcessLocks()
+        self._locks = runtime.locks
 
     def start(self, words: Sequence[str], say: Say) -> str:
         chosen = choose(self._runtime, words)
@@ -83,7 +83,8 @@ class Operations:
         names = _names(chosen.instances)
         with self._alone(chosen.processes, "a stop", say, stops=names):
             self._runtime.supervisor.stop(names)
-        return _about("stopped", chosen.instances)
+        again = self._runtime.scheduler.about_starts(sorted(chosen.processes))
+        return _about("stopped", chosen.instances) + again
 
     def restart(self, words: Sequence[str], say: Say) -> str:
         chosen = self._due(words)

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import cli
 from cli import Arguments
-from errors import ConfigurationError, PupgeventError, UsageError, encoded
+from errors import ConfigurationError, PupgeventError, UsageError, encoded, local_time
 
 if TYPE_CHECKING:
     from daemon import Daemon
@@ -242,7 +242,8 @@ def _plan(process: "Process") -> "List[str]":
     import model
 
     cluster = process.cluster
-    start = "" if process.autostart else ", not started by itself"
+    start = "" if process.autostart or process.cron else ", not started by itself"
+    start += "".join(_times(process))
     lines = []
     if cluster is not None and cluster.common_port is not None:
         place = "%s port %d" % (cluster.common_host, cluster.common_port)
@@ -251,6 +252,18 @@ def _plan(process: "Process") -> "List[str]":
         place = "" if spec.port is None else ", port %d" % spec.port
         lines.append("%s%s%s" % (spec.name, place, start))
     return lines
+
+
+def _times(process: "Process") -> "List[str]":
+    """When cron starts and stops it next."""
+    import cron_pattern
+
+    now, found = time.time(), []
+    for verb, text in (("starts", process.cron), ("stops", process.terminate)):
+        moment = text and cron_pattern.next_time(text, now, time.localtime)
+        if moment:
+            found.append(", %s at %s" % (verb, local_time(moment, now, time.localtime)))
+    return found
 
 
 def export(args: Arguments) -> int:

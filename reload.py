@@ -11,7 +11,7 @@ changed meanwhile, and what is changed of them is not overwritten. In this order
        something meanwhile (a cluster that was scaled needs ports).
     4  From here on the file is what counts. Hand the common ports over: one that moves from one
        process to another keeps its listener, and there is no moment in which it is closed.
-    5  Put balancers and loggers to their new settings. Open connections stay.
+    5  Put balancers, loggers and schedules to their new settings. Open connections stay.
     6  Drain and stop what is too much: removed processes, instances beyond the number.
     7  Give each instance what it can take while it runs: its restart policy, its time-outs, ...
     8  Start what is new, side by side: an instance of a process that runs, a process with
@@ -193,6 +193,7 @@ class Reload:
         # Once more in the order of the file, which is the order of `status`.
         self._supervisor.processes = {
             each: processes[each] for each in [*self._gone, *self._after]}
+        runtime.scheduler.update(runtime.configuration.processes)
 
     def _set_top(self) -> None:
         if self._old.name != self._new.name:
@@ -236,7 +237,8 @@ class Reload:
             if automatic:
                 self._done.started.append(spec.name)
             return automatic
-        if spec == instance.spec and same_child(process, instance.process):
+        if spec == instance.spec and (same_child(process, instance.process) or process.is_job):
+            # A job under way is not begun anew: a different command is for its next time.
             instance.replace(process, spec)
             return False
         instance.replace(keeping_child(process, instance.process), instance.spec)
@@ -257,7 +259,8 @@ class Reload:
         words: List[str] = []
         for process_id in in_slices(list(self._after)):
             members = self._supervisor.instances_of(process_id)
-            own = [each for each in members if each.state in GIVEN_UP]
+            own = [] if self._after[process_id].cron else [
+                each for each in members if each.state in GIVEN_UP]
             # A start of the whole process would be one of those that were stopped, too.
             whole = all(each.wanted or each.state in GIVEN_UP for each in members)
             lost.extend(own)

@@ -76,7 +76,8 @@ class RestartPolicy:
             spent = process.restart == "always"
             return "finished" + (", and restartLimit is 0" if spent else "")
         if verdict == FAIL:
-            return "and it is not to be restarted"
+            return "and it is not to be restarted%s" % (" before cron does" if process.cron else "")
+        until = " until cron starts it" if process.cron else ""
         if process.restart_limit == 0:
-            return "given up: restartLimit is 0"
-        return "given up after %s in a row" % counted(self.failures, "failure")
+            return "given up%s: restartLimit is 0" % until
+        return "given up after %s in a row%s" % (counted(self.failures, "failure"), until)

@@ -98,6 +98,10 @@ class ProcessLocks:
                     del self._held[process_id]
             change.over.set()
 
+    def holder(self, process_id: str) -> Optional[Change]:
+        """The change that holds it."""
+        return self._held.get(process_id)
+
     def add(self, change: Change, ids: Iterable[str], stops: Iterable[str] = ()) -> None:
         """Hold these processes as well; raises Busy."""
         wanted = sorted(set(ids))
@@ -119,8 +123,10 @@ def restart_step(instance: Instance) -> RolloutStep:
 
 
 def should_run(instance: Instance) -> bool:
-    """Is it to run, or was it given up? In both cases nobody has asked it to stop."""
-    return instance.wanted or instance.state in FAILED
+    """Is it to run, or was it given up? In both cases nobody has asked it to stop. What cron starts
+    is not given up: it is to run at its next time, and not before."""
+    given_up = instance.state in FAILED and not instance.process.cron
+    return instance.wanted or given_up
 
 
 def roll(supervisor: Supervisor, steps: Iterable[RolloutStep], change: Change) -> List[str]:

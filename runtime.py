@@ -18,7 +18,9 @@ from listener import Listener, PortTaken
 from log_history import LogHistory, Tee
 from logs import LinePrefix, LineWriter, Log, Sink, Source
 from model import Configuration, InstanceSpec, Logger, Process
+from rollout import ProcessLocks
 from rotation import Rotation
+from scheduler import Scheduler
 from sockets import Limits
 from start_order import longest_chain
 from supervisor import Supervisor, SupervisorOwner
@@ -124,6 +126,9 @@ class Runtime(SupervisorOwner, BalancerOwner):
             self.prepare(process)
         self.supervisor = Supervisor(
             configuration.processes, log, owner=self, clock=clock, limits=limits)
+        #: Which change holds which process.
+        self.locks = ProcessLocks()
+        self.scheduler = Scheduler(self.supervisor, self.locks, log)
 
     def listen(self) -> None:
         """Open every common port, before anything is started; raises PupgeventError."""
@@ -133,10 +138,12 @@ class Runtime(SupervisorOwner, BalancerOwner):
     def start(self) -> None:
         """Start what has `autostart`; does not wait for it."""
         self.supervisor.startup()
+        self.scheduler.update(self.configuration.processes)
 
     def shutdown(self) -> None:
         """Stop accepting, stop all instances side by side; blocks until nothing lives."""
         self.closing = True
+        self.scheduler.close()
         for balancer in self.balancers.values():
             balancer.stop_listening()
         end = self.clock() + self._longest_stop()
@@ -160,6 +167,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
     def kill(self) -> None:
         """Do not wait for anyone; a `shutdown` under way then ends at once."""
         self.closing = True
+        self.scheduler.close()
         self.supervisor.kill()
         if self._parting:
             self.close()

@@ -16,6 +16,7 @@ from model import Process
 from procfs import Usage
 from rollout import FAILED, should_run
 from runtime import Runtime
+from scheduler import START, STOP
 from status_report import BackendStatus, BalancerStatus, InstanceStatus, ProcessStatus, Status
 
 #: Of a process, besides the states of instances.
@@ -111,6 +112,8 @@ def _process(
         up=sum(each.serves for each in healths),
         wanted=sum(each.wanted for each in healths),
         instances=len(found),
+        next_run=runtime.scheduler.next_time(process.id, START),
+        next_stop=runtime.scheduler.next_time(process.id, STOP),
         balancer=balancer,
         members=members,
     )

@@ -12,6 +12,7 @@ order in which the records have them, and spells them as the configuration file 
       state       running; starting, while an instance is; degraded: some that should run fail,
                   others serve; down: some fail and none serves; stopping; stopped; finished
       up, wanted, instances     how many serve, how many should, how many there are
+      nextRun, nextStop     when `cron` starts it next, and `terminate` stops it, in Unix time
       balancer    null without a common port, else:
         host, port, strategy
         accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
@@ -103,6 +104,8 @@ class ProcessStatus(NamedTuple):
     up: int
     wanted: int
     instances: int
+    next_run: Optional[float]
+    next_stop: Optional[float]
     balancer: Optional[BalancerStatus]
     members: Tuple[InstanceStatus, ...]
 
@@ -126,6 +129,7 @@ JSON_NAMES = {
     "connect_errors": "connectErrors", "connect_time": "connectTime",
     "first_byte_time": "firstByteTime", "queue_most": "queueMost", "turned_away": "turnedAway",
     "last_exit": "lastExit", "retry_in": "retryIn", "waits_for": "waitsFor",
+    "next_run": "nextRun", "next_stop": "nextStop",
 }  # fmt: skip
 
 

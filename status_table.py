@@ -7,8 +7,10 @@
 IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
 """
 
-from typing import Callable, List, Optional, Sequence, Tuple, TypeVar
+import time
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
+from errors import local_time
 from status_report import InstanceStatus, ProcessStatus, Status
 
 V = TypeVar("V")
@@ -38,7 +40,20 @@ def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
     text = [_line("ID", _HEADS[1:], widths, room)]
     for name, cells, free in lines:
         text.append(_line(name, cells, widths, room) if cells else _free(name, free, room))
+    text.extend(_schedules(status))
     return text if width is None else [line[:width] for line in text]
+
+
+def _schedules(status: Status) -> Iterator[str]:
+    """A line below the table for each process that has times of its own."""
+    now = time.time()
+    for process in status.processes:
+        times = [(process.next_run, "starts"), (process.next_stop, "stops")]
+        parts = ["%s at %s, in %s" % (
+            verb, local_time(moment, now, time.localtime), duration(max(0.0, moment - now)))
+            for moment, verb in times if moment is not None]
+        if parts:
+            yield "%s: %s" % (process.id, "; ".join(parts))
 
 
 def title(status: Status) -> str:

@@ -219,7 +219,7 @@ class Supervisor(InstanceOwner):
         try:
             self._hooks.run(instance)
         finally:
-            if instance.process.essential:
+            if instance.process.essential and not instance.process.cron:
                 self._owner.on_essential(instance)
 
     def blockers_of(self, process: Process) -> List[Blocker]:

@@ -127,6 +127,18 @@ def _string(index: int, value: object) -> str:
     return value
 
 
+def text_accepted_by(allowed: str, check: Callable[[str], object]) -> Validator:
+    """A string that `check` takes; the text of its ValueError ends the line about the others."""
+    def convert(value: object, folder: str) -> str:
+        try:
+            check(non_empty_string(value))
+            return str(value)
+        except ValueError as error:
+            raise InvalidValue("%s is not %s: %s" % (format_value(value), allowed, error)) from None
+
+    return Validator(allowed, convert)
+
+
 def integer(least: int, most: int) -> Validator:
     """A whole number between the two, both included."""
 

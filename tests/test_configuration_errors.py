@@ -341,7 +341,7 @@ PUPS = [
             MINIMAL + "%s = 1\n",
             4,
             "processes[0]: ",
-            "cron watch worker terminate overrun bootstrap",
+            "watch worker bootstrap",
         ),
         (MINIMAL + "[logger]\n%s = 1\n", 5, "logger: ", "decorate decorateFiles internalLogHours"),
         (MINIMAL + "[processes.logger]\n%s = 1\n", 5, "processes[0].logger: ", "decorateFiles"),

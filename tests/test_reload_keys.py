@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -122,6 +123,21 @@ def is_given_up_loudly(stage: RuntimeStage, before: Any) -> None:
     assert stage.essential == ["job"]
 
 
+def has_time(kind: str, month: int) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        moment = stage.runtime.scheduler.next_time("job", kind)
+        assert moment and time.localtime(moment)[1:3] == (month, 1)
+
+    return effect
+
+
+def is_restarted_by_cron(stage: RuntimeStage, before: Any) -> None:
+    same(stage, before)
+    stage.runtime.scheduler._start("job", stage.instance("job").process.overrun)
+    wait_until(lambda: stage.pids()["job"] not in (None, before["job"]))
+
+
 def is_stopped_in_time(stage: RuntimeStage, before: Any) -> None:
     wait_until(lambda: any("runs longer than" in each for each in stage.console.lines))
 
@@ -211,6 +227,9 @@ CASES: Dict[Place, Case] = {
     ("processes", "autostart"): Case(
         True, lambda stage, before: stage.states()["job"] == "running", old=False,
         told="changed job; started job"),
+    ("processes", "cron"): Case("0 0 1 1 *", has_time("start", month=1), old="0 0 1 2 *"),
+    ("processes", "terminate"): Case("0 0 1 1 *", has_time("stop", month=1), old="0 0 1 2 *"),
+    ("processes", "overrun"): Case(True, is_restarted_by_cron, old=False),
     ("processes", "cwd"): Case(
         "/", lambda stage, before: os.readlink(
             "/proc/%d/cwd" % (stage.instance("job").pid or 0)) == "/", told=ROLLED),

@@ -61,7 +61,8 @@ def member(name: str, **more: Any) -> InstanceStatus:
 def status(members: List[InstanceStatus], process_id: str = "my-app") -> Status:
     balancer = BalancerStatus("least-connections", 100, 48, 2, 5, 0, "::", 3000)
     process = ProcessStatus(
-        process_id, True, True, "running", 4, 4, len(members), balancer, tuple(members))
+        process_id, True, True, "running", 4, 4, len(members), None, None, balancer,
+        tuple(members))
     return Status("0.1.0", 1, "shop", "/app.toml", 60.0, "running", True, (process,))
 
 
@@ -76,7 +77,7 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
     (one,) = process["members"]
     assert " ".join(found) == "version pid name config uptime state healthy processes"
     assert " ".join(process) == (
-        "id autostart healthy state up wanted instances balancer members")
+        "id autostart healthy state up wanted instances nextRun nextStop balancer members")
     assert " ".join(process["balancer"]) == (
         "strategy accepted open queue queueMost turnedAway host port")
     assert " ".join(one) == (
