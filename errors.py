@@ -106,6 +106,11 @@ def counted(number: int, noun: str) -> str:
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
+def listed(words: Sequence[str], last: str) -> str:
+    """"a, b or c", where the word before the last is "or"."""
+    return (" %s " % last).join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def format_value(value: object) -> str:
     """A value as a message may echo it."""
     if isinstance(value, list):

@@ -27,7 +27,7 @@ def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
     """The lines; where a `width` is given, long ids are shortened to fit it."""
     lines: List[Tuple[str, Sequence[str], str]] = []
     for process in status.processes:
-        if [member.id for member in process.members] != [process.id]:
+        if _has_line(process):
             lines.append((process.id, (), cluster_line(process)))
         lines.extend((member.id, _cells(member), "") for member in process.members)
     rows = [_HEADS[1:], *(cells for _, cells, _ in lines if cells)]
@@ -39,6 +39,12 @@ def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
     for name, cells, free in lines:
         text.append(_line(name, cells, widths, room) if cells else _free(name, free, room))
     return text if width is None else [line[:width] for line in text]
+
+
+def _has_line(process: ProcessStatus) -> bool:
+    """Of its own: not where it is its only instance, nor where only some are asked for."""
+    names = [member.id for member in process.members]
+    return len(names) == process.instances and names != [process.id]
 
 
 def title(status: Status) -> str:
