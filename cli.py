@@ -127,6 +127,9 @@ def _command_of(found: options.Split) -> str:
     if not words or is_config(words[0]):
         return ""
     if words[0] not in COMMANDS:
+        # What is behind an option that is none may be its value, and no command.
+        if not hints.is_of_others(words[0]):
+            _check_options("", found)
         raise UsageError(hints.unknown_command(words[0], words[1:], found))
     return words[0]
 

@@ -1,8 +1,8 @@
 """`pupgevent completion SHELL`: what lets bash, zsh or fish complete the words of the command.
 
-The commands and options are in the scripts, made from the records in usage.py, so that no key press
-waits for Python. Only the ids of processes are asked for, with `pupgevent completion PROCESS CONFIG`,
-since they are in CONFIG. All three scripts do the same:
+The commands and options are in the scripts, made from the records in usage.py, so that no key
+press waits for Python. Only the ids of processes are asked for, with `pupgevent completion PROCESS
+CONFIG`, since they are in CONFIG. All three scripts do the same:
 
     walk over the words before the cursor: which command, which CONFIG, how many words besides;
     at the value of an option: nothing
@@ -167,7 +167,7 @@ _pupgevent() {
                 -*[@letters@]) value=1 ;;
             esac
         elif [[ -z $config ]] && [[ $word == */* || $word == *.@(@suffixes@) ]]; then
-            config=$word
+            config=${word/#\~\//$HOME/}
         elif [[ -z $command && -z $config ]]; then
             command=$word
         else
@@ -190,7 +190,7 @@ _pupgevent() {
         [[ -z $command && -n $config ]] && kind=''
         case ${kind%...} in
 @kinds@
-            PROCESS | ID) kind=$(_pupgevent_ask "${kind%...}" -- ${config:+"${config/#~\//$HOME/}"}) ;;
+            PROCESS | ID) kind=$(_pupgevent_ask "${kind%...}" -- ${config:+"$config"}) ;;
             *) kind='' ;;
         esac
         [[ -n $kind ]] && mapfile -t COMPREPLY < <(compgen -W "$kind" -- "$cur")
@@ -246,7 +246,7 @@ _pupgevent() {
                 -*[@letters@]) value=1 ;;
             esac
         elif [[ -z $config ]] && [[ $word == */* || $word == *.(@suffixes@) ]]; then
-            config=$word
+            config=${word/#\~\//$HOME/}
         elif [[ -z $command && -z $config ]]; then
             command=$word
         else
@@ -270,7 +270,7 @@ _pupgevent() {
     [[ -z $command && -n $config ]] && kind=''
     case ${kind%...} in
 @kinds@
-        PROCESS | ID) found=(${(f)"$(_pupgevent_ask ${kind%...} -- ${config:+${config/#\~\//$HOME/}})"}) ;;
+        PROCESS | ID) found=(${(f)"$(_pupgevent_ask ${kind%...} -- $config)"}) ;;
     esac
     if [[ $kind == COMMAND ]]; then
         _describe -t commands command found && ret=0
@@ -335,7 +335,7 @@ function __pupgevent_at -d 'The command, CONFIG, and the number of other words b
     for word in $tokens
         if test $value = 1
             set value 0
-        else if test $literal = 0 -a "$word" = --
+        else if test $literal = 0; and test "$word" = --
             set literal 1
         else if test $literal = 0; and string match -qr '^-.' -- $word
             if string match -qr '^(@longs@|-[^-]*[@letters@])$' -- $word
@@ -343,7 +343,7 @@ function __pupgevent_at -d 'The command, CONFIG, and the number of other words b
             end
         else if test -z "$config"; and string match -qr '/|\.(@suffixes@)$' -- $word
             set config $word
-        else if test -z "$command" -a -z "$config"
+        else if test -z "$command$config"
             set command $word
         else
             set given (math $given + 1)
@@ -369,7 +369,7 @@ function __pupgevent_words -d 'What can stand at the cursor'
     set -l next (math $at[3] + 1)
     if test $next -le (count $kinds)
         set kind $kinds[$next]
-    else if string match -q '*...' -- $kinds[-1]
+    else if set -q kinds[1]; and string match -q '*...' -- $kinds[-1]
         set kind $kinds[-1]
     end
     if test -n "$at[2]"
@@ -381,8 +381,9 @@ function __pupgevent_words -d 'What can stand at the cursor'
         case PROCESS ID
             __pupgevent_ask (string replace ... '' -- $kind) -- $config
     end
-    if test -z "$at[2]" -a "$at[3]" = $place
-        __fish_complete_path (commandline -ct) | string match -r '^[^\t]*(?:/|\.(?:@suffixes@))(?:\t.*)?$'
+    if test -z "$at[2]"; and test "$at[3]" = $place
+        __fish_complete_path (commandline -ct) |
+            string match -r '^[^\t]*(?:/|\.(?:@suffixes@))(?:\t.*)?$'
     end
 end
 

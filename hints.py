@@ -21,6 +21,10 @@ _ONE_CONFIG = ": one pupgevent runs one CONFIG"
 _FOR_ONE = {"reload": "restart", "shutdown": "stop", "top": "status"}
 
 
+def is_of_others(command: str) -> bool:
+    return command.lower() in synonyms.COMMANDS
+
+
 def unknown_command(command: str, rest: Sequence[str], found: Split) -> str:
     """Of a first word that is neither a command nor a file."""
     ours = synonyms.COMMANDS.get(command.lower())

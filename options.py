@@ -73,7 +73,7 @@ class _Splitter:
     def _take_bundle(self, word: str) -> None:
         """Short options; the first that takes a value has what follows it."""
         names: List[str] = []
-        for place, letter in enumerate(word[1:], 2):
+        for letter in word[1:]:
             name = self._shorts.get("-" + letter)
             if name is None:
                 self.unknown.append(word)
@@ -83,8 +83,8 @@ class _Splitter:
                 break
         for name in names[:-1]:
             self._note(name, name, None)
-        behind = word[place:]
-        self._note(names[-1], self._known[names[-1]].short, behind.lstrip("=") if behind else None)
+        behind, last = word[1 + len(names) :], names[-1]
+        self._note(last, self._known[last].short, behind.lstrip("=") if behind else None)
 
     def _note(self, name: str, written: str, value: "Optional[str]") -> None:
         """An option that is known; None: its value, where it takes one, is the next word."""

@@ -29,7 +29,8 @@ def signal_number(word: str) -> int:
     # Not what `isdigit` takes besides for a digit.
     if word in map(str, range(1, _MOST + 1)) and int(word) not in _LIBRARY:
         return int(word)
-    meant = nearest(name, [each[3:] for each in NUMBERS])
+    plain = name[3:] if name.startswith("SIG") else name
+    meant = nearest(plain, [each[3:] for each in NUMBERS])
     hint = 'did you mean "%s"?' % meant if meant else (
         "it is a name such as SIGHUP or HUP, or a number from 1 to %d" % _MOST)
     raise UsageError("SIGNAL %s is not known: %s" % (format_value(word), hint))

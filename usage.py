@@ -4,7 +4,7 @@ commands and options.
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from options import Option
+from options import Option as Option
 
 USAGE = """Run the instances of each process in CONFIG and balance TCP over them.
 
@@ -28,7 +28,7 @@ Commands:
   check       Validate CONFIG and print what would run.
   status      Print what runs: instances, connections, traffic, CPU, memory.
   start       Start what does not run.
-  stop        Stop it, side by side.
+  stop        Stop what runs.
   restart     Restart one instance after the other.
   signal      Send SIGNAL (HUP, SIGHUP or 1) to what runs, with all that it has started.
   scale       Change how many instances the cluster ID has, until the next reload.
@@ -43,13 +43,13 @@ Options:
   -v --verbose      Tell more while running.
   --json            The status as JSON.
   -f --follow       Go on with new lines until Ctrl-C.
-  -n --lines=LINES  Only so many of the last lines; before new ones they are 10.
+  -n --lines=LINES  The last so many lines; else all that are remembered, or 10 before new ones.
   -h --help         Show this.
   -V --version      Show the versions of pupgevent, Python, gevent and greenlet.
 
 CONFIG is a TOML file, or Pup's own JSON (.json, .jsonc). Any other name is written with a slash.
-Without CONFIG it is pupgevent.toml, pup.json, pup.jsonc or conf/app.toml of the current folder,
-where only one of them is there.
+CONFIG left out is pupgevent.toml, pup.json, pup.jsonc or conf/app.toml of the current folder, if
+only one of them is there.
 PROCESS is the id of a process, the name of an instance, or `all`, as when there is none.
 Exit codes: 0 done, 1 it failed, 2 usage or configuration, 3 `status` when something that should
 run does not serve, 4 no pupgevent runs for CONFIG.
