@@ -1,5 +1,6 @@
 """Signals as people write them: SIGHUP, HUP, hup or 1; and what a number is called."""
 
+import re
 import signal
 from typing import Dict
 
@@ -16,20 +17,23 @@ _MOST = signal.NSIG - 1
 #: Those that the C library keeps for its threads; signal(7).
 _LIBRARY = (32, 33)
 
+#: All ways to write them, in capitals.
+_SPELLED: Dict[str, int] = {
+    **{str(number): number for number in range(1, _MOST + 1) if number not in _LIBRARY},
+    **{name[3:]: number for name, number in NUMBERS.items()},
+    **NUMBERS,
+}
+
 
 def signal_number(word: str) -> int:
     """The number of a signal that is written as a name, with or without SIG, or as a number.
 
     Raises UsageError, with the nearest name.
     """
-    name = word.upper()
-    for spelled in (name, "SIG" + name):
-        if spelled in NUMBERS:
-            return NUMBERS[spelled]
-    # Not what `isdigit` takes besides for a digit.
-    if word in map(str, range(1, _MOST + 1)) and int(word) not in _LIBRARY:
-        return int(word)
-    plain = name[3:] if name.startswith("SIG") else name
+    number = _SPELLED.get(word.upper())
+    if number is not None:
+        return number
+    plain = re.sub("^SIG", "", word.upper())
     meant = nearest(plain, [each[3:] for each in NUMBERS])
     hint = 'did you mean "%s"?' % meant if meant else (
         "it is a name such as SIGHUP or HUP, or a number from 1 to %d" % _MOST)
@@ -37,11 +41,7 @@ def signal_number(word: str) -> int:
 
 
 def is_signal(word: str) -> bool:
-    try:
-        signal_number(word)
-    except UsageError:
-        return False
-    return True
+    return word.upper() in _SPELLED
 
 
 def signal_name(number: int) -> str:
