@@ -146,7 +146,7 @@ _pupgevent() {
     local words=("${COMP_WORDS[@]:0:COMP_CWORD+1}") line=${COMP_LINE:0:COMP_POINT}
     local cur last word i command='' config='' given=0 value=0 literal=0
     local flags='' kinds=() place=-1 kind='' breaks=${COMP_WORDBREAKS//[^=@:]/}
-    # For readline a word ends at = and @ as well.
+    # Readline parts words at = and @ as well.
     if [[ $line != *[\\\'\"]* ]]; then
         read -ra words <<<"$line"
         [[ $line == *[[:blank:]] ]] && words+=('')
@@ -197,7 +197,9 @@ _pupgevent() {
         [[ -z $config && $given == "$place" ]] && _pupgevent_files "$cur"
     fi
     if [[ -n $breaks && ${#COMPREPLY[@]} -gt 0 ]]; then
+        # What is before it is on the line already. An @ begins a word, others end one.
         word=${cur%"${cur##*[$breaks]}"}
+        word=${word%@}
         COMPREPLY=("${COMPREPLY[@]#"$word"}")
     fi
     return 0

@@ -254,8 +254,8 @@ def test_what_is_wrong_is_named(words: str, message: str) -> None:
 WORDS = ["status", "signal", "scale", "reload", "logs", "export", "completion", "kill", "pause",
          "run", "--json", "-n", "-fn", "--lines=5", "-9", "-x", "a.toml", "./c", "my-app",
          "my-app=3", "3", "HUP", "systemd", "PROCESS", "--", "\n"]
-ALL_WORDS = [*WORDS, "-", "all", "-vV", *usage.COMMANDS, *usage.OPTIONS, *usage.SHELLS, *synonyms.COMMANDS,
-             *synonyms.OPTIONS, "b.json", "0", "-1", "-HUP", "-V", "CONFIG"]
+ALL_WORDS = [*WORDS, *usage.COMMANDS, *usage.OPTIONS, *usage.SHELLS, *synonyms.COMMANDS,
+             *synonyms.OPTIONS, "b.json", "0", "-1", "-", "-HUP", "-V", "-vV", "all", "CONFIG"]
 
 
 def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:

@@ -49,12 +49,12 @@ def test_every_name_of_the_system_is_known() -> None:
 
 
 @pytest.mark.parametrize("word", [
-    "", "0", "65", "32", "33", "-1", "01", "+1", " 1", "1.0", "١", "SIG", "SIGSIGHUP", "SIG1",
-    "HUP\n", "x" * 100000,
+    "", "0", "65", "32", "33", "-1", "01", "+1", " 1", "1.0", "\u0661", "SIG", "SIGSIGHUP", "SIG1",
+    "HUP\n", "x" * 1000,
 ])  # fmt: skip
 def test_what_is_no_signal_is_none(word: str) -> None:
     assert not is_signal(word)
-    with pytest.raises(UsageError, match="^SIGNAL .{2,70} is not known: ") as caught:
+    with pytest.raises(UsageError, match=r"^SIGNAL .{2,70} is not known: ") as caught:
         signal_number(word)
     assert len(str(caught.value)) < 200
 
