@@ -13,66 +13,22 @@ CONFIG`, since they are in CONFIG. All three scripts do the same:
 Whatever fails on the way, nothing is offered then, and nothing is said.
 """
 
-import os
 import re
 import shlex
 from typing import Callable, Dict, Iterator, List, Tuple
 
-import default_config
-import documents
 import signal_names
 import usage
-from errors import PupgeventError
 from exports import own_command
 from usage import ALWAYS, COMMANDS, OPTIONS, RUN, SUFFIXES, Command
 
-# What can stand at a place of the usage
-
-#: What can stand where; a place that is not here is asked for, or free.
+#: What can stand at a place of the usage; what is not here is asked for, or free.
 _CHOICES: Dict[str, Tuple[str, ...]] = {
     "COMMAND": tuple(COMMANDS),
     "FORMAT": usage.FORMATS,
     "SHELL": usage.SHELLS,
     "SIGNAL": tuple(name[3:] for name in signal_names.NUMBERS if not name.startswith("SIGRT")),
 }
-
-#: An id has nothing in it that a shell could take for something else.
-_ID = re.compile(r"[a-zA-Z0-9@._-]{1,64}\Z")
-
-#: Instances of one process that are offered.
-_MOST_INSTANCES = 1000
-
-
-def names(place: str, config: str) -> List[str]:
-    """What can stand at PROCESS or at ID, as far as the file can be read; "" is that of the folder.
-
-    It need not be right: it is completed also while somebody works on it.
-    """
-    try:
-        values = documents.read(config or default_config.find()).values
-    except PupgeventError:
-        return []
-    processes = values.get("processes")
-    found = [each for each in processes if isinstance(each, dict) and _is_id(each.get("id"))] \
-        if isinstance(processes, list) else []
-    if place == "ID":
-        return [each["id"] for each in found if isinstance(each.get("cluster"), dict)]
-    members = [name for each in found for name in _instances(each["id"], each.get("cluster"))]
-    return [*(each["id"] for each in found), *members, "all"]
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.match(value) is not None
-
-
-def _instances(process_id: str, cluster: object) -> "Iterator[str]":
-    if isinstance(cluster, dict):
-        count = cluster.get("instances", 1)
-        if count == "auto":
-            count = len(os.sched_getaffinity(0))
-        if isinstance(count, int):
-            for number in range(min(count, _MOST_INSTANCES)):
-                yield "%s-%d" % (process_id, number + 1)
 
 
 # What the scripts have of the records

@@ -270,12 +270,15 @@ def export(args: Arguments) -> int:
 
 def complete(args: Arguments) -> int:
     """`pupgevent completion SHELL`: print a script; or, for that script, what can stand there."""
-    import completion
+    if args.shell in cli.ASKED:
+        import config_names
 
-    if args.shell in completion.SHELLS:
-        sys.stdout.write(completion.SHELLS[args.shell]())
+        lines = config_names.names(args.shell, args.config)
+        sys.stdout.write("".join(line + "\n" for line in lines))
     else:
-        print("".join("%s\n" % name for name in completion.names(args.shell, args.config)), end="")
+        import completion
+
+        sys.stdout.write(completion.SHELLS[args.shell]())
     return 0
 
 

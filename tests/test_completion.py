@@ -1,4 +1,4 @@
-"""The scripts of `pupgevent completion`, in the real shells, which complete real words with them."""
+"""The scripts of `pupgevent completion`, in real shells, which complete real words with them."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, Set
 import pytest
 
 import completion
+import config_names
 import usage
 from running import PUPGEVENT, run
 
@@ -109,8 +110,8 @@ def script_of(shell: str, folder: Path) -> Path:
     return path
 
 
-needs = {shell: pytest.mark.skipif(not shutil.which(shell), reason="there is no " + shell)
-         for shell in usage.SHELLS}
+def needs(shell: str) -> "pytest.MarkDecorator":
+    return pytest.mark.skipif(not shutil.which(shell), reason="there is no " + shell)
 
 
 # bash: what readline would call, is called
@@ -134,7 +135,7 @@ done
 """
 
 
-@needs["bash"]
+@needs("bash")
 def test_bash_completes(here: Path, tmp_path: Path) -> None:
     cases = {**CASES, **OPTIONS}
     script = str(script_of("bash", tmp_path))
@@ -150,7 +151,7 @@ def test_bash_completes(here: Path, tmp_path: Path) -> None:
     assert dict(zip(cases, blocks)) == expected
 
 
-@needs["bash"]
+@needs("bash")
 def test_bash_completes_as_one_types(here: Path, tmp_path: Path) -> None:
     script = script_of("bash", tmp_path)
     with Terminal(["bash", "--norc", "--noprofile", "-i"], tmp_path) as terminal:
@@ -217,7 +218,7 @@ print ready >>$OUT
 """
 
 
-@needs["zsh"]
+@needs("zsh")
 @pytest.mark.parametrize("autoloaded", [False, True])
 def test_zsh_completes(here: Path, tmp_path: Path, autoloaded: bool) -> None:
     cases = {**CASES, **OPTIONS}
@@ -247,7 +248,7 @@ def test_zsh_completes(here: Path, tmp_path: Path, autoloaded: bool) -> None:
 # fish: has a builtin that tells what it would list
 
 
-@needs["fish"]
+@needs("fish")
 def test_fish_completes(here: Path, tmp_path: Path) -> None:
     cases = {**CASES, **OPTIONS}
     script = script_of("fish", tmp_path)
@@ -290,7 +291,7 @@ def test_a_file_that_cannot_be_read_offers_nothing_and_says_nothing(
 ) -> None:
     path = tmp_path / "app.json"
     path.write_text(text)
-    assert set(completion.names(place, str(path))) <= {"all"}
+    assert set(config_names.names(place, str(path))) <= {"all"}
     done = run("completion", place, "--", str(path))
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -304,9 +305,9 @@ def test_instances_are_offered_as_the_file_has_them(
 ) -> None:
     path = tmp_path / "app.json"
     path.write_text(json.dumps({"processes": [{"id": "web", "cluster": cluster}]}))
-    assert completion.names("PROCESS", str(path)) == [
+    assert config_names.names("PROCESS", str(path)) == [
         "web", *("web-%d" % (number + 1) for number in range(count)), "all"]
-    assert completion.names("ID", str(path)) == ["web"]
+    assert config_names.names("ID", str(path)) == ["web"]
 
 
 def test_the_folder_s_own_file_is_asked_where_none_is_named(here: Path) -> None:
@@ -323,8 +324,8 @@ def test_the_folder_s_own_file_is_asked_where_none_is_named(here: Path) -> None:
 def test_asking_takes_no_longer_than_one_waits_for_a_key(here: Path) -> None:
     """It imports neither gevent nor what runs the processes."""
     done = subprocess.run(
-        [PUPGEVENT[0], "-X", "importtime", PUPGEVENT[1], "completion", "PROCESS", "shop.json"],
+        [PUPGEVENT[0], "-v", PUPGEVENT[1], "completion", "PROCESS", "shop.json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False)
-    names = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert "completion" in names
-    assert not names & {"gevent", "greenlet", "client", "runtime", "configuration", "asyncio"}
+    names = set(re.findall(r"^import '([\w.]+)'", done.stderr, re.MULTILINE))
+    assert "config_names" in names
+    assert not names & {"gevent", "greenlet", "client", "exports", "configuration", "asyncio"}
