@@ -17,6 +17,7 @@ from concurrency import Task, growing_pauses
 from errors import PupgeventError, ShortageError, encoded
 from guardian import Guardian
 from programs import with_exec
+from signal_names import signal_name
 
 #: prctl(2): who is orphaned below this process becomes its child, not init's.
 _PR_SET_CHILD_SUBREAPER = 36
@@ -83,6 +84,14 @@ class Child:
 
     def signal(self, number: int) -> bool:
         """Signal its process group. False if the group is empty, now and from now on."""
+        try:
+            return self.deliver(number)
+        except PermissionError:
+            # A process is left in it, and that has changed its user.
+            return True
+
+    def deliver(self, number: int) -> bool:
+        """The same; raises PermissionError where each process of the group has changed its user."""
         if self._group_gone:
             return False
         try:
@@ -91,9 +100,6 @@ class Child:
             # From now on the kernel may give the number to another process.
             self._group_gone = True
             return False
-        except PermissionError:
-            # A process is left in it, and that has changed its user.
-            return True
         return True
 
     def group_lives(self) -> bool:
@@ -234,13 +240,6 @@ def environment(extra: Mapping[str, str], path: Optional[str]) -> Dict[bytes, by
 def describe_exit(returncode: int) -> str:
     """'exit code 3', 'SIGKILL'."""
     return "exit code %d" % returncode if returncode >= 0 else signal_name(-returncode)
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "signal %d" % number
 
 
 def _is_shortage(error: Exception) -> bool:

@@ -169,7 +169,10 @@ def _named_socket(config: str) -> "Optional[str]":
 
 
 def status(args: Arguments) -> int:
-    final = call(args.config, {"command": "status"}, _ignore)
+    request: JsonObject = {"command": "status"}
+    if args.names:
+        request["words"] = list(args.names)
+    final = call(args.config, request, _ignore)
     found = status_in(final)
     _tell_whose(final)
     if args.json:
@@ -207,10 +210,13 @@ def shutdown(args: Arguments) -> int:
 
 
 def logs(args: Arguments) -> int:
-    request = {
+    request: JsonObject = {
         "command": "logs", "words": list(args.names), "follow": args.follow,
         "colors": terminal.wants_colors(sys.stdout.fileno()),
     }  # fmt: skip
+    # What is left out, a pupgevent of before does not have to know.
+    if args.lines is not None:
+        request["lines"] = args.lines
     final = call(args.config, request, _print_lines, None if args.follow else ANSWER_TIMEOUT)
     _tell_whose(final)
     return 0
@@ -224,6 +230,10 @@ def _scale_of(args: Arguments) -> JsonObject:
     return {"id": args.id, "instances": args.instances}
 
 
+def _signal_of(args: Arguments) -> JsonObject:
+    return {"signal": args.signal, "words": list(args.names)}
+
+
 def _nothing_of(args: Arguments) -> JsonObject:
     return {}
 
@@ -231,7 +241,7 @@ def _nothing_of(args: Arguments) -> JsonObject:
 #: What changes something: the fields of its request.
 _CHANGES: Dict[str, Callable[[Arguments], JsonObject]] = {
     "start": _words_of, "stop": _words_of, "restart": _words_of, "scale": _scale_of,
-    "reload": _nothing_of, "shutdown": _nothing_of,
+    "signal": _signal_of, "reload": _nothing_of, "shutdown": _nothing_of,
 }  # fmt: skip
 
 

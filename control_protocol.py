@@ -14,13 +14,17 @@ wrong (a reload of a bad file), `errors` has a line for each.
 
 The requests, and what they answer with besides `text`:
 
-    status                        "usage": with CPU and memory, true where it is left out;
+    status                        "words": ids, names of instances, "all"; none is all;
+                                  "usage": with CPU and memory, true where it is left out;
                                   answers with "status": see status_report.py
-    start, stop, restart          "words": ids, names of instances, "all"; none is all
+    start, stop, restart          "words"
+    signal                        "signal": its name or number, "words"
     scale                         "id", "instances"
     reload
     shutdown                      "pid"; the answer comes when all is stopped
-    logs                          "words", "follow": true or false, "colors": the same;
+    logs                          "words", "follow": true or false, "colors": the same, "lines":
+                                  how many of those that are remembered; left out, or -1: all of
+                                  them, or ten where "follow" is true;
                                   before the answer: {"lines": "..."}, bytes that are no UTF-8
                                   as lone surrogates (PEP 383)
 

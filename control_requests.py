@@ -11,16 +11,20 @@ import status
 import status_report
 from concurrency import in_slices
 from control import FOLLOWER_TIMEOUT, LOOK_EVERY, ControlConnection, Request
-from control_protocol import JsonObject
+from control_protocol import JsonObject, Refused
 from errors import PupgeventError, decoded
 from instance import Instance
 from log_history import Wanted, pieces, uncolored
 from operations import ALL, Operations, Say, choose, news
 from procfs import Meter
 from runtime import Runtime
+from signal_names import signal_number
 
-#: Lines that a follower gets of what was before.
+#: Lines that a follower gets of what was before, where he does not say how many.
 _LINES_BEFORE = 10
+
+#: In the field `lines`: how many is not said.
+_NOT_SAID = -1
 
 #: Seconds between two pieces of lines, whoever gets them. With a time to sleep, the loop looks at
 #: its sockets before the next piece; with none it would go on with up to 50 of them.
@@ -46,21 +50,29 @@ class ControlRequests:
 
     def requests(self) -> "Dict[str, Request]":
         return {
-            "status": Request({"usage": True}, self._status),
+            "status": Request({"usage": True, "words": []}, self._status),
             "start": _on_words(self._operations.start),
             "stop": _on_words(self._operations.stop),
             "restart": _on_words(self._operations.restart),
+            "signal": Request({"signal": str, "words": []}, self._signal, changes=True),
             "scale": Request({"id": str, "instances": int}, self._scale, changes=True),
             "reload": Request({}, self._reload, changes=True),
             "shutdown": Request({}, self._shutdown, changes=True),
-            "logs": Request({"words": [], "follow": False, "colors": False}, self._logs),
+            "logs": Request(
+                {"words": [], "follow": False, "colors": False, "lines": _NOT_SAID}, self._logs),
         }
 
     def _status(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
-        pids = status.pids(self._runtime)
+        chosen = choose(self._runtime, fields["words"])
+        pids = [each.pid for each in chosen.instances if each.pid is not None]
         usages = self._meter.measure(pids) if fields["usage"] else {}
-        found = status.snapshot(self._runtime, usages, self._version)
+        names = None if _means_all(fields["words"]) else {each.name for each in chosen.instances}
+        found = status.snapshot(self._runtime, usages, self._version, names)
         return {"status": status_report.to_json(found, slices=in_slices)}
+
+    def _signal(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
+        number = signal_number(fields["signal"])
+        return {"text": self._operations.signal(number, fields["words"])}
 
     def _scale(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
         if fields["instances"] < 1:
@@ -81,15 +93,20 @@ class ControlRequests:
         return {"text": "stopped", "pid": os.getpid()}
 
     def _logs(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
+        most: Optional[int] = fields["lines"]
+        if fields["lines"] < _NOT_SAID:
+            raise Refused('"lines" is not a whole number from 0')
+        if fields["lines"] == _NOT_SAID:
+            most = _LINES_BEFORE if fields["follow"] else None
         wanted = self._wanted(fields["words"])
         history, colors = self._runtime.history, fields["colors"]
         if not fields["follow"]:
-            self._send_lines(connection, history.last(wanted), colors)
+            self._send_lines(connection, history.last(wanted, most), colors)
             return {}
         follower = history.follow(wanted)
         try:
             connection.send_timeout = FOLLOWER_TIMEOUT
-            self._send_lines(connection, history.last(wanted, _LINES_BEFORE), colors)
+            self._send_lines(connection, history.last(wanted, most), colors)
             while not self.stopped.is_set():
                 self._send_lines(connection, pieces(follower.take(LOOK_EVERY)), colors)
                 connection.check_open()
@@ -114,11 +131,15 @@ class ControlRequests:
 
     def _wanted(self, words: "List[str]") -> "Optional[Wanted]":
         """None is everything, also what is about no process."""
-        if not words or ALL in words:
+        if _means_all(words):
             return None
         choose(self._runtime, words)
         processes = set(words) & set(self._runtime.supervisor.processes)
         return Wanted(processes, set(words) - processes)
+
+
+def _means_all(words: "List[str]") -> bool:
+    return not words or ALL in words
 
 
 def _on_words(operation: "Callable[[Sequence[str], Say], str]") -> Request:

@@ -115,6 +115,11 @@ def local_time(moment: float, now: float, zone: Callable[[float], Sequence[int]]
     return "%04d-%02d-%02d %s" % (year, month, day, time)
 
 
+def listed(words: Sequence[str], last: str) -> str:
+    """"a, b or c", where the word before the last is "or"."""
+    return (" %s " % last).join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def format_value(value: object) -> str:
     """A value as a message may echo it."""
     if isinstance(value, list):

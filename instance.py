@@ -228,6 +228,11 @@ class Instance(RunOwner):
         """Has it these values already, for now and for its next start?"""
         return (self._process, self._spec) == self._next == (process, spec)
 
+    def signal(self, number: int) -> bool:
+        """Signal the process group of its child, which is all: what follows is up to the child.
+        False: no child lives. Raises PermissionError where all of it has changed its user."""
+        return self._run is not None and self._run.signal(number)
+
     def close(self) -> None:
         """End its main loop: it has settled, and is not needed any more."""
         if self._task is not None:

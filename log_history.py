@@ -269,17 +269,21 @@ def _joined(blocks: "Iterable[Optional[Block]]") -> "Iterator[bytes]":
 
 
 def _ending(merge: _MergedRings, most: int) -> "Iterator[bytes]":
-    parts: List[bytes] = []
+    found: List[Block] = []
     lines = 0
     for block in merge.newest_first():
         if block is None:
             yield b""
             continue
-        parts.append(_last_lines(block.data, most))
+        found.append(block)
         lines += block.lines
         if lines >= most:
+            needed = block.lines - (lines - most)
+            found[-1] = block._replace(data=_last_lines(block.data, needed))
             break
-    yield from pieces(_last_lines(b"".join(reversed(parts)), most))
+        if len(found) % PIECE_BLOCKS == 0:
+            yield b""
+    yield from _joined(reversed(found))
 
 
 def pieces(data: bytes) -> "Iterator[bytes]":

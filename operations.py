@@ -13,6 +13,8 @@ Who is asked what:
               should run is started when it is named itself.
     scale     the number of instances of a cluster, until the file is read again
     reload    see reload.py
+    signal    everyone named whose child lives, whatever change is under way; what follows from the
+              signal is up to the child, and from its exit up to the restart policy
 """
 
 import contextlib
@@ -37,6 +39,7 @@ from lifecycle import ENDED, RUNNING, STOPPED
 from model import Process, instance_specs, with_instances
 from rollout import Change, restart_step, roll, should_run
 from runtime import Runtime
+from signal_names import signal_name
 
 Say = Callable[[str], None]
 
@@ -44,6 +47,9 @@ ALL = "all"
 
 #: What a reload holds besides processes: it is no id, and there is one reload at a time.
 THE_FILE = "the file"
+
+#: Names of instances that a message lists; the others are counted.
+_MOST_LISTED = 10
 
 #: Names that an unknown one is compared with, those of processes first. It takes some 50 µs each,
 #: in which no client is served.
@@ -114,6 +120,22 @@ class Operations:
             work.hold(lambda ids: self._locks.add(change, ids))
             with self._around_reload():
                 return work.apply(change)
+
+    def signal(self, number: int, words: Sequence[str]) -> str:
+        sent: List[str] = []
+        idle: List[str] = []
+        refused: List[str] = []
+        for each in in_slices(choose(self._runtime, words).instances):
+            try:
+                (sent if each.signal(number) else idle).append(each.name)
+            except PermissionError:
+                refused.append(each.name)
+        name = signal_name(number)
+        told = ["%s: %s" % (what, _listed(names)) for what, names in (
+            ("not running", idle), ("changed to another user", refused)) if names]
+        if not sent:
+            raise PupgeventError("%s was sent to nobody; %s" % (name, "; ".join(told)))
+        return "; ".join(["%s sent to %s" % (name, _listed(sent)), *told])
 
     # How
 
@@ -235,6 +257,11 @@ def _about(state: str, instances: "List[Instance]") -> str:
     if len(instances) > 3:
         return "%s: %s" % (state, counted(len(instances), "instance"))
     return "%s: %s" % (state, ", ".join(_names(instances)) or "nothing")
+
+
+def _listed(names: "List[str]") -> str:
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (" and %d more" % more if more > 0 else "")
 
 
 def _raise_for(failures: Iterable[str]) -> None:

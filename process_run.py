@@ -20,7 +20,6 @@ from child import (
     command,
     describe_exit,
     environment,
-    signal_name,
 )
 from child_io import ChildIO
 from child_setup import Attributes
@@ -32,6 +31,7 @@ from logs import InstanceLog, Source
 from model import InstanceSpec, Process, variables_of
 from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
+from signal_names import signal_name
 
 T = TypeVar("T")
 
@@ -122,6 +122,10 @@ class ProcessRun:
         if self._child is not None:
             self._child.signal(signal.SIGKILL)
         self._condition.notify()
+
+    def signal(self, number: int) -> bool:
+        """Signal the process group of its child, now. False: no child lives. PermissionError."""
+        return self._child is not None and not self._child.exited and self._child.deliver(number)
 
     def intruder(self) -> str:
         """Who else accepts on the port of its child, where that is known; blocks for a look."""

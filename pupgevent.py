@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import cli
+import default_config
+import usage
 from cli import Arguments
 from errors import ConfigurationError, PupgeventError, UsageError, encoded, local_time
+from signal_names import signal_name
 
 if TYPE_CHECKING:
     from daemon import Daemon
@@ -50,7 +53,7 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     prepare()
     try:
-        args = cli.parse(sys.argv[1:] if argv is None else argv)
+        args = _with_config(cli.parse(sys.argv[1:] if argv is None else argv))
         exit_code = _COMMANDS[args.command](args)
         sys.stdout.flush()
         return exit_code
@@ -75,6 +78,15 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         _write_no_more()
         _complain("pupgevent: cannot write: %s\n" % os.strerror(error.errno or 0).lower())
         return 1
+
+
+def _with_config(args: Arguments) -> Arguments:
+    """A CONFIG that is left out is the one of this folder, which is told. Raises UsageError."""
+    if not args.needs_config:
+        return args
+    config = default_config.find()
+    _complain("pupgevent: using %s\n" % config)
+    return args._replace(config=config)
 
 
 def _complain(text: str) -> None:
@@ -141,7 +153,7 @@ class _SignalQueue:
     def _on_signal(self, number: int) -> None:
         try:
             if number != signal.SIGHUP:
-                self._daemon.on_signal(_name_of(number))
+                self._daemon.on_signal(signal_name(number))
             elif self._terminal.look():
                 self._closing.start(self._hang_up)
             else:
@@ -196,13 +208,6 @@ class _Terminal:
 
     def has_just_closed(self) -> bool:
         return self._clock() - self._closed_at < _HANGING_UP
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "signal %d" % number
 
 
 def check(args: Arguments) -> int:
@@ -278,8 +283,22 @@ def export(args: Arguments) -> int:
     return 0
 
 
+def complete(args: Arguments) -> int:
+    """`pupgevent completion SHELL`: print a script; or, for that script, what can stand there."""
+    if args.shell in cli.ASKED:
+        import config_names
+
+        lines = config_names.names(args.shell, args.config)
+        sys.stdout.write("".join(line + "\n" for line in lines))
+    else:
+        import completion
+
+        sys.stdout.write(completion.SHELLS[args.shell]())
+    return 0
+
+
 def show_help(args: Arguments) -> int:
-    sys.stdout.write(cli.USAGE)
+    sys.stdout.write(usage.USAGE)
     return 0
 
 
@@ -315,9 +334,10 @@ def watch(args: Arguments) -> int:
     return client.top(args)
 
 
-_COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(cli.COMMANDS, talk)
+_COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(usage.COMMANDS, talk)
 _COMMANDS.update(
-    run=run, check=check, top=watch, export=export, help=show_help, version=show_version)
+    run=run, check=check, top=watch, export=export, completion=complete, help=show_help,
+    version=show_version)
 
 
 # The standard streams: no text that is written to them may be an error.

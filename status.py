@@ -5,7 +5,17 @@ on: how a process and its instances are is of one moment, their details may be o
 """
 
 import os
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Container,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import backends
 from balancer import Balancer
@@ -70,12 +80,19 @@ def state_of(members: Iterable[Health]) -> str:
     return STOPPED
 
 
-def snapshot(runtime: Runtime, usages: "Mapping[int, Usage]", version: str) -> Status:
-    """All of it; blocks the calling greenlet now and then. `usages` are by pid."""
-    processes = tuple(
-        _process(runtime, process, usages)
-        for process in in_slices(list(runtime.supervisor.processes.values()))
-    )
+def snapshot(
+    runtime: Runtime, usages: "Mapping[int, Usage]", version: str,
+    chosen: "Optional[Container[str]]" = None,
+) -> Status:  # fmt: skip
+    """All of it, or of the `chosen` instances only, by name; blocks the calling greenlet now and
+    then. `usages` are by pid."""
+    processes: List[ProcessStatus] = []
+    healthy = True
+    for process in in_slices(list(runtime.supervisor.processes.values())):
+        found, is_well = _process(runtime, process, usages, chosen)
+        if found.members or chosen is None:
+            processes.append(found)
+            healthy = healthy and is_well
     return Status(
         version=version,
         pid=os.getpid(),
@@ -83,28 +100,28 @@ def snapshot(runtime: Runtime, usages: "Mapping[int, Usage]", version: str) -> S
         config=runtime.configuration.real_path,
         uptime=runtime.clock() - runtime.began_at,
         state="stopping" if runtime.closing else "running",
-        healthy=all(process.healthy for process in processes),
-        processes=processes,
+        healthy=healthy,
+        processes=tuple(processes),
     )
 
 
-def pids(runtime: Runtime) -> "List[int]":
-    return [each.pid for each in runtime.instances() if each.pid is not None]
-
-
 def _process(
-    runtime: Runtime, process: Process, usages: "Mapping[int, Usage]"
-) -> ProcessStatus:
+    runtime: Runtime, process: Process, usages: "Mapping[int, Usage]",
+    chosen: "Optional[Container[str]]",
+) -> "Tuple[ProcessStatus, bool]":  # fmt: skip
+    """The process with its chosen instances, and whether these are healthy."""
     balancer, backend_statuses = _counters(runtime.balancers.get(process.id))
     instances = runtime.supervisor.instances_of(process.id)
     found = [(each, backend_statuses.get(each.name)) for each in instances]
     # At one moment, lest a roll-out under way should look like a service that is down.
     healths = [health_of(each, backend.state if backend else None) for each, backend in found]
+    shown = [(each, backend, health) for (each, backend), health in zip(found, healths)
+             if chosen is None or each.name in chosen]
     members = tuple(
         _member(each, backend, health, usages.get(each.pid or 0), runtime.clock())
-        for (each, backend), health in in_slices(zip(found, healths))
+        for each, backend, health in in_slices(shown)
     )
-    return ProcessStatus(
+    status = ProcessStatus(
         id=process.id,
         autostart=process.autostart,
         healthy=is_healthy(process, healths),
@@ -117,6 +134,7 @@ def _process(
         balancer=balancer,
         members=members,
     )
+    return status, is_healthy(process, [health for _, _, health in shown])
 
 
 def _counters(

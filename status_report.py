@@ -5,8 +5,8 @@ order in which the records have them, and spells them as the configuration file 
 
     name, config, version, pid, uptime       of pupgevent; config is the file's real path
     state         running; stopping once it is asked to
-    healthy       false: something that should run does not serve
-    processes     in the order of the file, each:
+    healthy       false: something that should run does not serve; with PROCESS: of these
+    processes     in the order of the file, with PROCESS only these, each:
       id, autostart
       healthy     false: an instance fails, or none of a cluster that should run serves
       state       running; starting, while an instance is; degraded: some that should run fail,
@@ -16,7 +16,7 @@ order in which the records have them, and spells them as the configuration file 
       balancer    null without a common port, else:
         host, port, strategy
         accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
-      members     its instances in the order of their index, each:
+      members     its instances in the order of their index, with PROCESS only those, each:
         id, index, port, state, since (seconds in that state), wanted
         serves      it runs, and the balancer, where there is one, reaches it
         pid, uptime      of the living child

@@ -29,7 +29,7 @@ def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
     """The lines; where a `width` is given, long ids are shortened to fit it."""
     lines: List[Tuple[str, Sequence[str], str]] = []
     for process in status.processes:
-        if [member.id for member in process.members] != [process.id]:
+        if _has_line(process):
             lines.append((process.id, (), cluster_line(process)))
         lines.extend((member.id, _cells(member), "") for member in process.members)
     rows = [_HEADS[1:], *(cells for _, cells, _ in lines if cells)]
@@ -54,6 +54,12 @@ def _schedules(status: Status) -> Iterator[str]:
             for moment, verb in times if moment is not None]
         if parts:
             yield "%s: %s" % (process.id, "; ".join(parts))
+
+
+def _has_line(process: ProcessStatus) -> bool:
+    """Of its own: not where it is its only instance, nor where only some are asked for."""
+    names = [member.id for member in process.members]
+    return len(names) == process.instances and names != [process.id]
 
 
 def title(status: Status) -> str:

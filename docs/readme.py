@@ -22,12 +22,12 @@ ROW = re.compile(r"^\| `(\w+)\.py` \|.*\|$", re.MULTILINE)
 def parts() -> Dict[str, str]:
     """The names of the generated parts, and their texts."""
     sys.path.insert(0, TOP)
-    import cli
     import keys
     import status_report
+    import usage
 
     return {
-        "commands": "```\n%s```" % cli.USAGE,
+        "commands": "```\n%s```" % usage.USAGE,
         "keys": keys.reference().strip(),
         "json": "```\n%s\n```" % textwrap.dedent(fields_of(status_report.__doc__ or "")).rstrip(),
     }

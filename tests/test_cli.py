@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 import cli
+import completion
+import synonyms
+import usage
 from cli import Arguments
 from errors import UsageError
 from running import PUPGEVENT, run
@@ -42,10 +45,54 @@ from running import PUPGEVENT, run
         ("logs conf.toml", Arguments("logs", "conf.toml")),
         ("logs --follow conf.toml a", Arguments("logs", "conf.toml", follow=True, names=("a",))),
         ("top conf.toml", Arguments("top", "conf.toml")),
+        # CONFIG left out.
+        ("", Arguments("run")),
+        ("-v", Arguments("run", verbose=True)),
+        ("check", Arguments("check")),
+        ("status", Arguments("status")),
+        ("status my-app b-1", Arguments("status", names=("my-app", "b-1"))),
+        ("restart my-app", Arguments("restart", names=("my-app",))),
+        ("scale my-app 3", Arguments("scale", id="my-app", instances=3)),
+        ("scale 3 4", Arguments("scale", id="3", instances=4)),
+        ("export systemd", Arguments("export", format="systemd")),
+        ("logs all", Arguments("logs", names=("all",))),
+        ("signal hup", Arguments("signal", signal="SIGHUP")),
+        # A word that looks like one is CONFIG.
+        ("restart b.toml", Arguments("restart", "b.toml")),
+        # Short options, values, bundles.
+        ("-v conf.toml", Arguments("run", "conf.toml", verbose=True)),
+        ("logs -f conf.toml", Arguments("logs", "conf.toml", follow=True)),
+        ("logs -n 20", Arguments("logs", lines=20)),
+        ("logs -n20 conf.toml", Arguments("logs", "conf.toml", lines=20)),
+        ("logs -n=20", Arguments("logs", lines=20)),
+        ("logs --lines 20 my-app", Arguments("logs", names=("my-app",), lines=20)),
+        ("logs --lines=20", Arguments("logs", lines=20)),
+        ("logs -n 0", Arguments("logs", lines=0)),
+        ("logs -n 1 -n 2", Arguments("logs", lines=2)),
+        ("logs -fn 5 a", Arguments("logs", names=("a",), follow=True, lines=5)),
+        ("logs -fn5 a", Arguments("logs", names=("a",), follow=True, lines=5)),
+        ("-n 5 logs a", Arguments("logs", names=("a",), lines=5)),
+        ("logs -- -n 5", Arguments("logs", names=("-n", "5"))),
+        # Signals.
+        ("signal conf.toml SIGHUP my-app b-1",
+         Arguments("signal", "conf.toml", signal="SIGHUP", names=("my-app", "b-1"))),
+        ("signal HUP", Arguments("signal", signal="SIGHUP")),
+        ("signal 1", Arguments("signal", signal="SIGHUP")),
+        ("signal sigkill", Arguments("signal", signal="SIGKILL")),
+        ("signal 40 a", Arguments("signal", signal="40", names=("a",))),
+        ("signal KILL HUP", Arguments("signal", signal="SIGKILL", names=("HUP",))),
+        ("completion bash", Arguments("completion", shell="bash")),
+        ("completion fish", Arguments("completion", shell="fish")),
+        # What the scripts of completion ask.
+        ("completion PROCESS", Arguments("completion", shell="PROCESS")),
+        ("completion ID -- conf.toml", Arguments("completion", "conf.toml", shell="ID")),
         ("--help", Arguments("help")),
         ("-h", Arguments("help")),
         ("scale --help", Arguments("help")),
+        ("frobnicate -h", Arguments("help")),
         ("--version", Arguments("version")),
+        ("-V", Arguments("version")),
+        ("-vV", Arguments("version")),
         ("-- --strange.toml", Arguments("run", "--strange.toml")),
         ("stop -- -conf.toml -id", Arguments("stop", "-conf.toml", names=("-id",))),
     ],
@@ -63,9 +110,6 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("", "CONFIG is missing"),
-        ("check", "check: CONFIG is missing (a file of that name is written ./check)"),
-        ("status", "status: CONFIG is missing (a file of that name is written ./status)"),
         ("statsu conf.toml", 'unknown command "statsu": did you mean "status"?'),
         ("frobnicate conf.toml", 'unknown command "frobnicate"'),
         ("frobnicate", 'unknown command "frobnicate"; a file of that name is written ./frobnicate'),
@@ -73,6 +117,7 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("conf.toml status", 'the command comes first: "pupgevent status conf.toml"'),
         ("conf.toml statsu", 'the command comes first: "pupgevent status conf.toml"'),
         ("conf.toml ps", 'the command comes first: "pupgevent status conf.toml"'),
+        ("my-app restart", 'the command comes first: "pupgevent restart my-app"'),
         ("conf.toml stop my-app", 'the command comes first: "pupgevent stop conf.toml my-app"'),
         ("conf.toml my-app", '"my-app" is one word too many'),
         # Two files.
@@ -80,41 +125,87 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("a.toml status.toml", '"status.toml" is one word too many: one pupgevent runs one CONFIG'),
         ("check a.toml ./b", 'check: "./b" is one word too many: one pupgevent runs one CONFIG'),
         # No file.
-        ("restart my-app", 'restart: CONFIG is missing: "my-app" is no file (.toml, .json, .jsonc,'
-         ' or a path with /): did you mean "pupgevent restart CONFIG my-app"?'),
-        ("logs all", 'did you mean "pupgevent logs CONFIG all"?'),
-        ("scale my-app 3", 'did you mean "pupgevent scale CONFIG my-app 3"?'),
-        ("check conf", 'check: CONFIG is missing: "conf" is no file (.toml, .json, .jsonc, or a'
-         " path with /): a file of that name is written ./conf"),
+        ("check conf", 'check: "conf" is no CONFIG (.toml, .json, .jsonc, or a path with /): a file'
+         " of that name is written ./conf"),
+        ("reload my-app", 'reload: "my-app" is no CONFIG (.toml, .json, .jsonc, or a path with /),'
+         ' and reload takes no PROCESS: did you mean "pupgevent restart my-app"?'),
+        ("reload conf.toml my-app", 'reload: "my-app" is one word too many, and reload takes no'
+         ' PROCESS: did you mean "pupgevent restart conf.toml my-app"?'),
+        ("shutdown my-app", 'did you mean "pupgevent stop my-app"?'),
+        ("shutdown all", 'did you mean "pupgevent shutdown"?'),
+        ("top my-app", 'did you mean "pupgevent status my-app"?'),
         ("restart my-app conf.toml",
          'restart: CONFIG comes first: did you mean "pupgevent restart conf.toml my-app"?'),
+        ("scale my-app conf.toml 3",
+         'scale: CONFIG comes first: did you mean "pupgevent scale conf.toml my-app 3"?'),
+        ("signal HUP conf.toml",
+         'signal: CONFIG comes first: did you mean "pupgevent signal conf.toml HUP"?'),
         # The words of others.
         ("help", 'there is no command "help": did you mean "pupgevent --help"?'),
         ("help status", 'there is no command "help": did you mean "pupgevent --help"?'),
         ("version", 'did you mean "pupgevent --version"?'),
-        ("list", 'there is no command "list": did you mean "pupgevent status CONFIG"?'),
-        ("ps conf.toml my-app", 'did you mean "pupgevent status conf.toml"?'),
-        ("monitor conf.toml", 'did you mean "pupgevent top conf.toml"?'),
+        ("list", 'there is no command "list": did you mean "pupgevent status"?'),
+        ("ps conf.toml my-app", 'did you mean "pupgevent status conf.toml my-app"?'),
+        ("monit conf.toml", 'did you mean "pupgevent top conf.toml"?'),
+        # Of Pup, whose `monitor` shows new lines.
+        ("monitor conf.toml", 'did you mean "pupgevent logs --follow conf.toml"?'),
+        ("enable-service", 'did you mean "pupgevent export systemd"?'),
+        ("enable-service conf.toml", 'did you mean "pupgevent export systemd conf.toml"?'),
         ("terminate conf.toml", 'did you mean "pupgevent shutdown conf.toml"?'),
         ("validate conf.toml", 'did you mean "pupgevent check conf.toml"?'),
         ("run conf.toml", 'there is no command "run": did you mean "pupgevent conf.toml"?'),
-        ("run", 'there is no command "run": did you mean "pupgevent CONFIG"?'),
+        ("run", 'there is no command "run": did you mean "pupgevent"?'),
+        ("up -d", 'there is no command "up": did you mean "pupgevent"?'),
         ("kill conf.toml my-app", 'did you mean "pupgevent stop conf.toml my-app"?'),
-        ("tail my-app", 'did you mean "pupgevent logs CONFIG my-app"?'),
+        ("kill -9 my-app", 'did you mean "pupgevent signal 9 my-app"?'),
+        ("kill -s HUP my-app", 'did you mean "pupgevent signal HUP my-app"?'),
+        ("kill HUP conf.toml", 'did you mean "pupgevent signal conf.toml HUP"?'),
+        ("sendSignal SIGUSR2 my-app", 'did you mean "pupgevent signal SIGUSR2 my-app"?'),
+        ("sendSignal", 'did you mean "pupgevent signal SIGNAL"?'),
+        ("pause conf.toml my-app", 'did you mean "pupgevent signal conf.toml STOP my-app"?'),
+        ("tail my-app", 'did you mean "pupgevent logs my-app"?'),
+        ("tail -f -n 20 my-app", 'did you mean "pupgevent logs --follow --lines=20 my-app"?'),
+        ("jlist", 'did you mean "pupgevent status --json"?'),
+        ("ps --json my-app", 'did you mean "pupgevent status --json my-app"?'),
+        ("ps -f", 'did you mean "pupgevent status"?'),
+        ("numprocesses my-app 3", 'did you mean "pupgevent scale my-app 3"?'),
         # The words of scale and export.
         ("scale conf.toml 3",
          'scale: ID is missing: did you mean "pupgevent scale conf.toml ID 3"?'),
         ("scale conf.toml 3 app",
          'scale: ID comes before INSTANCES: did you mean "pupgevent scale conf.toml app 3"?'),
+        ("scale 3", 'scale: ID is missing: did you mean "pupgevent scale ID 3"?'),
+        ("scale 3 app", 'did you mean "pupgevent scale app 3"?'),
+        ("scale app=3",
+         'scale: ID and INSTANCES are two words: did you mean "pupgevent scale app 3"?'),
+        ("scale", "scale: ID is missing"),
+        ("scale app", "scale: INSTANCES is missing"),
+        ("signal", "signal: SIGNAL is missing"),
+        ("signal conf.toml", "signal: SIGNAL is missing"),
+        ("signal my-app HUP",
+         'signal: SIGNAL comes before PROCESS: did you mean "pupgevent signal HUP my-app"?'),
+        ("signal conf.toml my-app 9",
+         'did you mean "pupgevent signal conf.toml 9 my-app"?'),
+        ("signal -HUP my-app",
+         'signal: SIGNAL is written without -: did you mean "pupgevent signal HUP my-app"?'),
+        ("signal -9 conf.toml", 'did you mean "pupgevent signal conf.toml 9"?'),
+        ("signal HPU my-app", 'signal: SIGNAL "HPU" is not known: did you mean "HUP"?'),
+        ("signal SIGTREM", 'signal: SIGNAL "SIGTREM" is not known: did you mean "TERM"?'),
+        ("signal frobnicate", "a name such as SIGHUP or HUP, or a number from 1 to 64"),
+        ("signal 0", 'SIGNAL "0" is not known'),
+        ("signal 32", 'SIGNAL "32" is not known'),
+        ("signal 65", 'SIGNAL "65" is not known'),
+        ("completion", "completion: SHELL is missing"),
+        ("completion bsh",
+         'completion: SHELL "bsh" is not bash, zsh or fish: did you mean "bash"?'),
+        ("completion bash conf.toml", 'completion: "conf.toml" is one word too many'),
         ("export", "export: FORMAT is missing"),
-        ("export systemd", "export: CONFIG is missing"),
         ("export conf.toml",
          'export: FORMAT is missing: did you mean "pupgevent export systemd conf.toml"?'),
         ("export conf.toml systemd",
          'export: FORMAT comes first: did you mean "pupgevent export systemd conf.toml"?'),
         ("export nginx conf.toml", 'export: FORMAT "nginx" is not systemd'),
         ("check conf.toml more", 'check: "more" is one word too many'),
-        ("status conf.toml my-app", 'status: "my-app" is one word too many'),
         ("scale conf.toml", "scale: ID is missing"),
         ("scale conf.toml app", "scale: INSTANCES is missing"),
         ("scale conf.toml app 3 4", 'scale: "4" is one word too many'),
@@ -131,6 +222,25 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("start --follow conf.toml", "--follow goes with logs only"),
         ("check --verbose conf.toml", "--verbose goes with a run only"),
         ("scale conf.toml app -3", 'unknown option "-3"'),
+        ("-j", 'unknown option "-j"'),
+        ("-fx", 'unknown option "-fx": there is no "-x"'),
+        ("-json status", 'unknown option "-json": did you mean "--json"?'),
+        ("-verbose", 'unknown option "-verbose": did you mean "--verbose"?'),
+        ("--lin 5 logs", 'unknown option "--lin": did you mean "--lines"?'),
+        ("logs --tail=20", 'unknown option "--tail=20": did you mean "--lines=20"?'),
+        ("logs -20", 'unknown option "-20": a number of lines is written "-n 20"'),
+        ("-c conf.toml", 'unknown option "-c": CONFIG is a word of its own, without an option'),
+        ("status --json=yes", '--json takes no value: "--json=yes"'),
+        ("logs -n", "-n: LINES is missing"),
+        ("logs --lines", "--lines: LINES is missing"),
+        ("logs -n many", 'logs: LINES "many" is not a whole number from 0'),
+        ("logs -n -1", 'logs: LINES "-1" is not a whole number from 0'),
+        ("logs -n -f", 'logs: LINES "-f" is not a whole number from 0'),
+        ("logs -nf", 'logs: LINES "f" is not a whole number from 0'),
+        ("logs --lines=", 'logs: LINES "" is not a whole number from 0'),
+        ("logs -n 99999999999", "LINES"),
+        ("status -f", "--follow goes with logs only"),
+        ("-n 3", "--lines goes with logs only"),
     ],
 )
 def test_what_is_wrong_is_named(words: str, message: str) -> None:
@@ -140,8 +250,12 @@ def test_what_is_wrong_is_named(words: str, message: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-WORDS = [*cli.COMMANDS, *cli.OTHERS, *cli.OPTIONS, "a.toml", "b.json", "./c",
-         "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n"]
+#: One of each kind: those of one kind are told apart by nothing but their records.
+WORDS = ["status", "signal", "scale", "reload", "logs", "export", "completion", "kill", "pause",
+         "run", "--json", "-n", "-fn", "--lines=5", "-9", "-x", "a.toml", "./c", "my-app",
+         "my-app=3", "3", "HUP", "systemd", "PROCESS", "--", "\n"]
+ALL_WORDS = [*WORDS, *usage.COMMANDS, *usage.OPTIONS, *usage.SHELLS, *synonyms.COMMANDS,
+             *synonyms.OPTIONS, "b.json", "0", "-1", "-", "-HUP", "-V", "-vV", "all", "CONFIG"]
 
 
 def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
@@ -152,21 +266,22 @@ def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
         assert "make no command" not in str(error)
         assert "\n" not in str(error)
     else:
-        assert args.command in ("help", "version") or args.config in words
+        assert not args.config or args.config in words
 
 
 def test_all_words_up_to_three_make_sense_or_are_told_in_one_line() -> None:
-    for count in range(4):
-        for words in itertools.product(WORDS, repeat=count):
+    for count, some in enumerate(([], ALL_WORDS, ALL_WORDS, WORDS)):
+        for words in itertools.product(some, repeat=count):
             make_sense_or_are_told_in_one_line(list(words))
 
 
-@given(words=st.lists(st.sampled_from(WORDS), min_size=4, max_size=7))
+@given(words=st.lists(st.sampled_from(ALL_WORDS), min_size=3, max_size=7))
 def test_any_more_words_make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
     make_sense_or_are_told_in_one_line(words)
 
 
-@pytest.mark.parametrize("words", [[], ["chekc", "conf.toml"], ["check"], ["--he"], ["scale", "a"]])
+@pytest.mark.parametrize(
+    "words", [["chekc", "conf.toml"], ["check", "a"], ["--he"], ["scale", "a"], ["signal", "x"]])
 def test_a_mistake_is_one_line_that_tells_where_the_usage_is(words: List[str]) -> None:
     done = run(*words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -175,32 +290,51 @@ def test_a_mistake_is_one_line_that_tells_where_the_usage_is(words: List[str]) -
 
 
 def test_words_of_others_lead_to_what_there_is() -> None:
-    for word, ours in cli.OTHERS.items():
-        assert word not in cli.COMMANDS
-        assert not ours or ours in cli.COMMANDS or ours in cli.OPTIONS
-        with pytest.raises(UsageError, match="did you mean") as caught:
-            cli.parse([word])
-        # What is suggested is a command line that makes sense.
-        meant = str(caught.value).split('"')[3].split()
-        cli.parse([each.replace("CONFIG", "conf.toml") for each in meant[1:]])
+    named = {"SIGNAL": "HUP", "SHELL": "zsh", "INSTANCES": "3"}
+    for word in synonyms.COMMANDS:
+        assert word not in usage.COMMANDS and word == word.lower()
+        for behind in ([], ["a.toml"], ["HUP", "my-app"], ["-f", "my-app"], ["my-app", "3"]):
+            with pytest.raises(UsageError, match="did you mean") as caught:
+                cli.parse([word, *behind])
+            # What is suggested is a command line that makes sense.
+            meant = str(caught.value).split('"')[3].split()
+            if meant[1:2] not in (["signal"], ["scale"], ["completion"]) or behind == []:
+                cli.parse([named.get(each, each) for each in meant[1:]])
+
+
+def test_options_of_others_lead_to_what_there_is() -> None:
+    for word, ours in synonyms.OPTIONS.items():
+        assert word not in usage.OPTIONS
+        assert ours in usage.OPTIONS or not ours
 
 
 def test_the_usage_shows_each_command_with_its_words_and_options() -> None:
-    lines = cli.USAGE.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
+    lines = usage.USAGE.partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
     assert lines.pop().split() == ["pupgevent", "--help", "|", "--version"]
-    shown: Dict[str, cli.Command] = {}
+    shown: Dict[str, usage.Command] = {}
     for line in lines:
         words = re.sub("[()|]", "", line).split()[1:]
-        options = tuple(word.strip("[]") for word in words if word.startswith("[--"))
+        options = tuple(
+            word.strip("[]").partition("=")[0] for word in words if word.startswith("[--"))
         behind = tuple(word.strip("[].") for word in words if word.isupper())
         names = [word for word in words if word.isalpha() and word.islower()] or [""]
-        shown.update((name, cli.Command(behind, "..." in line, options)) for name in names)
-    assert shown == dict(cli.COMMANDS, **{"": cli.RUN})
+        shown.update((name, usage.Command(behind, "..." in line, options)) for name in names)
+    assert shown == dict(usage.COMMANDS, **{"": usage.RUN})
+
+
+def test_the_usage_shows_each_option_with_its_short_name_and_its_value() -> None:
+    section = usage.USAGE.partition("Options:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^  (-\w)? ?(--[a-z]+)=?([A-Z]*) ", section, re.MULTILINE)
+    assert {name: usage.Option(short, value) for short, name, value in found} == usage.OPTIONS
+
+
+def test_the_command_line_takes_each_shell_that_has_a_script() -> None:
+    assert tuple(completion.SHELLS) == usage.SHELLS
 
 
 def test_help_and_version_end_with_0() -> None:
     done = run("--help")
-    assert (done.returncode, done.stdout, done.stderr) == (0, cli.USAGE, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, usage.USAGE, "")
     done = run("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("pupgevent ") and "gevent" in done.stdout

@@ -113,7 +113,17 @@ def test_version_names_pythons_and_the_packages_own(tmp_path: Path, python: str)
 
 
 def test_usage_errors_keep_their_exit_code(tmp_path: Path, python: str) -> None:
-    assert run(PUPGEVENT_PYTHON=python, PUPGEVENT_CACHE=str(tmp_path))[0] == 2
+    assert run("--he", PUPGEVENT_PYTHON=python, PUPGEVENT_CACHE=str(tmp_path))[0] == 2
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+def test_its_completion_asks_the_file(tmp_path: Path, python: str) -> None:
+    where = {"PUPGEVENT_PYTHON": python, "PUPGEVENT_CACHE": str(tmp_path)}
+    code, script, errors = run("completion", "bash", **where)
+    assert (code, errors) == (0, "")
+    (tmp_path / "app.json").write_text('{"processes": [{"id": "job", "cmd": "true"}]}')
+    asked = "%s\n_pupgevent_ask PROCESS -- %s/app.json" % (script, tmp_path)
+    assert told_by(["bash", "-c", asked], dict(os.environ, **where)) == (0, "job\nall\n", "")
 
 
 def test_cache_lies_in_the_home_folder(tmp_path: Path, python: str) -> None:

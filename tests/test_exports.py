@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-import cli
+import usage
 from exports import FORMATS, quoted, unit_name
 from running import PUPGEVENT, Running, run, server, sleeper
 
@@ -25,7 +25,7 @@ def settings(text: str) -> Dict[str, str]:
 
 
 def test_the_command_line_takes_each_format_that_can_be_written() -> None:
-    assert tuple(FORMATS) == cli.FORMATS
+    assert tuple(FORMATS) == usage.FORMATS
 
 
 def test_the_command_is_absolute_and_so_is_the_file(tmp_path: Path) -> None:

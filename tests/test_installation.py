@@ -155,3 +155,13 @@ def test_it_can_be_run_as_a_module_in_any_folder(site: Path, tmp_path: Path) -> 
         cwd=str(tmp_path), stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("pupgevent ")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+def test_its_completion_asks_the_installed_command(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text(CONFIG.format(python=sys.executable, child=CHILD))
+    script = run(site, "completion", "bash", folder=tmp_path)
+    done = subprocess.run(
+        ["bash", "-c", script + "\n_pupgevent_ask PROCESS -- app.toml"], env=environment(site),
+        cwd=str(tmp_path), stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "job\nall\n")

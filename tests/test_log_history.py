@@ -284,7 +284,7 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
 
     def serve(connection: Any, turns: Turns) -> None:
         answer = Dated(connection, turns, dates)
-        request.act({"words": [], "follow": follow, "colors": False}, answer)
+        request.act({"words": [], "follow": follow, "colors": False, "lines": -1}, answer)
         answer.close()
 
     with Turns() as turns:
