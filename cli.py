@@ -21,6 +21,7 @@ USAGE = """Run the instances of each process in CONFIG and balance TCP over them
 
 Usage:
   pupgevent [--verbose] CONFIG
+  pupgevent init [--from=FILE] [CONFIG]
   pupgevent check CONFIG
   pupgevent status [--json] CONFIG
   pupgevent (start | stop | restart) CONFIG [PROCESS...]
@@ -34,6 +35,8 @@ Usage:
 
 Commands:
   (none)     Run CONFIG in the foreground.
+  init       Write a first CONFIG (else pupgevent.toml), or carry over the FILE of another tool: a
+             Procfile, a PM2 ecosystem file as JSON, a supervisord.conf, a pup.json.
   check      Validate CONFIG and print what would run.
   status     Print what runs: instances, connections, traffic, CPU, memory.
   start, stop, restart
@@ -47,6 +50,7 @@ Commands:
 
 Options:
   --verbose  Tell more while running.
+  --from=FILE  What init carries over.
   --json     The status as JSON.
   --follow   Go on with new lines until Ctrl-C.
   -h --help  Show this.
@@ -67,12 +71,15 @@ class Command(NamedTuple):
     repeats: bool = False
     #: Those that go with it, besides `ALWAYS`.
     options: Tuple[str, ...] = ()
+    #: The words may be left out altogether.
+    optional: bool = False
 
 
 #: The run in the foreground, which has no name.
 RUN = Command(options=("--verbose",))
 
 COMMANDS: Dict[str, Command] = {
+    "init": Command(options=("--from",), optional=True),
     "check": Command(),
     "status": Command(options=("--json",)),
     "start": Command(("CONFIG", "PROCESS"), repeats=True),
@@ -85,6 +92,9 @@ COMMANDS: Dict[str, Command] = {
     "top": Command(),
     "export": Command(("FORMAT", "CONFIG")),
 }
+
+#: Options with a value, which is behind a = or the next word.
+VALUED = ("--from",)
 
 #: Options that go with every command.
 ALWAYS = ("--help", "-h", "--version")
@@ -130,6 +140,8 @@ class Arguments(NamedTuple):
     instances: int = 0
     #: What to export to.
     format: str = ""
+    #: What `init` carries over.
+    source: str = ""
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -137,25 +149,29 @@ def parse(argv: Sequence[str]) -> Arguments:
     words, options = _split(argv)
     for option in options:
         _check_option(option)
+    names = [option.partition("=")[0] for option in options]
     if "--help" in options or "-h" in options:
         return Arguments("help")
     if "--version" in options:
         return Arguments("version")
     command = _check_words(words)
-    _check_options_of(command, options)
+    _check_options_of(command, names)
     try:
         # To say an option twice is to say it; docopt would not have it.
         once = dict.fromkeys(options)
         found = docopt(USAGE, argv=[*once, *map(_shielded, words)], help=False)
     except DocoptExit:
         raise UsageError("these words make no command: %s" % " ".join(argv)) from None
+    if words == [command]:
+        # Whose CONFIG may be left out: docopt takes the command itself for it.
+        found["CONFIG"] = ""
     return _arguments(command, found)
 
 
 def _arguments(command: str, found: "Dict[str, Any]") -> Arguments:
     return Arguments(
         command or "run",
-        _bare(found["CONFIG"]),
+        _bare(found["CONFIG"] or ""),
         found["--verbose"],
         found["--json"],
         found["--follow"],
@@ -163,6 +179,7 @@ def _arguments(command: str, found: "Dict[str, Any]") -> Arguments:
         _bare(found["ID"] or ""),
         _instances(found["INSTANCES"]),
         _format(found["FORMAT"]),
+        found["--from"] or "",
     )
 
 
@@ -195,15 +212,22 @@ def _split(argv: Sequence[str]) -> "Tuple[List[str], List[str]]":
     """Words and options; behind `--` everything is a word."""
     words: List[str] = []
     options: List[str] = []
-    for position, word in enumerate(argv):
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
         if word == "--":
-            return words + list(argv[position + 1 :]), options
+            return words + rest, options
+        if word in VALUED and rest:
+            word += "=" + rest.pop(0)
         (options if word.startswith("-") and word != "-" else words).append(word)
     return words, options
 
 
 def _check_option(option: str) -> None:
-    if option not in OPTIONS:
+    name, _, value = option.partition("=")
+    if name in VALUED and not value:
+        raise UsageError("%s: FILE is missing" % name)
+    if option not in OPTIONS and name not in VALUED:
         raise UsageError('unknown option "%s"%s' % (option, _hint(option, OPTIONS)))
 
 
@@ -247,10 +271,12 @@ def _behind_config(config: str, rest: Sequence[str]) -> str:
 
 def _check_rest(command: str, rest: Sequence[str]) -> None:
     """Raises UsageError when the words behind a command are not those that it takes."""
-    names, repeats, _ = COMMANDS[command]
+    names, repeats = COMMANDS[command][:2]
     place = names.index("CONFIG")
     needed = len(names) - repeats
     files = [word for word in rest if _is_config(word)]
+    if not rest and COMMANDS[command].optional:
+        return
     if not rest:
         hint = " (a file of that name is written ./%s)" % command if place == 0 else ""
         raise UsageError("%s: %s is missing%s" % (command, names[0], hint))
@@ -278,6 +304,8 @@ def _misplaced(
         return '%s: did you mean "%s"?' % (what % names[0], _spelled(command, words))
     if files:
         return 'CONFIG comes first: did you mean "%s"?' % _spelled(command, [files[0], *others])
+    if command == "init":
+        return 'did you mean "pupgevent init --from=%s"?' % rest[0]
     reason = 'CONFIG is missing: "%s" is no file (%s): ' % (rest[0], _FILE)
     if len(names) == 1:
         return reason + "a file of that name is written ./" + rest[0]
