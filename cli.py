@@ -150,6 +150,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     for option in options:
         _check_option(option)
     names = [option.partition("=")[0] for option in options]
+    for name in VALUED:
+        if names.count(name) > 1:
+            raise UsageError("%s is given twice" % name)
     if "--help" in options or "-h" in options:
         return Arguments("help")
     if "--version" in options:
@@ -228,7 +231,7 @@ def _check_option(option: str) -> None:
     if name in VALUED and not value:
         raise UsageError("%s: FILE is missing" % name)
     if option not in OPTIONS and name not in VALUED:
-        raise UsageError('unknown option "%s"%s' % (option, _hint(option, OPTIONS)))
+        raise UsageError('unknown option "%s"%s' % (option, _hint(name, OPTIONS)))
 
 
 def _check_words(words: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def _checked(path: str, document: Document, app: object, index: int) -> App:
     where = ("apps", index) if "apps" in document.values else ()
     if not isinstance(app, dict):
         raise ConfigurationError(path, document.line(*where), "an application is no object")
-    known: App = {}
+    known: App = {str(name): value for name, value in app.items() if name not in _NAMES}
     for name, value in app.items():
         known.setdefault(_NAMES.get(str(name), str(name)), value)
     script = known.get("script")

@@ -35,7 +35,7 @@ _BY_REQUIRE = "node -p 'JSON.stringify(require(require(\"path\").resolve(process
 _BY_IMPORT = ("node -e 'import(require(\"path\").resolve(process.argv[1]))"
               ".then(m => console.log(JSON.stringify(m.default)))' %s")
 _BY_EVAL = ("node -p 'JSON.stringify(eval(\"(\" + require(\"fs\")"
-            ".readFileSync(process.argv[1], \"utf8\") + \")\"))' %s")
+            ".readFileSync(process.argv[1], \"utf8\") + \"\\n)\"))' %s")
 _BY_YAML = ("python3 -c 'import sys, json, yaml; print(json.dumps(yaml.safe_load"
             "(open(sys.argv[1]))))' %s")
 
@@ -56,21 +56,22 @@ def write(target: str, source: str) -> List[str]:
     # The mistake that is made most often comes first.
     new_file.check(target)
     written = make(target, source)
-    _check(target, source, written)
     private = written.secret or (bool(source) and not _is_public(source))
     new_file.write(target, encoded(written.text), private)
     return _report(target, source, written, private)
 
 
 def make(target: str, source: str) -> Written:
-    """What `target` is to hold; raises ConfigurationError."""
+    """What `target` is to hold, checked; raises ConfigurationError."""
     draft = Draft(target, source)
     _say_what_it_is(draft, source)
     if source:
         _fill(draft, source)
     else:
         first_configuration.fill(draft)
-    return draft.finish()
+    written = draft.finish()
+    _check(target, source, written)
+    return written
 
 
 def _say_what_it_is(draft: Draft, source: str) -> None:

@@ -7,6 +7,7 @@ links gets the file under its own name, which is removed again where it cannot b
 
 import errno
 import os
+from typing import Callable
 
 from errors import ConfigurationError, PupgeventError
 
@@ -20,10 +21,12 @@ def check(path: str) -> None:
         raise _is_there(path)
 
 
-def write(path: str, content: bytes, private: bool) -> None:
+def write(
+    path: str, content: bytes, private: bool, link: Callable[[str, str], None] = os.link
+) -> None:
     """Write a new file; `private`: for its user alone. Raises PupgeventError."""
     try:
-        _write(path, content, 0o600 if private else 0o666)
+        _write(path, content, 0o600 if private else 0o666, link)
     except FileExistsError:
         raise _is_there(path) from None
     except (OSError, ValueError) as error:
@@ -35,12 +38,12 @@ def _is_there(path: str) -> ConfigurationError:
     return ConfigurationError(path, None, "is there already, and stays as it is")
 
 
-def _write(path: str, content: bytes, mode: int) -> None:
+def _write(path: str, content: bytes, mode: int, link: Callable[[str, str], None]) -> None:
     folder, name = os.path.split(path)
     other = os.path.join(folder, ".%s.%s" % (name[:100], os.urandom(6).hex()))
     _create(other, content, mode)
     try:
-        os.link(other, path)
+        link(other, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

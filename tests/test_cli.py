@@ -22,6 +22,14 @@ from running import PUPGEVENT, run
         ("--verbose conf.toml", Arguments("run", "conf.toml", verbose=True)),
         ("conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
         ("--verbose conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
+        ("init", Arguments("init")),
+        ("init new.toml", Arguments("init", "new.toml")),
+        ("init --from=Procfile", Arguments("init", source="Procfile")),
+        ("init --from Procfile", Arguments("init", source="Procfile")),
+        ("--from Procfile init new.toml", Arguments("init", "new.toml", source="Procfile")),
+        ("init new.toml --from=a=b", Arguments("init", "new.toml", source="a=b")),
+        ("init --from -x", Arguments("init", source="-x")),
+        ("init -- -new.toml", Arguments("init", "-new.toml")),
         ("check conf.toml", Arguments("check", "conf.toml")),
         ("check ./check", Arguments("check", "./check")),
         ("APP.TOML", Arguments("run", "APP.TOML")),
@@ -126,6 +134,13 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("--verb conf.toml", 'unknown option "--verb": did you mean "--verbose"?'),
         ("--json=yes status conf.toml", "--json=yes"),
         ("-x conf.toml", 'unknown option "-x"'),
+        ("init Procfile", 'init: did you mean "pupgevent init --from=Procfile"?'),
+        ("init a.toml b.toml", 'init: "b.toml" is one word too many'),
+        ("init --from", "--from: FILE is missing"),
+        ("init --from=", "--from: FILE is missing"),
+        ("init --from a --from=b", "--from is given twice"),
+        ("init --fron=a", 'unknown option "--fron=a": did you mean "--from"?'),
+        ("check --from=a conf.toml", "--from goes with init only"),
         ("--json conf.toml", "--json goes with status only"),
         ("start --json conf.toml", "--json goes with status only"),
         ("start --follow conf.toml", "--follow goes with logs only"),
@@ -141,7 +156,7 @@ def test_what_is_wrong_is_named(words: str, message: str) -> None:
 
 
 WORDS = [*cli.COMMANDS, *cli.OTHERS, *cli.OPTIONS, "a.toml", "b.json", "./c",
-         "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n"]
+         "my-app", "3", "0", "-1", "--", "-", "systemd", "all", "CONFIG", "\n", "--from=x"]
 
 
 def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
@@ -152,7 +167,8 @@ def make_sense_or_are_told_in_one_line(words: "List[str]") -> None:
         assert "make no command" not in str(error)
         assert "\n" not in str(error)
     else:
-        assert args.command in ("help", "version") or args.config in words
+        left_out = args.command == "init" and not args.config
+        assert args.command in ("help", "version") or left_out or args.config in words
 
 
 def test_all_words_up_to_three_make_sense_or_are_told_in_one_line() -> None:
@@ -191,10 +207,12 @@ def test_the_usage_shows_each_command_with_its_words_and_options() -> None:
     shown: Dict[str, cli.Command] = {}
     for line in lines:
         words = re.sub("[()|]", "", line).split()[1:]
-        options = tuple(word.strip("[]") for word in words if word.startswith("[--"))
+        options = tuple(word.strip("[]").partition("=")[0]
+                        for word in words if word.startswith("[--"))
         behind = tuple(word.strip("[].") for word in words if word.isupper())
         names = [word for word in words if word.isalpha() and word.islower()] or [""]
-        shown.update((name, cli.Command(behind, "..." in line, options)) for name in names)
+        command = cli.Command(behind, "..." in line, options, "[CONFIG]" in line)
+        shown.update((name, command) for name in names)
     assert shown == dict(cli.COMMANDS, **{"": cli.RUN})
 
 
