@@ -13,7 +13,7 @@ import documents
 from drafts import Draft, Section
 from errors import ConfigurationError, format_value
 
-_LINE = re.compile(r"([A-Za-z0-9_-]+):[ \t]*(.*)")
+_LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 _USES_PORT = re.compile(r"\$(?:PORT\b|\{PORT\b)", re.ASCII)
 
 #: PORT in a file of variables, whatever its quotes are.
@@ -54,9 +54,7 @@ def _processes(path: str, lines: List[str]) -> List[_Line]:
         match = _LINE.match(text)
         if match is None:
             continue
-        line = _Line(number, match.group(1), match.group(2).strip())
-        if not line.command:
-            raise ConfigurationError(path, number, "%s has no command" % format_value(line.name))
+        line = _Line(number, match.group(1), match.group(2).rstrip())
         if line.name in found:
             raise ConfigurationError(path, number, "%s is the process of line %d already" % (
                 format_value(line.name), found[line.name].number))

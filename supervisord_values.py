@@ -12,7 +12,7 @@ next, and variables of the environment, are left to a shell:
 import platform
 import re
 import shlex
-from typing import Dict, List, Match, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Match, NamedTuple, Optional, Sequence, Tuple, Union
 
 _FORM = re.compile(r"%(?:%|\((\w+)\)(0?[0-9]{0,2})([sdi])|(?s:.)?)")
 #: In place of an expansion while a command is taken apart: no text has a NUL in it.
@@ -21,6 +21,10 @@ _MARK = re.compile("\0([0-9]+)\0")
 _PLAIN = re.compile(r"[\w@%+=:,./-]+\Z", re.ASCII)
 #: An instance's number with the digits in front of it, all of the word's digits there.
 _NUMBERED = re.compile(r"(?<![0-9])([0-9]*)%\(process_num\)(?:(0?[0-9]{0,2})[di]|s)(?![0-9%])")
+
+#: Text as far as it is outside of quotes, or its quotes end (shlex, POSIX mode).
+_WITHOUT_QUOTES = re.compile(
+    r"""(?s)\A(?:[^\\'"]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")*""")
 
 _UNITS = {"KB": 1024, "MB": 1024**2, "GB": 1024**3}
 _LEAST_PORT = 1024
@@ -104,6 +108,14 @@ def _formatted(value: Union[str, int], width: str, kind: str) -> str:
     return ("%" + width + kind) % value
 
 
+class _Mark(NamedTuple):
+    """An expansion that is left to the shell."""
+
+    text: str
+    #: In the source, so that what it becomes is one word.
+    in_quotes: bool
+
+
 def command_of(
     text: str, variables: Sequence[Tuple[str, str]], expand: Expander
 ) -> Union[str, List[str]]:
@@ -111,26 +123,31 @@ def command_of(
 
     `variables` are set by env(1) in front of it. Raises ValueError.
     """
-    marks: List[str] = []
+    marks: List[_Mark] = []
     words = _split(_marked(expand.with_port(text), expand, marks))
     if not words:
         raise ValueError("it is empty")
-    settings = [_marked("%s=%s" % (name, expand.with_port(value)), expand, marks)
+    settings = [_marked("%s=%s" % (name, expand.with_port(value)), expand, marks, True)
                 for name, value in variables]
     words = ["env", *settings, *words] if settings else words
     return " ".join(_quoted(word, marks) for word in words) if marks else words
 
 
-def _marked(text: str, expand: Expander, marks: List[str]) -> str:
+def _marked(text: str, expand: Expander, marks: List[_Mark], in_quotes: bool = False) -> str:
     """The text with fixed expansions, and a mark in place of each of the others."""
     def replaced(found: Match[str]) -> str:
         try:
             return expand.fixed(found.group())
         except NotExpandable:
-            marks.append(expand.for_shell(found))
+            quoted = in_quotes or _ends_in_quotes(text[:found.start()])
+            marks.append(_Mark(expand.for_shell(found), quoted))
             return "\0%d\0" % (len(marks) - 1)
 
     return _FORM.sub(replaced, text)
+
+
+def _ends_in_quotes(text: str) -> bool:
+    return _WITHOUT_QUOTES.sub("", text) != ""
 
 
 def _split(text: str) -> List[str]:
@@ -140,17 +157,26 @@ def _split(text: str) -> List[str]:
         raise ValueError("its quotes do not end") from None
 
 
-def _quoted(word: str, marks: List[str]) -> str:
-    """A word for a shell. What is nothing but an expansion may become several, as there."""
+def _quoted(word: str, marks: Sequence[_Mark]) -> str:
+    """A word for a shell; an expansion without quotes may become several, as in the source."""
     parts = _MARK.split(word)
-    whole = _MARK.match(word)
-    if whole and whole.end() == len(word):
-        return marks[int(whole.group(1))]
-    if len(parts) == 1:
-        return word if _PLAIN.match(word) else shlex.quote(word)
-    texts = [marks[int(part)] if place % 2 else re.sub(r'([\\"$`])', r"\\\1", part)
-             for place, part in enumerate(parts)]
-    return '"%s"' % "".join(texts)
+    used = [marks[int(part)] for part in parts[1::2]]
+    if not used:
+        return _literal(word)
+    if all(mark.in_quotes for mark in used):
+        texts = [mark.text for mark in used]
+        literals = [re.sub(r'([\\"$`])', r"\\\1", part) for part in parts[::2]]
+        return '"%s"' % _joined(literals, texts)
+    texts = ['"%s"' % mark.text if mark.in_quotes else mark.text for mark in used]
+    return _joined([_literal(part) if part else "" for part in parts[::2]], texts)
+
+
+def _joined(literals: Sequence[str], between: Sequence[str]) -> str:
+    return "".join(literal + other for literal, other in zip(literals, [*between, ""]))
+
+
+def _literal(text: str) -> str:
+    return text if _PLAIN.match(text) else shlex.quote(text)
 
 
 def pairs(text: str) -> List[Tuple[str, str]]:

@@ -66,7 +66,7 @@ def made_in(folder: Path, *words: str) -> str:
 
 
 def made_from(folder: Path, name: str, text: str) -> Dict[str, Any]:
-    """The processes by id, as fields, of what a source becomes."""
+    """The processes by id of what a source becomes."""
     source, target = folder / name, folder / "made.toml"
     source.write_text(text, encoding="utf-8")
     written = init.make(str(target), str(source))
@@ -256,15 +256,15 @@ def test_a_folder_that_one_may_not_write_to_is_told(folder: Path) -> None:
     [
         ("Procfile", "", "Procfile: no process is in it (name: command)"),
         ("Procfile", "web: a\n\nweb: b", 'Procfile:3: "web" is the process of line 1 already'),
-        ("Procfile", "web: a\nworker:  ", 'Procfile:2: "worker" has no command'),
+        ("Procfile", "web: \n# worker: a", "Procfile: no process is in it (name: command)"),
         ("Procfile", "web: a\0", "Procfile:1: holds a NUL byte: is it text?"),
         ("a.json", '{"apps": [{"name": "a",, }]}', "a.json:1: "),
         ("a.json", '{"apps": []}', "a.json:1: apps is empty"),
         ("a.json", '{"apps": [\n{"script": "a"},\n{"name": "b"}]}',
          "a.json:3: an application has no script, or none that is a string"),
         ("a.json", '{"apps": [7]}', "a.json:1: an application is no object"),
-        ("a.json", '{"scripts": {}}', "a.json: it is not a Procfile, a PM2 ecosystem file as JSON, a"
-         " supervisord.conf, a pup.json: pupgevent init alone reads a package.json"),
+        ("a.json", '{"scripts": {}}', "a.json: it is not a Procfile, a PM2 ecosystem file as JSON,"
+         " a supervisord.conf, a pup.json: pupgevent init alone reads a package.json"),
         ("pup.json", '{"processes": []}', "pup.json:1: processes has none"),
         ("pup.json", '{"processes": [\n{"id": "a"}, 3]}', "pup.json:2: processes[1] is no object"),
         ("pup.json", '{"processes": [{"id": "a", "worker": ["a.ts"]}]}',
@@ -281,7 +281,7 @@ def test_a_folder_that_one_may_not_write_to_is_told(folder: Path) -> None:
         ("a.conf", "[program:a]\ncommand=a 'b", "a.conf:2: command: its quotes do not end"),
         ("a.conf", "[program:a]\ncommand=a %(b)s", "a.conf:2: command: %(b)s cannot be expanded"),
         ("a.conf", "[program:a]\ncommand=a\nnumprocs=x", 'a.conf:3: numprocs: "x" is not a whole'),
-        ("a.conf", "[program:a]\ncommand=a\nenvironment=A", "a.conf:3: environment: it is not made"),
+        ("a.conf", "[program:a]\ncommand=a\nenvironment=A", "a.conf:3: environment: it is not"),
         ("a.txt", "hello", "a.txt: it is not a Procfile, a PM2 ecosystem file as JSON, a"),
         ("a.toml", "", "a.toml: it is TOML, as configurations of pupgevent are"),
     ],

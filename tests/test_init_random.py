@@ -1,4 +1,4 @@
-"""Whatever another tool's file holds: `check` accepts what `init` makes of it, or a line says why."""
+"""Whatever another tool's file holds: `check` takes what `init` makes of it, or a line says why."""
 
 import configparser
 import json
@@ -52,9 +52,10 @@ NAMES = ["web", "worker", "all", "web-1", "release", "a" * 70, "a" * 69 + "b", "
 PROCFILES = lines_of(
     st.tuples(st.sampled_from(NAMES), st.sampled_from([": ", ":", " : "]), TEXTS).map("".join),
     st.just("web: serve $PORT"), st.just("# comment"), TEXTS)
-GOOD_PROCFILES = st.lists(st.tuples(st.sampled_from(NAMES), TEXTS), min_size=1, max_size=8, unique_by=(
-    lambda line: line[0])).map(lambda lines: "\n".join("%s: x $PORT %s" % (
-        name, text.replace("\n", " ")) for name, text in lines))
+GOOD_PROCFILES = st.lists(
+    st.tuples(st.sampled_from(NAMES), TEXTS), min_size=1, max_size=8,
+    unique_by=lambda line: line[0]).map(lambda lines: "\n".join(
+        "%s: x $PORT %s" % (name, text.replace("\n", " ")) for name, text in lines))
 
 
 @ROUGH
@@ -75,7 +76,8 @@ OPTIONS = """command process_name numprocs numprocs_start priority autostart sta
     stderr_logfile_maxbytes environment serverurl identifier files programs unknown""".split()
 VALUES = """true false unexpected 0 1 2 -1 300 99999999999999999999 TERM 15 99 SIGKILL 022 NONE AUTO
     /dev/stdout /tmp 1MB cat nobody A="1",B=2 A=%(ENV_HOME)s A="%(process_num)d" %(program_name)s
-    %(here)s --port=80%(process_num)02d %(process_num)5s %(nope)s %% %( % %(a)99s 'a "b c" ;x""".split(" ")
+    %(here)s --port=80%(process_num)02d %(process_num)5s %(nope)s %% %( % %(a)99s 'a "b c" ;x
+    """.split(" ")
 SECTIONS = """supervisord program:web program:web-1 program:all program: group:g include
     eventlistener:e fcgi-program:f inet_http_server DEFAULT other""".split()
 
@@ -112,7 +114,7 @@ def test_options_of_supervisord_with_odd_values_are_carried_over_or_refused_in_a
 
 NUMBERS = st.sampled_from([0, 1, -1, 2, 80, 3000, 70000, 10**30, 1.5, -0.0, 1e300])
 PLAIN = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.sampled_from(
-    ["max", "3", "10s", "260M", "cluster", "PORT", "none", "node", "/dev/null", "~/a", "0 3 * * *"]))
+    "max,3,10s,260M,cluster,PORT,none,node,/dev/null,~/a,0 3 * * *".split(",")))
 ANY = st.recursive(PLAIN, lambda inner: st.one_of(
     st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)), max_leaves=5)
 PM2_KEYS = """name exec cmd args interpreter node_args cwd instances exec_mode env
