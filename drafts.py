@@ -23,9 +23,6 @@ LOST = "Not carried over"
 #: The first port for instances, and the distance from one cluster's to the next: room to scale.
 _FIRST_PORT, _STEP = 8000, 100
 
-_ENVIRONMENT = validators.environment()
-_INSTANCES = validators.instance_count(keys.MAX_INSTANCES)
-
 
 class Written(NamedTuple):
     """What a draft has become."""
@@ -124,7 +121,7 @@ class Draft:
     def count_of(self, instances: object) -> int:
         """The number that a value of `instances` comes to; 1 where it is refused."""
         try:
-            return int(str(_INSTANCES.convert(instances, self.folder)))
+            return int(str(_converted(keys.CLUSTER, "instances", instances, self.folder)))
         except validators.InvalidValue:
             return 1
 
@@ -194,7 +191,7 @@ class Section:
         return True
 
     def _problem(self, name: str, value: object) -> str:
-        key = next((key for key in self._table.keys if key.name == name), None)
+        key = _key_of(self._table, name)
         if key is None or not key.supported:
             return "This version of pupgevent does not have the key %s." % format_value(name)
         reason = _refusal(key, value, self._draft.folder)
@@ -217,7 +214,7 @@ class Section:
         self._draft.secret = True
         try:
             line = toml_text.assignment(name, value)
-            _ENVIRONMENT.convert({name: value}, self._draft.folder)
+            _converted(keys.PROCESS, "env", {name: value}, self._draft.folder)
         except (ValueError, validators.InvalidValue):
             self.lose("the environment variable %s" % name,
                       "Its value is nothing that a program can be given.")
@@ -232,9 +229,9 @@ class Section:
     def inside(self, name: str) -> "Section":
         """A table inside this one."""
         if name not in self._inside:
-            table = next(key.type for key in self._table.keys if key.name == name)
-            if isinstance(table, Table):
-                self._inside[name] = Section(table, self._draft, self.count)
+            key = _key_of(self._table, name)
+            if key is not None and isinstance(key.type, Table):
+                self._inside[name] = Section(key.type, self._draft, self.count)
         return self._inside[name]
 
     def lines(self) -> List[str]:
@@ -257,6 +254,18 @@ class Section:
     def _add(self, comment: List[str]) -> None:
         """A comment, apart from what stands above it."""
         self._own += ["", *comment] if self._own else comment
+
+
+def _key_of(table: Table, name: str) -> Optional[Key]:
+    return next((key for key in table.keys if key.name == name), None)
+
+
+def _converted(table: Table, name: str, value: object, folder: str) -> object:
+    """What `check` makes of a value; raises InvalidValue."""
+    key = _key_of(table, name)
+    if key is None or not isinstance(key.type, validators.Validator):
+        return value
+    return key.type.convert(value, folder)
 
 
 def _refusal(key: Key, value: object, folder: str) -> Optional[str]:
