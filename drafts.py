@@ -20,6 +20,9 @@ from schema import Key, Table
 #: Begins the comment about whatever could not be carried over: it can be searched for.
 LOST = "Not carried over"
 
+#: Most instances of a process that an importer asks for; the key may allow fewer.
+MOST_INSTANCES = 1000
+
 #: The first port for instances, and the distance from one cluster's to the next: room to scale.
 _FIRST_PORT, _STEP = 8000, 100
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 import pm2_command
 import toml_text
 from documents import Document
-from drafts import Draft, Section
+from drafts import MOST_INSTANCES, Draft, Section
 from errors import ConfigurationError
 
 #: PM2's names for one key; the first is the one used here.
@@ -169,7 +169,7 @@ class _Application:
         number = 0 if value == "max" else _number(value)
         if number is None:
             return 1
-        return min(number, 1000) if number > 0 else "auto"
+        return min(number, MOST_INSTANCES) if number > 0 else "auto"
 
     def _is_cluster(self) -> bool:
         """Whether PM2 shares one port among the instances; it does for node, where not told."""
@@ -328,7 +328,7 @@ class _Application:
         value = self._app.get("instances", 1)
         cluster.set("instances", self._count, _line("instances", value))
         number = 0 if value == "max" else _number(value)
-        if number is None or number < 0 or number > 1000:
+        if number is None or number < 0 or number > MOST_INSTANCES:
             cluster.lose(_line("instances", value),
                          'A whole number from 1 to 1000, or "auto", which is one per CPU.')
 

@@ -10,8 +10,7 @@ import signal
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import ini_text
-import keys
-from drafts import Draft, Section
+from drafts import MOST_INSTANCES, Draft, Section
 from errors import ConfigurationError, format_value
 from ini_text import IniSection, Option
 from supervisord_values import Expander, NotExpandable, command_of, is_true, pairs, size
@@ -152,7 +151,7 @@ class _Program:
         self._name = section.name.partition(":")[2].strip()
         if "command" not in self._options:
             raise ConfigurationError(path, section.line, "[%s] has no command" % section.name)
-        self._count = max(1, min(self._integer("numprocs", 1), keys.MAX_INSTANCES))
+        self._count = max(1, min(self._integer("numprocs", 1), MOST_INSTANCES))
         first = self._integer("numprocs_start", 0)
         self._expand = Expander(self._name, draft.origin, self._count, first)
         many = self._count > 1
@@ -251,7 +250,7 @@ class _Program:
     def _write_numprocs(self, name: str, option: Option) -> None:
         if self._integer(name, 1) != self._count:
             self._process.lose(_line(name, option), "A process has 1 to %d instances."
-                               % keys.MAX_INSTANCES)
+                               % MOST_INSTANCES)
 
     def _write_autostart(self, name: str, option: Option) -> None:
         self._process.set("autostart", _checked_boolean(option.value))
