@@ -49,12 +49,15 @@ class Arguments(NamedTuple):
     lines: Optional[int] = None
     #: Whose completion; or one of ASKED.
     shell: str = ""
+    #: What `init` carries over.
+    source: str = ""
 
     @property
     def needs_config(self) -> bool:
         """Is one to be found where it is left out?"""
         command = RUN if self.command == "run" else COMMANDS.get(self.command)
-        return not self.config and command is not None and command.place is not None
+        return (not self.config and command is not None and command.place is not None
+                and not command.makes_config)
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -104,6 +107,7 @@ def _arguments(command: str, taken: "Dict[str, Any]") -> Arguments:
         _signal(taken["SIGNAL"]),
         _lines(taken["--lines"]),
         _one_of("completion: SHELL", taken["SHELL"], SHELLS),
+        _source(taken["--from"]),
     )
 
 
@@ -197,6 +201,12 @@ def _lines(word: "Optional[str]") -> Optional[int]:
     if word is not None and not re.match("[0-9]{1,9}$", word):
         raise UsageError('logs: LINES "%s" is not a whole number from 0' % word)
     return None if word is None else int(word)
+
+
+def _source(word: "Optional[str]") -> str:
+    if word == "":
+        raise UsageError("init: --from: FILE is missing")
+    return word or ""
 
 
 def _one_of(what: str, word: "Optional[str]", known: Sequence[str]) -> str:

@@ -58,6 +58,14 @@ def load(path: str) -> Configuration:
 def read(path: str) -> Tuple[Configuration, Document]:
     """As `load`, and with it the document, which knows the lines."""
     document = documents.read(path)
+    return check(path, document), document
+
+
+def check(path: str, document: Document) -> Configuration:
+    """What the file at `path` says with that content, whether it has it already or not.
+
+    Raises ConfigurationError with all that is wrong with it.
+    """
     found = read_fields(document, path)
     configuration = _build_configuration(path, found.fields)
     mistakes = list(found.mistakes)
@@ -69,7 +77,7 @@ def read(path: str) -> Tuple[Configuration, Document]:
     if mistakes:
         first, *further = sorted(mistakes, key=lambda mistake: mistake.line or 0)
         raise ConfigurationError(path, first.line, first.message, further)
-    return configuration, document
+    return configuration
 
 
 def write_pickled(path: str, file: BinaryIO) -> None:

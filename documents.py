@@ -81,7 +81,16 @@ class Document(NamedTuple):
 
 def read(path: str) -> Document:
     """Read a file as the kind that its name says; raises ConfigurationError."""
-    text = _decode(path, _read_bytes(path))
+    return parse(path, read_text(path))
+
+
+def read_text(path: str) -> str:
+    """The text of any file of UTF-8; raises ConfigurationError."""
+    return _decode(path, _read_bytes(path))
+
+
+def parse(path: str, text: str) -> Document:
+    """The text that a file has, or is to have; raises ConfigurationError."""
     if path.lower().endswith((".json", ".jsonc")):
         return _read_json(path, text)
     return _read_toml(path, text)

@@ -63,6 +63,9 @@ def too_many(command: str, config: str, word: str) -> str:
     """Of a word for which there is no place."""
     if is_config(word):
         return '"%s" is one word too many%s' % (word, _ONE_CONFIG)
+    if command == "init":
+        words = [*filter(None, [config]), "--from=" + word]
+        return 'did you mean "pupgevent init %s"?' % " ".join(map(shlex.quote, words))
     no_config = '"%s" is no CONFIG (%s)' % (word, _FILE)
     if command in _FOR_ONE:
         what = '"%s" is one word too many' % word if config else no_config

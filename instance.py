@@ -116,10 +116,6 @@ class Instance(RunOwner):
         return self._spec.number
 
     @property
-    def host(self) -> str:
-        return self._spec.host
-
-    @property
     def port(self) -> Optional[int]:
         return self._spec.port
 

@@ -271,6 +271,15 @@ def _times(process: "Process") -> "List[str]":
     return found
 
 
+def initialize(args: Arguments) -> int:
+    """`pupgevent init [--from=FILE] [CONFIG]`: write a first configuration."""
+    import init
+
+    for line in init.write(args.config or init.DEFAULT, args.source):
+        print(line)
+    return 0
+
+
 def export(args: Arguments) -> int:
     """`pupgevent export FORMAT CONFIG`: print what another program makes of the file."""
     import configuration
@@ -336,8 +345,8 @@ def watch(args: Arguments) -> int:
 
 _COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(usage.COMMANDS, talk)
 _COMMANDS.update(
-    run=run, check=check, top=watch, export=export, completion=complete, help=show_help,
-    version=show_version)
+    run=run, init=initialize, check=check, top=watch, export=export, completion=complete,
+    help=show_help, version=show_version)
 
 
 # The standard streams: no text that is written to them may be an error.

@@ -8,6 +8,7 @@ USAGE = """Run the instances of each process in CONFIG and balance TCP over them
 
 Usage:
   pupgevent [--verbose] [CONFIG]
+  pupgevent init [--from=FILE] [CONFIG]
   pupgevent check [CONFIG]
   pupgevent status [--json] [CONFIG] [PROCESS...]
   pupgevent (start | stop | restart) [CONFIG] [PROCESS...]
@@ -23,6 +24,8 @@ Usage:
 
 Commands:
   (none)      Run CONFIG in the foreground.
+  init        Write a first CONFIG (else pupgevent.toml), or carry over the FILE of another tool: a
+              Procfile, a PM2 ecosystem file as JSON, a supervisord.conf, a pup.json.
   check       Validate CONFIG and print what would run.
   status      Print what runs: instances, connections, traffic, CPU, memory.
   start       Start what does not run.
@@ -39,6 +42,7 @@ Commands:
 
 Options:
   -v --verbose      Tell more while running.
+  --from=FILE       What init carries over.
   --json            The status as JSON.
   -f --follow       Go on with new lines until Ctrl-C.
   -n --lines=LINES  The last so many lines; else all that are remembered, or 10 before new ones.
@@ -63,6 +67,8 @@ class Command(NamedTuple):
     repeats: bool = False
     #: Those that go with it, besides `ALWAYS`.
     options: Tuple[str, ...] = ()
+    #: It makes CONFIG: one that is left out is not looked for.
+    makes_config: bool = False
 
     @property
     def others(self) -> List[str]:
@@ -79,6 +85,7 @@ class Command(NamedTuple):
 RUN = Command(options=("--verbose",))
 
 COMMANDS: Dict[str, Command] = {
+    "init": Command(options=("--from",), makes_config=True),
     "check": Command(),
     "status": Command(("CONFIG", "PROCESS"), repeats=True, options=("--json",)),
     "start": Command(("CONFIG", "PROCESS"), repeats=True),
@@ -97,6 +104,7 @@ COMMANDS: Dict[str, Command] = {
 #: By their long names.
 OPTIONS: Dict[str, Option] = {
     "--verbose": Option("-v"),
+    "--from": Option("", "FILE"),
     "--json": Option(),
     "--follow": Option("-f"),
     "--lines": Option("-n", "LINES"),

@@ -25,6 +25,13 @@ from running import PUPGEVENT, run
         ("--verbose conf.toml", Arguments("run", "conf.toml", verbose=True)),
         ("conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
         ("--verbose conf.toml --verbose", Arguments("run", "conf.toml", verbose=True)),
+        ("init", Arguments("init")),
+        ("init new.toml", Arguments("init", "new.toml")),
+        ("init --from=Procfile", Arguments("init", source="Procfile")),
+        ("init --from Procfile", Arguments("init", source="Procfile")),
+        ("--from Procfile init new.toml", Arguments("init", "new.toml", source="Procfile")),
+        ("init new.toml --from=a=b", Arguments("init", "new.toml", source="a=b")),
+        ("init --from -x", Arguments("init", source="-x")),
         ("check conf.toml", Arguments("check", "conf.toml")),
         ("check ./check", Arguments("check", "./check")),
         ("APP.TOML", Arguments("run", "APP.TOML")),
@@ -217,6 +224,13 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("--verb conf.toml", 'unknown option "--verb": did you mean "--verbose"?'),
         ("--json=yes status conf.toml", "--json=yes"),
         ("-x conf.toml", 'unknown option "-x"'),
+        ("init Procfile", 'init: did you mean "pupgevent init --from=Procfile"?'),
+        ("init a.toml Procfile", 'init: did you mean "pupgevent init a.toml --from=Procfile"?'),
+        ("init a.toml b.toml", 'init: "b.toml" is one word too many'),
+        ("init --from", "--from: FILE is missing"),
+        ("init --from=", "init: --from: FILE is missing"),
+        ("init --fron=a", 'unknown option "--fron=a": did you mean "--from"?'),
+        ("check --from=a conf.toml", "--from goes with init only"),
         ("--json conf.toml", "--json goes with status only"),
         ("start --json conf.toml", "--json goes with status only"),
         ("start --follow conf.toml", "--follow goes with logs only"),
@@ -318,7 +332,9 @@ def test_the_usage_shows_each_command_with_its_words_and_options() -> None:
             word.strip("[]").partition("=")[0] for word in words if word.startswith("[--"))
         behind = tuple(word.strip("[].") for word in words if word.isupper())
         names = [word for word in words if word.isalpha() and word.islower()] or [""]
-        shown.update((name, usage.Command(behind, "..." in line, options)) for name in names)
+        makes = "init" in names
+        shown.update(
+            (name, usage.Command(behind, "..." in line, options, makes)) for name in names)
     assert shown == dict(usage.COMMANDS, **{"": usage.RUN})
 
 

@@ -1,0 +1,104 @@
+"""`init --from=pup.json`: a configuration of Pup as TOML, which has the same keys.
+
+pupgevent runs a pup.json as it is, as far as it has the keys. Here what it has not becomes a
+comment, and so does what Pup does otherwise where a key is left out.
+"""
+
+import json
+from typing import Dict
+
+import keys
+from documents import Document
+from drafts import Draft, Section
+from errors import ConfigurationError
+from schema import Table
+
+#: Keys of Pup that are not here, and what there is instead.
+_INSTEAD = {
+    "plugins": "There are no plug-ins.",
+    "api": "The commands use a Unix socket; [dashboard] is for programs that watch.",
+    "telemetry": "status tells the CPU and memory of every process, whatever it is written in.",
+    "worker": 'Give it a command of its own: cmd = "deno run --allow-read worker.ts".',
+    "bootstrap": "There is nothing to prepare before a start.",
+}  # fmt: skip
+
+#: What Pup does where a process leaves a key out, and this file's reader may want to know.
+_DEFAULTS = (
+    ("restartDelayMs", 10000, "Pup waits for 10 s before a restart; here it is half a second at"
+     " first, twice that after each further failure, and 30 s at most."),
+    ("restart", "never", "Pup restarts nothing without this key; here what has autostart is"
+     " restarted: a cluster always, others after an error."),
+)  # fmt: skip
+
+#: Keys whose values are paths, or arrays of them.
+_PATHS = frozenset("cwd pidFile stdout stderr socket envFile watch".split())
+
+
+def fill(draft: Draft, path: str, document: Document) -> None:
+    """Carry a configuration over; raises ConfigurationError."""
+    processes = document.values.get("processes")
+    if not isinstance(processes, list) or not processes:
+        raise ConfigurationError(path, document.line("processes"), "processes has none")
+    top = {name: value for name, value in document.values.items()
+           if name != "processes" and name not in keys.IGNORED}
+    _write_table(draft, draft.head, keys.TOP, top)
+    for index, process in enumerate(processes):
+        if not isinstance(process, dict):
+            line = document.line("processes", index)
+            raise ConfigurationError(path, line, "processes[%d] is no object" % index)
+        if isinstance(process.get("cmd"), (str, list)):
+            _write_process(draft, process)
+        else:
+            draft.secret = True
+            draft.head.lose(_line("process %s" % process.get("id"), process),
+                            "It has no cmd.", _INSTEAD["worker"])
+
+
+def _write_process(draft: Draft, process: Dict[str, object]) -> None:
+    cluster = process.get("cluster")
+    count = draft.count_of(cluster.get("instances", 1)) if isinstance(cluster, dict) else 0
+    section = draft.add_process(str(process.get("id", "app")), count)
+    if draft.moved:
+        process.setdefault("cwd", ".")
+    _write_table(draft, section, keys.PROCESS, {
+        name: value for name, value in process.items() if name != "id"})
+    if process.get("autostart") is True:
+        for name, value, text in _DEFAULTS:
+            if name not in process:
+                section.say(text)
+                section.disable(name, value)
+
+
+def _write_table(
+    draft: Draft, section: Section, table: Table, values: Dict[str, object]
+) -> None:
+    inside = {key.name: key.type for key in table.keys
+              if isinstance(key.type, Table) and key.supported}
+    for name, value in values.items():
+        if name == "env" and isinstance(value, dict):
+            _write_variables(section, value)
+        elif name in inside and isinstance(value, dict):
+            _write_table(draft, section.inside(name), inside[name], value)
+        elif name in _INSTEAD:
+            section.lose(_line(name, value), _INSTEAD[name])
+        else:
+            section.set(name, _placed(draft, name, value), _line(name, value))
+
+
+def _write_variables(section: Section, variables: Dict[str, object]) -> None:
+    for name, value in variables.items():
+        section.variable(name, value)
+
+
+def _placed(draft: Draft, name: str, value: object) -> object:
+    if name == "path" and isinstance(value, str):
+        return ":".join(map(draft.place, value.split(":")))
+    if name not in _PATHS:
+        return value
+    if isinstance(value, list):
+        return [draft.place(each) if isinstance(each, str) else each for each in value]
+    return draft.place(value) if isinstance(value, str) else value
+
+
+def _line(name: str, value: object) -> str:
+    return "%s: %s" % (json.dumps(name), json.dumps(value, ensure_ascii=False))
