@@ -148,8 +148,9 @@ def test_overruns_do_not_pile_up_behind_one_that_takes_long() -> None:
         stage.reaches("stopping")
         assert stage.starts() == 1
         os.killpg(stage.supervised.instance().pid or 0, signal.SIGKILL)
-        wait_until(lambda: stage.starts() == 2)
+        wait_until(lambda: stage.locks.holder("app") is None)
         stage.look()
+        wait_until(lambda: stage.locks.holder("app") is None)
         assert stage.starts() == 2
 
 
