@@ -339,6 +339,18 @@ def test_a_clock_that_was_years_ahead_and_is_put_right_does_not_end_the_schedule
         wait_until(lambda: stage.starts() == 2)
 
 
+def test_the_clock_is_looked_at_when_the_next_time_is_due() -> None:
+    """The real one, and not only every so many seconds."""
+    every_second = job(cron="* * * * * *")
+    with supervise(every_second) as supervised:
+        supervisor = supervised.supervisor
+        scheduler = Scheduler(
+            supervisor, ProcessLocks(), supervisor._context.log, every=100 * PATIENCE)
+        scheduler.update([every_second])
+        wait_until(lambda: supervised.instance().attempts >= 3)
+        scheduler.close()
+
+
 def test_the_clock_is_looked_at_without_a_time_that_is_due() -> None:
     with scheduled(job(cron="0 0 1 1 *")) as stage:
         stage.look()
