@@ -44,7 +44,7 @@ _LATE = 60.0
 #: Seconds until something is tried again for which there was no memory.
 _SHORTAGE_DELAY = 1.0
 
-START, STOP = "start", "stop"
+START, STOP, RESTART = "start", "stop", "restart"
 
 
 class Timer:
@@ -233,7 +233,9 @@ class Scheduler:
     # Starts
 
     def _start(self, process_id: str, anew: bool) -> None:
-        if self._locks.holder(process_id) is None:
+        if self._is_under_way(process_id, RESTART):
+            self._log.debug("scheduler", "%s: a start is left out for a restart" % process_id)
+        elif self._locks.holder(process_id) is None:
             self._start_now(process_id, anew)
         else:
             self._begin(process_id, START, self._start_later, anew)
@@ -255,7 +257,7 @@ class Scheduler:
             else:
                 instance.start()
         if alive and anew:
-            self._begin(process_id, "restart", self._restart)
+            self._begin(process_id, RESTART, self._restart)
         elif alive:
             for instance in alive:
                 self._leave_out(instance)
@@ -273,7 +275,7 @@ class Scheduler:
 
     def _stop(self, process: Process) -> None:
         if process.starts_again:
-            self._begin(process.id, STOP, self._restart)
+            self._begin(process.id, RESTART, self._restart)
         else:
             self._begin(process.id, STOP, self._stop_for_good)
 
@@ -281,12 +283,14 @@ class Scheduler:
         self, process_id: str, kind: str, function: Callable[..., None], *more: object
     ) -> None:
         """Do it beside the main loop, unless the one of before is still under way."""
-        key = (process_id, kind)
-        task = self._tasks.get(key)
-        if task is not None and not task.ready():
-            self._log.debug("scheduler", "%s: the %s of before is under way" % key)
+        if self._is_under_way(process_id, kind):
+            self._log.debug("scheduler", "%s: the %s of before is under way" % (process_id, kind))
             return
-        self._tasks[key] = Task(self._until_done, function, process_id, *more)
+        self._tasks[process_id, kind] = Task(self._until_done, function, process_id, *more)
+
+    def _is_under_way(self, process_id: str, kind: str) -> bool:
+        task = self._tasks.get((process_id, kind))
+        return task is not None and not task.ready()
 
     def _until_done(self, function: Callable[..., None], process_id: str, *more: object) -> None:
         while not self._closed:

@@ -49,13 +49,15 @@ def test_a_job_runs_each_second(running: Make, folder: Path) -> None:
 id = "job"
 cmd = "date +%%s >> %s"
 cron = "* * * * * *"
-""" % written).begin()
+""" % written)
+    began = time.time()
+    app.begin()
 
-    def lines() -> List[int]:
-        return [int(line) for line in written.read_text().split()]
+    def lines() -> List[str]:
+        return written.read_text().splitlines()
 
     eventually(lambda: len(lines()) >= 4)
-    assert len(set(lines())) == len(lines())
+    assert len(lines()) <= time.time() - began + 1
     process = app.process("job")
     assert process["healthy"] and process["nextRun"] <= time.time() + 1
     (member,) = process["members"]
@@ -71,7 +73,7 @@ def test_a_job_that_takes_longer_is_left_alone_and_reported_once(running: Make) 
     time_of = time.time()
     eventually(lambda: app.process("job")["nextRun"] > time_of + 2)
     assert app.pids()["job"] == pid
-    assert app.said().count("left out") <= 2
+    assert app.said().count("left out") == 1
 
 
 def test_a_reload_takes_the_pattern_away_at_once(running: Make) -> None:
@@ -80,11 +82,8 @@ def test_a_reload_takes_the_pattern_away_at_once(running: Make) -> None:
     eventually(lambda: app.said().count("job][core] started") >= 2)
     app.write(sleeper("job", autostart=False, cmd=["true"]))
     assert app.ask("reload")["text"] == "reloaded: changed job"
-    eventually(lambda: app.are(job="finished"))
-    count = app.said().count("job][core] started")
-    began = time.time()
-    eventually(lambda: time.time() > began + 2.1 and app.process("job")["nextRun"] is None)
-    assert app.said().count("job][core] started") == count
+    assert app.process("job")["nextRun"] is None
+    eventually(lambda: app.are(job="finished") and app.members()["job"]["since"] > 2.1)
 
 
 def test_a_stop_names_the_time_at_which_cron_starts_it_again(running: Make) -> None:

@@ -148,8 +148,9 @@ def test_overruns_do_not_pile_up_behind_one_that_takes_long() -> None:
         stage.reaches("stopping")
         assert stage.starts() == 1
         os.killpg(stage.supervised.instance().pid or 0, signal.SIGKILL)
-        wait_until(lambda: stage.starts() == 2)
+        wait_until(lambda: stage.locks.holder("app") is None)
         stage.look()
+        wait_until(lambda: stage.locks.holder("app") is None)
         assert stage.starts() == 2
 
 
@@ -336,6 +337,18 @@ def test_a_clock_that_was_years_ahead_and_is_put_right_does_not_end_the_schedule
         assert stage.scheduler.next_time("app", START) == NOON + HOUR
         stage.pass_time(HOUR)
         wait_until(lambda: stage.starts() == 2)
+
+
+def test_the_clock_is_looked_at_when_the_next_time_is_due() -> None:
+    """The real one, and not only every so many seconds."""
+    every_second = job(cron="* * * * * *")
+    with supervise(every_second) as supervised:
+        supervisor = supervised.supervisor
+        scheduler = Scheduler(
+            supervisor, ProcessLocks(), supervisor._context.log, every=100 * PATIENCE)
+        scheduler.update([every_second])
+        wait_until(lambda: supervised.instance().attempts >= 3)
+        scheduler.close()
 
 
 def test_the_clock_is_looked_at_without_a_time_that_is_due() -> None:
