@@ -1,4 +1,4 @@
-"""What the values of other tools' files become: as the manuals of these tools say what they mean."""
+"""What the values of other tools' files become: what the manuals of these tools say they mean."""
 
 import signal
 from pathlib import Path
