@@ -10,7 +10,6 @@ import os
 import re
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
-import cluster_keys
 import keys
 import paths
 import toml_text
@@ -125,7 +124,8 @@ class Draft:
     def count_of(self, instances: object) -> int:
         """The number that a value of `instances` comes to; 1 where it is refused."""
         try:
-            return int(str(_converted(cluster_keys.CLUSTER, "instances", instances, self.folder)))
+            cluster = _table_in(keys.PROCESS, "cluster")
+            return int(str(_converted(cluster, "instances", instances, self.folder)))
         except validators.InvalidValue:
             return 1
 
@@ -160,7 +160,7 @@ class Section:
         self.id = ""
         self._own: List[str] = []
         self._has_keys = False
-        self._variables: List[str] = []
+        self._variables: Dict[str, str] = {}
         self._inside: Dict[str, Section] = {}
 
     def say(self, text: str) -> None:
@@ -214,7 +214,8 @@ class Section:
         self._add([toml_text.quoted_line("%s: %s" % (LOST, said)), *words, *disabled, ""])
 
     def variable(self, name: str, value: object) -> bool:
-        """An environment variable; values are not echoed outside the file."""
+        """An environment variable, in place of an earlier one of that name; its value is not echoed
+        outside the file."""
         self._draft.secret = True
         try:
             line = toml_text.assignment(name, value)
@@ -223,26 +224,21 @@ class Section:
             self.lose("the environment variable %s" % name,
                       "Its value is nothing that a program can be given.")
             return False
-        self._variables.append(line)
+        self._variables[name] = line
         return True
-
-    def about_variables(self, text: str) -> None:
-        """A comment among the environment variables."""
-        self._variables += toml_text.comment(text)
 
     def inside(self, name: str) -> "Section":
         """A table inside this one."""
         if name not in self._inside:
-            key = _key_of(self._table, name)
-            if key is not None and isinstance(key.type, Table):
-                self._inside[name] = Section(key.type, self._draft, self.count)
+            table = _table_in(self._table, name)
+            self._inside[name] = Section(table, self._draft, self.count)
         return self._inside[name]
 
     def lines(self) -> List[str]:
         """What the file has of this table and those inside."""
         lines = ["", *self._header(), *self._own]
         if self._variables:
-            lines += ["", "[processes.env]", *self._variables]
+            lines += ["", "[processes.env]", *self._variables.values()]
         for section in self._inside.values():
             lines += section.lines()
         return lines
@@ -262,6 +258,13 @@ class Section:
 
 def _key_of(table: Table, name: str) -> Optional[Key]:
     return next((key for key in table.keys if key.name == name), None)
+
+
+def _table_in(table: Table, name: str) -> Table:
+    """The table inside another one; one without keys where it is not there."""
+    key = _key_of(table, name)
+    inside = key.type if key is not None else None
+    return inside if isinstance(inside, Table) else Table("%s.%s" % (table.title, name), ())
 
 
 def _converted(table: Table, name: str, value: object, folder: str) -> object:

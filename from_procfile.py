@@ -42,9 +42,9 @@ def fill(draft: Draft, path: str, text: str) -> None:
     for place, line in enumerate(processes):
         _add(draft, line, variables, (port or _FIRST_PORT) + _STEP * place)
     if port is not None:
-        draft.head.lose(
-            "PORT in .env", "Each instance has a port of its own in PORT, and clients come to"
-            " commonPort: take PORT out of .env, lest all instances get the same.")
+        draft.head.say(
+            "commonPort comes from PORT of .env, from which foreman counts up. An instance has its"
+            " own port in PORT.")
 
 
 def _processes(path: str, lines: List[str]) -> List[_Line]:

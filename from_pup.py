@@ -39,6 +39,8 @@ def fill(draft: Draft, path: str, document: Document) -> None:
     processes = document.values.get("processes")
     if not isinstance(processes, list) or not processes:
         raise ConfigurationError(path, document.line("processes"), "processes has none")
+    if not any(isinstance(process, dict) and _has_cmd(process) for process in processes):
+        raise ConfigurationError(path, document.line("processes"), "no process in it has a cmd")
     top = {name: value for name, value in document.values.items()
            if name != "processes" and name not in keys.IGNORED}
     _write_table(draft, draft.head, keys.TOP, top)
@@ -46,12 +48,16 @@ def fill(draft: Draft, path: str, document: Document) -> None:
         if not isinstance(process, dict):
             line = document.line("processes", index)
             raise ConfigurationError(path, line, "processes[%d] is no object" % index)
-        if isinstance(process.get("cmd"), (str, list)):
+        if _has_cmd(process):
             _write_process(draft, process)
         else:
             draft.secret = True
             draft.head.lose(_line("process %s" % process.get("id"), process),
                             "It has no cmd.", _INSTEAD["worker"])
+
+
+def _has_cmd(process: Dict[str, object]) -> bool:
+    return isinstance(process.get("cmd"), (str, list))
 
 
 def _write_process(draft: Draft, process: Dict[str, object]) -> None:

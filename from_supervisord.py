@@ -170,8 +170,7 @@ class _Program:
                 name, format_value(option.value))) from None
 
     def write(self) -> None:
-        variables = [*self._common.environment, *self._own_variables()]
-        self._write_command(variables)
+        self._write_command(dict([*self._common.environment, *self._own_variables()]))
         self._write_directory()
         for name, option in self._options.items():
             if name not in _TOGETHER:
@@ -188,10 +187,10 @@ class _Program:
         option = self._options.get("environment")
         return [] if option is None else _pairs(self._path, option)
 
-    def _write_command(self, variables: List[Tuple[str, str]]) -> None:
+    def _write_command(self, variables: Mapping[str, str]) -> None:
         option = self._options["command"]
         prefix = []
-        for name, value in variables:
+        for name, value in variables.items():
             try:
                 self._process.variable(name, self._expand.fixed(value))
             except NotExpandable:

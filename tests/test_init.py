@@ -266,9 +266,9 @@ def test_a_folder_that_one_may_not_write_to_is_told(folder: Path) -> None:
         ("a.json", '{"scripts": {}}', "a.json: it is not a Procfile, a PM2 ecosystem file as JSON,"
          " a supervisord.conf, a pup.json: pupgevent init alone reads a package.json"),
         ("pup.json", '{"processes": []}', "pup.json:1: processes has none"),
-        ("pup.json", '{"processes": [\n{"id": "a"}, 3]}', "pup.json:2: processes[1] is no object"),
+        ("pup.json", '{"processes": [{"cmd": "a"},\n3]}', "pup.json:2: processes[1] is no object"),
         ("pup.json", '{"processes": [{"id": "a", "worker": ["a.ts"]}]}',
-         "pup.json: check would refuse what it becomes: "),
+         "pup.json:1: no process in it has a cmd"),
         ("pup.json", '{"processes": [{"id": "a", "cmd": ""}]}',
          'pup.json: check would refuse what it becomes: processes[0]: "cmd" is missing'),
         ("a.conf", "[supervisord]\n[include]\nfiles=b.conf", "a.conf: no [program:...] is in it:"

@@ -166,7 +166,8 @@ def is_at_the_new_port(stage: RuntimeStage, before: Any) -> None:
     is_new(stage, before)
     process: Any = stage.runtime.configuration.processes[1]
     found = stage.instance("web-1")
-    assert (found.spec.host, found.port) == (process.cluster.instance_host, process.cluster.start_port)
+    assert (found.spec.host, found.port) == (
+        process.cluster.instance_host, process.cluster.start_port)
 
 
 def colours_appear(*kinds: str) -> Callable[[RuntimeStage, Any], None]:
