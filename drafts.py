@@ -34,7 +34,7 @@ class Written(NamedTuple):
     processes: int
     #: Things that could not be carried over.
     lost: int
-    #: It holds environment variables, which often are passwords.
+    #: It holds what often are passwords: environment variables, options of plug-ins.
     secret: bool
 
 

@@ -86,6 +86,8 @@ def _write_table(
         elif name in inside and isinstance(value, dict):
             _write_table(draft, section.inside(name), inside[name], value)
         elif name in _INSTEAD:
+            # A plug-in's options may be keys and passwords.
+            draft.secret = True
             section.lose(_line(name, value), _INSTEAD[name])
         else:
             section.set(name, _placed(draft, name, value), _line(name, value))

@@ -158,7 +158,7 @@ def _report(target: str, source: str, written: Written, private: bool) -> List[s
     word = "" if written.processes == 1 else "es"
     lines = ["wrote %s%s: %d process%s" % (target, made, written.processes, word)]
     if private:
-        reason = "it holds environment variables" if written.secret else "as %s" % source
+        reason = "there may be secrets in it" if written.secret else "as %s" % source
         lines.append("only you can read it (mode 0600): %s" % reason)
     if written.lost:
         them = "it" if written.lost == 1 else "them"

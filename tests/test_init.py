@@ -129,6 +129,14 @@ def test_a_source_that_others_cannot_read_becomes_a_file_that_they_cannot_read(
     assert stat.S_IMODE((folder / "pupgevent.toml").stat().st_mode) == 0o600
 
 
+def test_options_of_plug_ins_are_taken_for_secrets(folder: Path) -> None:
+    (folder / "pup.json").write_text(
+        """{"processes": [{"id": "a", "cmd": "a"}], "plugins": [{"options": "hunter2"}]}""")
+    os.chmod(str(folder / "pup.json"), 0o644)
+    assert "hunter2" in made_in(folder, "--from=pup.json")
+    assert stat.S_IMODE((folder / "pupgevent.toml").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_paths_hold_where_the_file_is_made_in_another_folder(shop: Path, source: str) -> None:
     (shop / "etc").mkdir()

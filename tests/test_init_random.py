@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import configuration
 import ini_text
@@ -92,7 +92,7 @@ SUPERVISORD = lines_of(
     st.just("[program:web]\ncommand=python3 -m x --port=80%(process_num)02d\nnumprocs=3"),
     st.tuples(st.sampled_from(OPTIONS), st.sampled_from(["=", ": ", " = "]), st.lists(
         st.one_of(st.sampled_from(VALUES), TEXTS), max_size=3).map(" ".join)).map("".join),
-    TEXTS, TEXTS.map("    {}".format))
+    OPTION.map("  {}".format), TEXTS, TEXTS.map("    {}".format))
 
 
 @ROUGH
@@ -178,8 +178,11 @@ def test_any_text_by_any_name_is_carried_over_or_refused_in_a_line(
 
 @ROUGH
 @given(name=st.text(), value=st.recursive(
-    st.one_of(st.text(), st.booleans(), st.integers(-2**60, 2**60), st.floats(allow_nan=False)),
+    st.one_of(st.text(), st.text("'\n\"\\a"), st.booleans(), st.integers(-2**60, 2**60),
+              st.floats(allow_nan=False)),
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)), max_leaves=8))
+@example(name="", value="in two\n'lines'")
+@example(name="a.b", value="it's \"quoted\"")
 def test_a_value_is_the_same_after_it_was_written(name: str, value: Any) -> None:
     line = toml_text.assignment(name, value)
     comment = "\n".join([toml_text.quoted_line(name), *toml_text.comment(name)])
@@ -188,6 +191,8 @@ def test_a_value_is_the_same_after_it_was_written(name: str, value: Any) -> None
 
 @ROUGH
 @given(text=SUPERVISORD)
+@example(text="  [a]\n  b=c\n  d=e\n    f\n\n    g ; h\n  # i\n    j\n")
+@example(text="[DEFAULT]\na=b\n[c]\nA: d;e #f\n=g\n")
 def test_an_ini_file_has_the_values_that_configparser_reads(text: str) -> None:
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     # Only these end a line of a file; configparser is given lines, as from a file.
