@@ -101,9 +101,10 @@ class NotRunningError(PupgeventError):
     exit_status = 4
 
 
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, which takes an s from two on, and with none at all."""
-    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun, which is in the plural from two on, and with none at all; where no
+    plural is given, that is with an s."""
+    return "%d %s" % (number, noun if number == 1 else plural or noun + "s")
 
 
 def local_time(moment: float, now: float, zone: Callable[[float], Sequence[int]]) -> str:

@@ -248,7 +248,7 @@ class _Program:
 
     def _write_numprocs(self, name: str, option: Option) -> None:
         if self._integer(name, 1) != self._count:
-            self._process.lose(_line(name, option), "A process has 1 to %d instances."
+            self._process.lose(_line(name, option), "A process has no more than %d instances."
                                % MOST_INSTANCES)
 
     def _write_autostart(self, name: str, option: Option) -> None:

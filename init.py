@@ -155,8 +155,8 @@ def _is_public(source: str) -> bool:
 
 def _report(target: str, source: str, written: Written, private: bool) -> List[str]:
     made = " from %s" % source if source else ""
-    word = "" if written.processes == 1 else "es"
-    lines = ["wrote %s%s: %d process%s" % (target, made, written.processes, word)]
+    count = counted(written.processes, "process", "processes")
+    lines = ["wrote %s%s: %s" % (target, made, count)]
     if private:
         reason = "there may be secrets in it" if written.secret else "as %s" % source
         lines.append("only you can read it (mode 0600): %s" % reason)

@@ -171,7 +171,7 @@ def test_the_hub_has_its_turn_while_thousands_are_told_of(
         heard = gevent.spawn(stack.enter_context(theirs.makefile()).readline)
         monkeypatch.setattr(concurrency, "SLICE", 0)
         with turns(every=1e-6) as found:
-            told = requests._status({"usage": False}, ControlConnection(ours))
+            told = requests._status({"usage": False, "words": []}, ControlConnection(ours))
             looked_at = len(found)
             ControlConnection(ours).send(told)
             written = len(found) - looked_at

@@ -103,7 +103,11 @@ def test_what_runs_checks_the_words(running: Make) -> None:
 
 
 #: Prints thirty numbers, and one more line whenever it gets a SIGUSR1.
-TALKER = sleeper("talker", cmd="trap 'echo more' USR1; seq 1 30; while :; do sleep 0.02; done")
+TALKER = sleeper("talker", cmd=[
+    "python3", "-uc", "import signal\n"
+    "signal.signal(signal.SIGUSR1, lambda *_: print('more'))\n"
+    "print(*range(1, 31), sep='\\n')\n"
+    "while True: signal.pause()"])
 
 
 def has_talked(app: Running) -> bool:

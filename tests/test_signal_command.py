@@ -218,4 +218,4 @@ def _exit_with(ask: Callable[[], bool]) -> None:
 def test_the_request_is_logged_as_it_would_be_typed(running: Make) -> None:
     app = running(sleeper("job")).start()
     app.ask("signal", signal="SIGCONT", words=["job"])
-    assert "signal SIGCONT job, asked for by pid" in app.said()
+    eventually(lambda: "signal SIGCONT job, asked for by pid" in app.said())
