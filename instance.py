@@ -71,7 +71,9 @@ class Instance(RunOwner):
         self.restarts = 0
         #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
         self.last_exit: Optional[str] = None
-        #: The same, and what follows from it: "exit code 3, restart in 0.5 s".
+        #: What the child of that run has said last.
+        self._last_line = ""
+        #: What the last run came to, and what follows from it: "exit code 3, restart in 0.5 s".
         self._outcome = ""
 
     # What it is
@@ -142,6 +144,14 @@ class Instance(RunOwner):
         if self.state == lifecycle.STARTING and self.last_exit is not None:
             return "%s, it is started again" % self.last_exit
         return _WHY_IT_STANDS.get(self.state, "it is %s" % self.state)
+
+    @property
+    def failure(self) -> str:
+        """The outcome, with the last line of its child, which often says why: "exit code 1, restart
+        in 0.5 s (last line: "KeyError: 'DATABASE_URL'")"."""
+        if self._last_line and self.state in lifecycle.FAILED | {lifecycle.STARTING}:
+            return '%s (last line: "%s")' % (self.outcome, self._last_line)
+        return self.outcome
 
     def intruder(self) -> str:
         """Who else accepts on its port, where that is known; else empty. Blocks the calling
@@ -254,6 +264,7 @@ class Instance(RunOwner):
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)
+        self._last_line = run.last_line
 
     def _handle_exit(self, run: ProcessRun) -> None:
         if run.ending:
@@ -296,7 +307,7 @@ class Instance(RunOwner):
         if self.state in lifecycle.ALIVE:
             self._lifecycle.move(lifecycle.RETRY)
         try:
-            self.last_exit = "out of memory"
+            self.last_exit, self._last_line = "out of memory", ""
             self._log.warning("out of memory, %s" % self.state)
             self._state_changed()
             due = self._context.clock() + _SHORTAGE_DELAY
@@ -323,7 +334,7 @@ class Instance(RunOwner):
         """A bug of pupgevent has ended the main loop: log it in full, and give the instance up."""
         for line in traceback.format_exc().splitlines():
             self._log.error(line)
-        self._outcome = "a bug of pupgevent has ended it"
+        self._outcome, self._last_line = "a bug of pupgevent has ended it", ""
         self._wanted = False
         self._task = None
         self._lifecycle.break_down()

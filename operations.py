@@ -223,7 +223,7 @@ def news(instance: Instance) -> str:
     if instance.draining is not None:
         return "%s: %s" % (instance.name, instance.draining)
     if instance.state in ENDED:
-        return "%s: %s" % (instance.name, instance.outcome)
+        return "%s: %s" % (instance.name, instance.failure)
     # Only then it is the exit of the run that this is about.
     reason = instance.last_exit if instance.state == STOPPED else None
     return "%s: %s%s" % (instance.name, instance.state, " (%s)" % reason if reason else "")

@@ -29,7 +29,7 @@ class Failure(NamedTuple):
 
     name: str
     state: str
-    #: And what follows: "exit code 1, restart in 0.5 s".
+    #: What follows, and what it has said last: see `Instance.failure`.
     reason: str
 
     def __str__(self) -> str:
@@ -198,4 +198,4 @@ class Supervisor:
 
 
 def _failure(instance: Instance) -> Failure:
-    return Failure(instance.name, instance.state, instance.outcome)
+    return Failure(instance.name, instance.state, instance.failure)
