@@ -181,9 +181,9 @@ class ChildIO:
         self._pid = child.pid
         self._pid_file: Optional[str] = pid_file_of(process, spec.number)
         self._readers: List[PipeReader] = []
-        self._writers = context.writers_for(process, spec)
         streams = (child.stdout, child.stderr)
         try:
+            self._writers = context.writers_for(process, spec)
             for fd, lines in zip(streams, self._writers):
                 self._readers.append(PipeReader(fd, lines, context.bucket))
         except BaseException:
