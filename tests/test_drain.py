@@ -13,9 +13,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
-import gevent
 import pytest
 from gevent.event import Event
 
@@ -244,47 +243,48 @@ def test_a_command_says_for_whom_it_waits_and_how_long_at_most(
 
 
 class Connections(Rotation):
-    """A rotation of which an instance has so many connections."""
+    """A rotation of which an instance has so many connections, at one look after the other."""
 
-    def __init__(self, connections: Callable[[], int]) -> None:
-        self._connections = connections
-        self.over = Event()
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = list(numbers)
+        self._over = Event()
 
     def drain(self, name: str, seconds: float) -> None:
-        self.over.wait(seconds)
+        self._over.wait(seconds)
 
     def connections_of(self, name: str) -> int:
-        return self._connections()
+        number = self._numbers.pop(0)
+        if not self._numbers:
+            self._over.set()
+        return number
 
 
-def drained(connections: Callable[[], int], seconds: float, until: float) -> List[Draining]:
-    """What is told of a drain that takes `until`."""
-    rotation = Connections(connections)
+def drained(numbers: Iterable[int], seconds: float) -> List[Draining]:
+    """What is told of a drain that has these numbers of connections, and then is over."""
     tells: List[Draining] = []
-    registration = Registration(rotation, InstanceSpec("web-1", 0, "", 1), Condition(monotonic))
+    spec = InstanceSpec("web-1", 0, "", 1)
+    registration = Registration(Connections(numbers), spec, Condition(monotonic))
     registration.enter()
-    gevent.spawn_later(until, rotation.over.set)
     registration.drain(seconds, lambda: False, tells.append)
     return tells
 
 
 def test_the_seconds_that_are_left_count_down_while_a_client_stays() -> None:
-    tells = drained(lambda: 1, 10.0, 2.5)
+    tells = drained([1, 1, 1], 10.0)
     assert [each.connections for each in tells] == [1, 1, 1]
-    assert [str(each) for each in tells] == [
-        "draining, 1 connection, up to %d s" % left for left in (10, 9, 8)]
+    assert str(tells[0]) == "draining, 1 connection, up to 10 s"
+    assert tells[1].seconds <= 9.0 and tells[2].seconds <= 8.0
 
 
 def test_in_a_long_time_a_number_that_stays_is_not_told_each_second() -> None:
-    tells = drained(lambda: 3, 600.0, 2.5)
+    tells = drained([3, 3, 3], 600.0)
     assert [str(each) for each in tells] == ["draining, 3 connections, up to 600 s"]
 
 
 def test_a_thousand_connections_that_end_are_a_line_a_second() -> None:
-    began = monotonic()
-    tells = drained(lambda: max(1, 1000 - int(1000 * (monotonic() - began))), 600.0, 2.5)
-    assert 2 <= len(tells) <= 3
-    assert tells[0].connections > 900 and tells[1].connections < 100
+    tells = drained([1000, 400, 7], 600.0)
+    assert [each.connections for each in tells] == [1000, 400, 7]
+    assert tells[0].seconds - tells[1].seconds >= 1 and tells[1].seconds - tells[2].seconds >= 1
 
 
 @pytest.mark.parametrize("command", ["restart", "scale", "reload", "shutdown"])
