@@ -1,6 +1,7 @@
 """A systemd of its own, for tests of units: process 1 of its own namespaces.
 
-Its units are those in a folder; the file system, the network and the programs are the machine's.
+Its units are those in a folder; the file system and the programs are the machine's, and each port
+is free: it has a loopback device of its own.
 """
 
 import glob
@@ -24,7 +25,7 @@ _PATIENCE = 20.0
 #: What it starts: nothing.
 _TARGET = "[Unit]\nDescription=nothing\nDefaultDependencies=no\n"
 
-_NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup")
+_NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net")
 
 #: What a service needs of /root, where it is, whoever its user is.
 _NEEDED = sorted({sys.base_prefix, sys.prefix, str(ROOT)}, key=len)
@@ -102,7 +103,7 @@ class LittleSystemd:
 
     def enter(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run a command beside its services, but with none of their restrictions."""
-        command = ["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-C", *words]
+        command = ["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-C", "-n", *words]
         return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=60,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               universal_newlines=True)
