@@ -1,7 +1,8 @@
 """A systemd of its own, for tests of units: process 1 of its own namespaces.
 
 Its units are those in a folder; the file system and the programs are the machine's, and each port
-is free: it has a loopback device of its own.
+is free: it has a loopback device of its own. The settings of the kernel are not to be changed, as a
+systemd would at its start (fs.file-max).
 """
 
 import glob
@@ -51,6 +52,8 @@ mount -t tmpfs none /usr/lib/systemd/system-generators
 umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t proc none /proc
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin %s --system --unit=little.target \\
     --log-target=console --log-level=notice --show-status=no
 """ % SYSTEMD
