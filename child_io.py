@@ -183,7 +183,8 @@ class ChildIO:
         self._readers: List[PipeReader] = []
         streams = (child.stdout, child.stderr)
         try:
-            for fd, lines in zip(streams, context.writers_for(process, spec)):
+            self._writers = context.writers_for(process, spec)
+            for fd, lines in zip(streams, self._writers):
                 self._readers.append(PipeReader(fd, lines, context.bucket))
         except BaseException:
             for reader in self._readers:
@@ -191,6 +192,15 @@ class ChildIO:
             for fd in streams[len(self._readers):]:
                 os.close(fd)
             raise
+
+    @property
+    def last_line(self) -> str:
+        """What the child has said last, on stderr or else on stdout; empty if nothing."""
+        stdout, stderr = self._writers
+        try:
+            return stderr.last_line or stdout.last_line
+        except MemoryError:
+            return ""  # its exit is to be told all the same
 
     def write_pid_file(self) -> None:
         """Blocks the calling greenlet, for seconds at most; where it fails, that is one line."""

@@ -5,6 +5,7 @@
     in_slices           a long loop in slices
     ForkGate            steps that each hold the hub up, one after the other
     Condition           waiting for what another greenlet, or the hub, brings about
+    Broadcast           the same for any number of greenlets
     TokenBucket         at most a share of the hub's time
 """
 
@@ -278,6 +279,28 @@ class Condition:
             self._notified.clear()
             self._notified.wait(remaining)
         return True
+
+
+#: Seconds after which who waits for a broadcast looks again by himself.
+_LOOK_BY_ITSELF = 1.0
+
+
+class Broadcast:
+    """Any number of greenlets wait until a predicate of their own holds; `notify` makes them all
+    look again."""
+
+    def __init__(self) -> None:
+        self._notified = Event()
+
+    def notify(self) -> None:
+        notified, self._notified = self._notified, Event()
+        notified.set()
+
+    def wait_for(self, predicate: "Callable[[], bool]") -> None:
+        """Until it holds. Blocks the calling greenlet."""
+        while not predicate():
+            # Where there was no memory to wake who waits, he looks by himself.
+            self._notified.wait(_LOOK_BY_ITSELF)
 
 
 def growing_pauses(first: float, longest: float, factor: float) -> "Iterator[float]":

@@ -5,7 +5,6 @@ FORMATS names them. The only one is `systemd`: a unit that runs the configuratio
 
 import math
 import os
-import re
 import shutil
 import sys
 import zipfile
@@ -13,6 +12,8 @@ from typing import Callable, Dict, List
 
 from model import Configuration, Process
 from start_order import longest_chain
+from unit_hardening import hardening
+from unit_syntax import SERVICE_PATH, quoted, unit_name
 
 #: Seconds added to the time-outs of the processes: for SIGKILL, the last lines, a slow machine.
 _STOP_MARGIN, _START_MARGIN = 15, 60
@@ -20,13 +21,11 @@ _STOP_MARGIN, _START_MARGIN = 15, 60
 _START_TIMEOUT = 90
 #: The hard limit of descriptors that systemd 240 and newer gives a service by default.
 _DESCRIPTORS = 524288
-#: Where systemd finds programs for a service that sets no PATH.
-_SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 UNIT = """\
 # Made by `pupgevent export systemd`. Put it into /etc/systemd/system/{name}.service, then:
 #   systemctl daemon-reload && systemctl enable --now {name}
-# Make it anew when the time-outs of the configuration change.
+# Make it anew when the configuration changes in its time-outs, ports, users or folders.
 [Unit]
 Description=pupgevent {description}
 Wants=network-online.target
@@ -37,9 +36,7 @@ Type=notify
 NotifyAccess=main
 ExecStart={command}
 ExecReload={reload}
-{environment}# The user to run as; without it root, which the configuration's own `user` needs.
-#User=
-#Group=
+{environment}\
 # SIGTERM goes to pupgevent, which drains and stops its instances; what is left then is killed.
 KillMode=mixed
 TimeoutStartSec={start_timeout}
@@ -51,6 +48,8 @@ RestartPreventExitStatus=2
 WatchdogSec=30
 LimitNOFILE={descriptors}
 
+{hardening}
+
 [Install]
 WantedBy=multi-user.target
 """
@@ -61,6 +60,7 @@ def systemd(configuration: Configuration) -> str:
     # Not the real path: a link may be switched to a new release, and relative paths start at the
     # folder that the file is named by.
     command, config = own_command(), configuration.absolute_path
+    own = [*filter(os.path.isabs, command), sys.executable, sys.prefix]
     return UNIT.format(
         name=unit_name(configuration.name),
         description=configuration.name.replace("%", "%%"),
@@ -71,6 +71,7 @@ def systemd(configuration: Configuration) -> str:
         start_timeout=start_timeout(configuration),
         stop_timeout=stop_timeout(configuration),
         descriptors=_DESCRIPTORS,
+        hardening="\n".join(hardening(configuration, own)),
     )
 
 
@@ -94,7 +95,7 @@ def single_file_environment(script: str) -> "List[str]":
     if not zipfile.is_zipfile(script):
         return []
     lines = ["CacheDirectory=pupgevent-%N"]
-    found = shutil.which("python3", path=_SERVICE_PATH)
+    found = shutil.which("python3", path=SERVICE_PATH)
     if found is None or not os.path.samefile(found, sys.executable):
         lines.append("Environment=" + quoted("PUPGEVENT_PYTHON=" + sys.executable, variables=False))
     return lines
@@ -121,32 +122,6 @@ def stop_timeout(configuration: Configuration) -> int:
 
 def _time_to_stop(process: Process) -> float:
     return process.terminate_grace_period + process.terminate_timeout
-
-
-def unit_name(name: str) -> str:
-    """The name with only the characters that the name of a unit may have."""
-    return re.sub("[^A-Za-z0-9_.@]+", "-", name).strip("-") or "pupgevent"
-
-
-def quoted(word: str, variables: bool = True) -> str:
-    """A word of a command line as systemd reads it (systemd.service(5), "Command lines").
-
-    `variables`: systemd replaces variables in it, so a dollar is doubled.
-    """
-    word = word.replace("%", "%%")
-    if variables:
-        word = word.replace("$", "$$")
-    text = "".join(_escaped(c) for c in word)
-    return text if text == word and not set(word) & set(" ;'") and word else '"%s"' % text
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
-    # Python has a byte that is not UTF-8 as a lone surrogate (PEP 383).
-    if ord(character) < 32 or 0xDC80 <= ord(character) <= 0xDCFF or character == "\x7f":
-        return "".join("\\x%02x" % byte for byte in os.fsencode(character))
-    return character
 
 
 FORMATS: Dict[str, Callable[[Configuration], str]] = {"systemd": systemd}

@@ -4,7 +4,8 @@ Nothing runs in a process that got SIGKILL, so another process must notice. The 
 PR_SET_PDEATHSIG, reaches the direct child only: often that is a shell, and the server that holds
 the port is the shell's child. So a tiny shell script sits at the other end of a pipe whose write
 end pupgevent alone holds. It is told which process groups there are; when the pipe ends, it kills
-those that are left, and goes.
+those that are left, and goes. The shell reads the script from its stdin, so that `ps` shows one
+word of its own and not the script; the pipe is its stdout until the script takes it from there.
 
 A group is registered twice. The child does it when it has become the leader of its group and its
 program has not started yet: the copy of the pipe that a child holds until then keeps the pipe from
@@ -23,9 +24,18 @@ from gevent.subprocess import DEVNULL, Popen
 from concurrency import Task, pause
 from logs import Log
 
+#: What it is called in `ps`, `top` and `systemctl status`. It does not name whom it guards:
+#: `pkill -9 -f` with that name would kill both. At most 15 bytes, for /proc/PID/comm (proc(5)).
+WORD = "group-guardian"
+
+#: Shells that do the same whatever they are called. Busybox takes its name for that of an applet,
+#: so it is called WORD/sh, as is any other.
+_NAMELESS = ("dash", "bash")
+
 #: POSIX shell that needs nothing but builtins; in dash the three processes share all but 150 KB.
-#: `read` takes byte by byte, so what stands behind a line is not lost with it.
-#: It does not name whom it guards: `pkill -9 -f` with that name would kill both.
+#: `read` takes byte by byte, so what stands behind a line is not lost with it. All is in functions,
+#: since the shell may read no further once its stdin is another. It has to be shorter than the
+#: smallest pipe, 4096 bytes (pipe(7)): it is written before anybody reads.
 #: The first reader tells the second each line, and the second reads on where the first was killed:
 #: the groups die also when the guardian is killed together with pupgevent, unless both readers are.
 SCRIPT = r"""# Kills the process groups it was told of when whoever told it dies.
@@ -51,8 +61,13 @@ second() {
   while IFS= read -r line <&3; do note "$line"; done
   end
 }
-exec 3<&0
-first | second
+guard() {
+  exec 3<&1 >/dev/null <&3
+  printf %s "${0%/sh}" >/proc/self/comm
+  first | second
+  exit 0
+}
+guard
 """
 
 #: The last line where somebody else takes over: nobody is to be killed.
@@ -70,12 +85,19 @@ def registration(sign: str, group: int) -> bytes:
     return ("%s%d\n" % (sign, group)).encode()
 
 
+def word_for(shell: str) -> str:
+    """What a shell is started as, its only word."""
+    is_nameless = os.path.basename(os.path.realpath(shell)) in _NAMELESS
+    return WORD if is_nameless else WORD + "/sh"
+
+
 class Guardian:
     """Keeps one such process running, and tells it of all process groups."""
 
     def __init__(self, log: Log, shell: str = "/bin/sh") -> None:
         self._log = log
         self._shell = shell
+        self._word = word_for(shell)
         self._groups: Set[int] = set()
         self._process: Any = None
         self._pipe = -1
@@ -125,13 +147,9 @@ class Guardian:
 
     def _launch(self) -> None:
         reader, writer = os.pipe()
-        os.set_blocking(writer, False)
         try:
-            process = Popen(
-                [self._shell, "-c", SCRIPT, "guardian"], env={}, cwd="/",
-                stdin=reader, stdout=DEVNULL, stderr=DEVNULL,
-                start_new_session=True, close_fds=False,
-            )
+            os.set_blocking(writer, False)
+            process = self._start_shell(reader)
         except BaseException:
             os.close(writer)
             raise
@@ -142,6 +160,21 @@ class Guardian:
         for group in sorted(self._groups):
             self._tell("+", group)
         process.rawlink(self._on_exit)
+
+    def _start_shell(self, reader: int) -> Any:
+        script, script_writer = os.pipe()
+        try:
+            try:
+                os.write(script_writer, SCRIPT.encode())
+            finally:
+                os.close(script_writer)
+            return Popen(
+                [self._word], executable=self._shell, env={}, cwd="/",
+                stdin=script, stdout=reader, stderr=DEVNULL,
+                start_new_session=True, close_fds=False,
+            )
+        finally:
+            os.close(script)
 
     def _tell(self, sign: str, group: int) -> None:
         if self._pipe == -1:

@@ -7,13 +7,11 @@ main loop in the instance's own greenlet acts on it. lifecycle.py is the table o
 
 import random
 import traceback
-from typing import Callable, List, Optional
-
-from gevent.event import Event
+from typing import List, Optional
 
 import lifecycle
 from child import describe_exit
-from concurrency import Condition, Task
+from concurrency import Broadcast, Condition, Task
 from context import Context
 from lifecycle import Lifecycle
 from logs import InstanceLog, Source
@@ -29,9 +27,6 @@ _WHY_IT_STANDS = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: 
 #: Seconds until a start is tried again for which there was no process, thread or memory. Each
 #: further one that fails so adds as much, up to the second number.
 _SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
-
-#: Seconds after which whoever waits for an instance looks again by itself.
-_LOOK_AGAIN = 1.0
 
 
 class InstanceOwner:
@@ -62,7 +57,7 @@ class Instance(RunOwner):
         self._owner = owner
         self._lifecycle = Lifecycle()
         self._condition = Condition(context.clock)
-        self._changed = Event()
+        self._changed = Broadcast()
         self._run: Optional[ProcessRun] = None
         self._task: Optional[Task] = None
         self._wanted = False
@@ -89,7 +84,9 @@ class Instance(RunOwner):
         self.restarts = 0
         #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
         self.last_exit: Optional[str] = None
-        #: The same, and what follows from it: "exit code 3, restart in 0.5 s".
+        #: What the child of that run has said last.
+        self._last_line = ""
+        #: What the last run came to, and what follows from it: "exit code 3, restart in 0.5 s".
         self._outcome = ""
 
     # What it is
@@ -158,6 +155,14 @@ class Instance(RunOwner):
         if self.state == lifecycle.STARTING and self.last_exit is not None:
             return "%s, it is started again" % self.last_exit
         return _WHY_IT_STANDS.get(self.state, "it is %s" % self.state)
+
+    @property
+    def failure(self) -> str:
+        """The outcome, with the last line of its child, which often says why: "exit code 1, restart
+        in 0.5 s (last line: "KeyError: 'DATABASE_URL'")"."""
+        if self._last_line and self.state in lifecycle.FAILED | {lifecycle.STARTING}:
+            return '%s (last line: "%s")' % (self.outcome, self._last_line)
+        return self.outcome
 
     def intruder(self) -> str:
         """Who else accepts on its port, where that is known; else empty. Blocks the calling
@@ -238,22 +243,17 @@ class Instance(RunOwner):
 
     def wait_settled(self) -> None:
         """Until it has settled, or until somebody else wants it to run again."""
-        self._wait(lambda: self.state in lifecycle.SETTLED or self._wanted)
+        self._changed.wait_for(lambda: self.state in lifecycle.SETTLED or self._wanted)
 
     def came_up(self, attempt: int) -> bool:
         """Wait for the result of that attempt. True: it runs, or has finished its work."""
-        self._wait(lambda: self._is_decided(attempt))
+        self._changed.wait_for(lambda: self._is_decided(attempt))
         return not self.blockers and self.state in (lifecycle.RUNNING, lifecycle.FINISHED)
 
     def _is_decided(self, attempt: int) -> bool:
         if self.attempts < attempt:
             return self.stuck or (not self._wanted and self.state in lifecycle.SETTLED)
         return self.attempts > attempt or self.state not in (lifecycle.STARTING, lifecycle.STOPPING)
-
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            # Where there was no memory to wake the waiter, it looks by itself.
-            self._changed.wait(_LOOK_AGAIN)
 
     # The main loop, in its own greenlet
 
@@ -286,7 +286,7 @@ class Instance(RunOwner):
             self.blockers = found
             if found:
                 self._log.info("waits for %s" % " and ".join(map(str, found)))
-            self._wake_waiters()
+            self._changed.notify()
             self._notify_owner()
         return not found
 
@@ -306,6 +306,7 @@ class Instance(RunOwner):
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)
+        self._last_line = run.last_line
 
     def _handle_exit(self, run: ProcessRun) -> None:
         if run.ending:
@@ -357,7 +358,7 @@ class Instance(RunOwner):
         if self.state in lifecycle.ALIVE:
             self._lifecycle.move(lifecycle.RETRY)
         try:
-            self.last_exit = "out of memory"
+            self.last_exit, self._last_line = "out of memory", ""
             self._log.warning("out of memory, %s" % self.state)
             self._state_changed()
             due = self._context.clock() + _SHORTAGE_DELAY
@@ -384,7 +385,7 @@ class Instance(RunOwner):
         """A bug of pupgevent has ended the main loop: log it in full, and give the instance up."""
         for line in traceback.format_exc().splitlines():
             self._log.error(line)
-        self._outcome = "a bug of pupgevent has ended it"
+        self._outcome, self._last_line = "a bug of pupgevent has ended it", ""
         self._wanted = False
         self._task = None
         self._lifecycle.break_down()
@@ -407,12 +408,8 @@ class Instance(RunOwner):
 
     def _wake(self) -> None:
         """Wake whoever waits for it, and its main loop."""
-        self._wake_waiters()
+        self._changed.notify()
         self._condition.notify()
-
-    def _wake_waiters(self) -> None:
-        changed, self._changed = self._changed, Event()
-        changed.set()
 
     # What its run tells, as its owner
 

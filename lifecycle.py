@@ -80,6 +80,8 @@ SETTLED: FrozenSet[str] = frozenset([CREATED, STOPPED, FINISHED, ERRORED, EXHAUS
 ENDED: FrozenSet[str] = frozenset(_VERDICTS.values())
 #: Given up for good: what `essential` is about.
 GIVEN_UP: FrozenSet[str] = frozenset([ERRORED, EXHAUSTED])
+#: It should run, and does not.
+FAILED: FrozenSet[str] = GIVEN_UP | {BACKOFF}
 
 
 class IllegalMove(Exception):

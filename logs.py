@@ -9,6 +9,7 @@ that floods is slowed by its own full pipe, and nobody else is.
 import collections
 import errno
 import os
+import re
 import select
 import time
 from typing import Callable, Deque, NamedTuple, Optional
@@ -241,6 +242,18 @@ def write_some(fd: int, data: memoryview) -> int:
 #: never ends its line costs no more memory than this. Bytes.
 LONGEST_LINE = 65536
 
+#: How much of what a child has written last is kept for `LineWriter.last_line`. Bytes.
+_TAIL = 2048
+
+#: The longest line that is repeated in a message. Characters.
+_LONGEST_REPEATED = 200
+
+#: What tells a terminal to do something, with all that belongs to it: colours, titles (ECMA-48).
+_ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\].*?(?:\x07|\x1b\\\\|$)|[ -/]*[0-~])")
+
+#: The end of a stack trace that does not say what has happened.
+_NODE_VERSION = re.compile(r"Node\.js v[\d.]+\Z")
+
 _RESET = b"\x1b[0m"
 _GRAY = b"\x1b[90m"
 _RED = b"\x1b[31m"
@@ -331,9 +344,16 @@ class LineWriter:
         self._stream = stream
         self._color = _RED if stream == "stderr" else _CYAN
         self._rest = b""
+        self._tail = b""
+
+    @property
+    def last_line(self) -> str:
+        """What the child has said last, printable and not long; empty if it has said nothing."""
+        return last_line_of(self._tail)
 
     def feed(self, data: bytes) -> None:
         """Write the lines that are complete, and keep the beginning of the next."""
+        self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
         complete, newline, rest = data.rpartition(b"\n")
         if newline:
             self._write(self._rest + complete)
@@ -355,6 +375,21 @@ class LineWriter:
     def _write(self, lines: bytes) -> None:
         prefix = self._prefix.of(self._source.instance, self._stream, self._color)
         self.sink.write(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n", self._source)
+
+
+def last_line_of(text: bytes) -> str:
+    """The last line that says something, without orders to a terminal; empty: there is none.
+
+    Of a stack trace that is the one with the error: what is indented under it is passed over.
+    """
+    lines = [_ESCAPES.sub("", each) for each in text.decode("utf-8", "replace").splitlines()]
+    said = [line for line in lines if line.strip() and not _NODE_VERSION.match(line.strip())]
+    outdented = [line for line in said if not line[0].isspace()]
+    line = (outdented or said or [""])[-1]
+    line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
+    if len(line) > _LONGEST_REPEATED:
+        return line[: _LONGEST_REPEATED - 3] + "..."
+    return line
 
 
 def whole_characters(data: bytes, size: int) -> int:

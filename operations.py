@@ -246,8 +246,10 @@ def news(instance: Instance) -> str:
     """What has become of an instance, as progress."""
     if instance.draining is not None:
         return "%s: %s" % (instance.name, instance.draining)
-    if instance.blockers or instance.state in ENDED:
+    if instance.blockers:
         return "%s: %s" % (instance.name, instance.outcome)
+    if instance.state in ENDED:
+        return "%s: %s" % (instance.name, instance.failure)
     # Only then it is the exit of the run that this is about.
     reason = instance.last_exit if instance.state == STOPPED else None
     return "%s: %s%s" % (instance.name, instance.state, " (%s)" % reason if reason else "")

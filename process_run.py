@@ -100,6 +100,11 @@ class ProcessRun:
         return None if self._child is None else self._child.returncode
 
     @property
+    def last_line(self) -> str:
+        """What its child has said last; empty if nothing."""
+        return "" if self._child_io is None else self._child_io.last_line
+
+    @property
     def lasted(self) -> float:
         """Seconds between being ready and the end; 0 if it was never ready."""
         if self.ready_at is None or self.ended_at is None:

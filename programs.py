@@ -5,8 +5,7 @@ pid would be shown, written to a pid file and signalled. So the shell is asked t
 (sh(1)), where that changes nothing else. Whatever is not surely one simple command is left to the
 shell as it is: lists, pipes, compound commands, substitutions, assignments in front, builtins.
 
-`program_of`, `find_program`, `program_problem` and `shebang_problem` look at files: which program a
-child would find, and what is wrong with it.
+The other functions look at files: which program a child would find, and what is wrong with it.
 """
 
 import os
@@ -139,6 +138,12 @@ def shebang_problem(file: bytes, path: bytes = b"") -> Optional[str]:
     if by_env and path and find_program(words[1], path, b"/") is None:
         return "names an interpreter that is not on the PATH: %s" % decoded(words[1])
     return None
+
+
+def interpreter_of(file: bytes) -> Optional[bytes]:
+    """The program that the #! line of a file names; None where there is no such line."""
+    words = _first_line(file)[2:].split() if _first_line(file).startswith(b"#!") else []
+    return words[0] if words else None
 
 
 def _first_line(file: bytes) -> bytes:

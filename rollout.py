@@ -18,12 +18,9 @@ from gevent.event import Event
 from concurrency import in_slices
 from errors import PupgeventError
 from instance import Instance
-from lifecycle import BACKOFF, ERRORED, EXHAUSTED
+from lifecycle import FAILED
 from model import InstanceSpec, Process
 from supervisor import Supervisor
-
-#: The states of an instance that should run and does not.
-FAILED = frozenset([BACKOFF, ERRORED, EXHAUSTED])
 
 
 class RolloutStep(NamedTuple):

@@ -13,6 +13,10 @@ from model import InstanceSpec
 #: Seconds between two looks at how many connections a drain waits for.
 _DRAIN_LOOK = 1.0
 
+#: While that number stays as it is, it is told again after this part of the time that is left:
+#: each second of the last ten, and not six hundred times within ten minutes.
+_PART_OF_THE_REST = 0.1
+
 
 class Draining(NamedTuple):
     """What a stop waits for: so many connections, so many seconds at most."""
@@ -22,7 +26,7 @@ class Draining(NamedTuple):
 
     def __str__(self) -> str:
         plural = "" if self.connections == 1 else "s"
-        return "draining, %d connection%s, at most %.0f s" % (
+        return "draining, %d connection%s, up to %.0f s" % (
             self.connections, plural, math.ceil(self.seconds))
 
 
@@ -81,8 +85,8 @@ class Registration:
         """Leave, and give the connections so many seconds to end; blocks until they have, or until
         waiting `is_pointless`.
 
-        `tell` is told what the drain waits for: at first, and when the number of connections has
-        changed, about once a second.
+        `tell` is told what the drain waits for: at first, when the number of connections has
+        changed, and now and then as the time passes; once a second at most.
         """
         if self._is_in and seconds > 0:
             drain = Task(self._rotation.drain, self._spec.name, seconds)
@@ -95,13 +99,15 @@ class Registration:
         self, drain: Task, seconds: float, is_pointless: Callable[[], bool],
         tell: Callable[[Draining], None],
     ) -> None:
-        clock, before = self._condition.clock, 0
+        clock, before, due = self._condition.clock, 0, 0.0
         end = clock() + seconds
         while True:
-            connections = self._rotation.connections_of(self._spec.name)
-            if connections != before:
+            connections, now = self._rotation.connections_of(self._spec.name), clock()
+            if connections != before or (connections and now >= due):
                 before = connections
-                tell(Draining(connections, max(0.0, end - clock())))
-            look = clock() + _DRAIN_LOOK
+                left = max(0.0, end - now)
+                tell(Draining(connections, left))
+                due = now + left * _PART_OF_THE_REST
+            look = now + _DRAIN_LOOK
             if self._condition.wait_for(lambda: drain.ready() or is_pointless(), look):
                 return

@@ -21,10 +21,10 @@ import backends
 from balancer import Balancer
 from concurrency import in_slices
 from instance import Instance
-from lifecycle import FINISHED, RUNNING, STARTING, STOPPED, STOPPING
+from lifecycle import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING
 from model import Process
 from procfs import Usage
-from rollout import FAILED, should_run
+from rollout import should_run
 from runtime import Runtime
 from scheduler import START, STOP
 from status_report import BackendStatus, BalancerStatus, InstanceStatus, ProcessStatus, Status

@@ -32,7 +32,7 @@ class Failure(NamedTuple):
 
     name: str
     state: str
-    #: And what follows: "exit code 1, restart in 0.5 s".
+    #: What follows, and what it has said last: see `Instance.failure`.
     reason: str
 
     def __str__(self) -> str:
@@ -243,4 +243,4 @@ def _next_state(instance: Instance) -> str:
 
 
 def _failure(instance: Instance) -> Failure:
-    return Failure(instance.name, instance.state, instance.outcome)
+    return Failure(instance.name, instance.state, instance.failure)

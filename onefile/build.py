@@ -19,6 +19,7 @@ from pex.dist_metadata import Distribution
 from pex.pex_builder import PEXBuilder
 
 from onefile import archives, fetch, wheels
+from onefile.steps import step
 from onefile.targets import TARGETS
 from onefile.wheels import ROOT, Wheel
 
@@ -31,9 +32,13 @@ PLAIN = (LAUNCHER, ".txt", ".whl")
 
 
 def build(own: Wheel, output: Path) -> None:
-    parts = wheels.all_wheels(own, DOWNLOADS, sorted(fetch.read_lock()))
+    names = sorted(fetch.read_lock())
+    step("taking what no server needs out of %d wheels" % len(names))
+    parts = wheels.all_wheels(own, DOWNLOADS, names)
     with tempfile.TemporaryDirectory() as folder:
+        step("PEX puts %d wheels together" % len(parts))
         made = run_pex(parts, Path(folder))
+        step("writing the archive once more, with our start-up in front")
         data = single_file(made.read_bytes(), parts)
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(output.name + ".new")
@@ -109,8 +114,10 @@ def main() -> None:
     own = wheels.own_wheel()
     build(own, told.output)
     digest = fetch.digest_of(told.output)
-    print("%s: %.1f MB, SHA-256 %s" % (told.output, told.output.stat().st_size / 1e6, digest))
+    size = told.output.stat().st_size / 1e6
+    print("%s: %.1f MB, SHA-256 %s" % (told.output, size, digest), flush=True)
     if told.check:
+        step("building it again, to compare")
         with tempfile.TemporaryDirectory() as folder:
             again = Path(folder) / "pupgevent"
             build(own, again)

@@ -16,6 +16,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Dict, Iterable, List
 
+from onefile.steps import step
 from onefile.targets import MACHINES, SOURCES, TARGETS, platforms
 
 LOCK = Path(__file__).with_name("wheels.lock")
@@ -24,6 +25,10 @@ AT_ONCE = 4
 HEAD = """\
 # Every file that goes into dist/pupgevent, with its SHA-256. `make lock` makes it anew.
 """
+
+
+class PipError(Exception):
+    """No SystemExit: a pool waits for ever for a call that one has ended."""
 
 
 def read_lock() -> Dict[str, str]:
@@ -43,8 +48,16 @@ def fetch(folder: Path) -> None:
     locked = read_lock()
     wanted = {name: digest for name, digest in locked.items()
               if not (folder / name).exists() or digest_of(folder / name) != digest}
+    step("%d of %d wheels are to be downloaded" % (len(wanted), len(locked)))
+    done = 0
     with ThreadPool(AT_ONCE) as pool:
-        pool.map(lambda batch: download(batch, wanted, folder), batches(wanted))
+        calls = pool.imap_unordered(lambda batch: download(batch, wanted, folder), batches(wanted))
+        try:
+            for batch in calls:
+                done += len(batch)
+                step("%d of %d downloaded, last those for %s" % (done, len(wanted), kind(batch[0])))
+        except PipError as error:
+            sys.exit(str(error))
     for name, digest in locked.items():
         if digest_of(folder / name) != digest:
             sys.exit("%s is not the one of the lock file" % name)
@@ -78,7 +91,8 @@ def kind(name: str) -> str:
     return "%s-%s-%s" % (python, abi, machines[0]) if machines else "any"
 
 
-def download(batch: List[str], digests: Dict[str, str], folder: Path) -> None:
+def download(batch: List[str], digests: Dict[str, str], folder: Path) -> List[str]:
+    """The batch again, once it is there."""
     arguments = ["--ignore-requires-python"]
     if kind(batch[0]) == "source":
         arguments += ["--no-binary", ":all:"]
@@ -92,6 +106,7 @@ def download(batch: List[str], digests: Dict[str, str], folder: Path) -> None:
             file.write("%s --hash=sha256:%s\n" % (requirement(name), digests[name]))
         file.flush()
         pip(arguments + ["--require-hashes", "-r", file.name], folder)
+    return batch
 
 
 def of_target(version: str, abi: str, machine: str) -> List[str]:
@@ -106,15 +121,17 @@ def pip(arguments: List[str], folder: Path) -> None:
                "--no-deps", "--dest", str(folder)]
     code = subprocess.call(command + arguments)
     if code != 0:
-        raise SystemExit("pip ended with exit code %d" % code)
+        raise PipError("pip ended with exit code %d" % code)
 
 
 def lock() -> None:
     """Ask for the newest that fit; the lock file is what comes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        step("asking the index for %s" % ", ".join(SOURCES))
         pip(["--no-binary", ":all:", *SOURCES], folder)
         for target in TARGETS:
+            step("asking the index for the newest for %s" % target.manifest)
             pip(["--only-binary", ":all:", "--abi", "none", "--platform", "any",
                  *of_target(target.version, target.abi, target.machine),
                  *target.requirements()], folder)
@@ -128,7 +145,10 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     told = parser.parse_args()
     if told.lock:
-        lock()
+        try:
+            lock()
+        except PipError as error:
+            sys.exit(str(error))
     elif told.folder:
         fetch(told.folder)
     else:

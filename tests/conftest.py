@@ -15,6 +15,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, TypeVar
 import hypothesis
 import pytest
 
+import progress
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Every process that a test starts inherits it, down to grandchildren of other groups and sessions.
 MARKER = "PUPGEVENT_TEST"
@@ -70,6 +72,10 @@ def eventually(condition: Callable[[], T], timeout: float = 60.0, message: str =
 @pytest.fixture(name="eventually")
 def eventually_fixture() -> Callable[..., Any]:
     return eventually
+
+
+def pytest_configure(config: Any) -> None:
+    progress.register(config)
 
 
 def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:

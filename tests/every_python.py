@@ -13,12 +13,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 MINORS = range(6, 14)
+#: Seconds between two looks at how far the tests are.
+LOOK_EVERY = 1.0
 ROOT = Path(__file__).resolve().parent.parent
 PYENV = Path(os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv")))
 
@@ -46,7 +50,8 @@ def is_cpython(path: str, minor: int) -> bool:
 
 
 def run_tox(interpreters: Dict[str, str], pytest_words: List[str], at_once: int) -> int:
-    """So many environments at once; of several, tox shows the output of those that fail.
+    """So many environments at once; of several, tox shows the output of those that fail, and we how
+    far each is.
 
     PATH tells tox where to look: its option --discover is forgotten by parallel runs.
     """
@@ -55,7 +60,22 @@ def run_tox(interpreters: Dict[str, str], pytest_words: List[str], at_once: int)
     parallel = ["-p", str(at_once)] if at_once > 1 else []
     command = [sys.executable, "-m", "tox", *parallel, "-e", ",".join(interpreters), "--"]
     environment = dict(os.environ, PATH=search, TOX_PARALLEL_NO_SPINNER="1")
-    return subprocess.call(command + pytest_words, cwd=str(ROOT), env=environment)
+    if at_once == 1:
+        return subprocess.call(command + pytest_words, cwd=str(ROOT), env=environment)
+    with tempfile.NamedTemporaryFile("r", suffix=".progress") as progress:
+        environment["PUPGEVENT_TEST_PROGRESS"] = progress.name
+        tox = subprocess.Popen(command + pytest_words, cwd=str(ROOT), env=environment)
+        while tox.poll() is None:
+            time.sleep(LOOK_EVERY)
+            show(progress)
+        show(progress)
+        return int(tox.returncode)
+
+
+def show(progress: Iterable[str]) -> None:
+    """Print the lines that have come since the last look: see tests/progress.py."""
+    for line in progress:
+        print(line.rstrip("\n"), flush=True)
 
 
 class Report(NamedTuple):
@@ -126,6 +146,10 @@ def main(pytest_words: List[str]) -> int:
     if not interpreters:
         print("no Python from 3.%d to 3.%d is installed" % (MINORS[0], MINORS[-1]))
         return 1
+    for minor in MINORS:
+        print("Python 3.%-3d %s" % (minor, found[minor] or "is not installed"), flush=True)
+    print("%d environments, two at a time: each is set up, then tested" % len(interpreters),
+          flush=True)
     paths = {name: fresh_report(name) for name in interpreters}
     status = run_tox(interpreters, pytest_words, at_once=2)
     counts = {}

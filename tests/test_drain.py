@@ -8,17 +8,23 @@ be too short.
 import re
 import signal
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from time import monotonic
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import pytest
+from gevent.event import Event
 
 import client as commands
+from concurrency import Condition
 from conftest import eventually
+from model import InstanceSpec
 from peers import Aside
-from running import Running, cluster, lives, server, sleeper
+from rotation import Draining, Registration, Rotation
+from running import PUPGEVENT, Running, cluster, lives, server, sleeper
 from websocket import CLOSE, TEXT, frame, read, receive
 
 pytest_plugins = ["runs"]
@@ -225,15 +231,60 @@ def test_a_command_says_for_whom_it_waits_and_how_long_at_most(
 ) -> None:
     clients = [open_websocket(applications.common[0], 600) for _ in range(4)]
     lines, stop = told(applications.app, "stop", words=["dies-1"])
-    eventually(lambda: "dies-1: draining, 2 connections, at most 60 s" in lines)
+    eventually(lambda: "dies-1: draining, 2 connections, up to 60 s" in lines)
     for client in clients[:2]:
         client.close()
-    eventually(lambda: any("dies-1: draining, 1 connection, at most" in line for line in lines))
+    eventually(lambda: any("dies-1: draining, 1 connection, up to" in line for line in lines))
     for client in clients[2:]:
         client.close()
     stop.is_done()
     assert lines[-1].startswith("dies-1: stopped")
-    assert "[dies-1][core] draining, 2 connections, at most 60 s" in applications.app.said()
+    assert "[dies-1][core] draining, 2 connections, up to 60 s" in applications.app.said()
+
+
+class Connections(Rotation):
+    """A rotation of which an instance has so many connections, at one look after the other."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = list(numbers)
+        self._over = Event()
+
+    def drain(self, name: str, seconds: float) -> None:
+        self._over.wait(seconds)
+
+    def connections_of(self, name: str) -> int:
+        number = self._numbers.pop(0)
+        if not self._numbers:
+            self._over.set()
+        return number
+
+
+def drained(numbers: Iterable[int], seconds: float) -> List[Draining]:
+    """What is told of a drain that has these numbers of connections, and then is over."""
+    tells: List[Draining] = []
+    spec = InstanceSpec("web-1", 0, "", 1)
+    registration = Registration(Connections(numbers), spec, Condition(monotonic))
+    registration.enter()
+    registration.drain(seconds, lambda: False, tells.append)
+    return tells
+
+
+def test_the_seconds_that_are_left_count_down_while_a_client_stays() -> None:
+    tells = drained([1, 1, 1], 10.0)
+    assert [each.connections for each in tells] == [1, 1, 1]
+    assert str(tells[0]) == "draining, 1 connection, up to 10 s"
+    assert tells[1].seconds <= 9.0 and tells[2].seconds <= 8.0
+
+
+def test_in_a_long_time_a_number_that_stays_is_not_told_each_second() -> None:
+    tells = drained([3, 3, 3], 600.0)
+    assert [str(each) for each in tells] == ["draining, 3 connections, up to 600 s"]
+
+
+def test_a_thousand_connections_that_end_are_a_line_a_second() -> None:
+    tells = drained([1000, 400, 7], 600.0)
+    assert [each.connections for each in tells] == [1000, 400, 7]
+    assert tells[0].seconds - tells[1].seconds >= 1 and tells[1].seconds - tells[2].seconds >= 1
 
 
 @pytest.mark.parametrize("command", ["restart", "scale", "reload", "shutdown"])
@@ -244,7 +295,7 @@ def test_every_command_that_drains_says_so(applications: Applications, command: 
     clients = [open_websocket(applications.common[0], 600) for _ in range(2)]
     applications.app.write(*applications.processes(env={"RELEASE": "2"}))
     lines, done = told(applications.app, command, **fields.get(command, {}))
-    eventually(lambda: any("draining, 1 connection, at most 60 s" in line for line in lines))
+    eventually(lambda: any("draining, 1 connection, up to 60 s" in line for line in lines))
     for client in clients:
         client.close()
     done.is_done()
@@ -255,6 +306,20 @@ def test_progress_is_shown_in_a_pipe_too(running: Make, free_ports: Ports) -> No
     done = app.run("stop", "one")
     assert (done.returncode, done.stdout) == (0, "stopped: one\n")
     assert done.stderr.splitlines() == ["one: stopping", "one: stopped (SIGTERM)"]
+
+
+def test_a_pipe_gets_each_line_of_progress_at_once(applications: Applications) -> None:
+    """And not all of them at the end."""
+    with open_websocket(applications.common[0], 600), open_websocket(applications.common[0], 600):
+        words = [*PUPGEVENT, "restart", str(applications.app.config), "dies"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+            assert command.stderr is not None
+            lines = [command.stderr.readline().decode() for _ in range(3)]
+            assert command.poll() is None
+            command.kill()
+    assert lines[0] == "dies-1: stopping\n"
+    assert lines[1] == "dies-1: draining, 1 connection, up to 60 s\n"
+    assert re.match("dies-1: draining, 1 connection, up to 5[0-9] s\n", lines[2])
 
 
 # What an application has said before it ended

@@ -1,6 +1,7 @@
 """When pupgevent is killed with SIGKILL, nothing that it started lives on."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from gevent.subprocess import Popen
 
-from guardian import Guardian
+from guardian import SCRIPT, WORD, Guardian
 from logs import Log
 from supervision import (
     CHILDREN,
@@ -28,8 +29,22 @@ from supervision import (
     wait_until,
 )
 
-SHELLS = [path for path in (shutil.which("dash"), shutil.which("bash"), shutil.which("busybox"))
+#: The repository.
+ROOT = CHILDREN.parent.parent
+
+SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox", "mksh"))
           if path]
+
+#: Has a guardian kill the group that it is told of.
+WITHOUT_PROC = """
+import sys
+from guardian import Guardian
+from logs import Log, Sink
+it = Guardian(Log(Sink()))
+it.start()
+it.watch(int(sys.argv[1]))
+it.close()
+"""
 
 #: A shell and a grandchild, each of which ignores what can be ignored.
 FAMILY = "trap '' TERM; sh -c 'trap \"\" TERM HUP; echo grandchild $$; sleep 60; sleep 60'; true"
@@ -190,7 +205,7 @@ def test_a_guardian_that_is_killed_alone_kills_nobody(
 
 def guardians_of(supervisor: int) -> List[int]:
     """Those that it has started, and that live."""
-    return [int(line.split(":")[0]) for line in processes_with("Kills the process groups")
+    return [int(line.split(":")[0]) for line in processes_with(WORD)
             if parent_of(int(line.split(":")[0])) == supervisor]
 
 
@@ -260,12 +275,8 @@ def test_guardian_survives_the_signals_of_a_terminal(small: Callable[..., Small]
 def test_every_shell_can_be_the_guardian(
     path: str, guardian: Callable[..., Guardian], group: Callable[[], int], tmp_path: Any
 ) -> None:
-    shell = path
-    if path.endswith("busybox"):
-        os.symlink(path, str(tmp_path / "sh"))
-        shell = str(tmp_path / "sh")
     watched, forgotten, again = group(), group(), group()
-    it = guardian(shell)
+    it = guardian(as_sh(path, tmp_path))
     for number in (watched, forgotten, again):
         it.watch(number)
         it.watch(number)
@@ -275,6 +286,73 @@ def test_every_shell_can_be_the_guardian(
     it.close()
     wait_until(lambda: group_is_empty(watched) and group_is_empty(again), 3.0)
     assert runs(forgotten)
+
+
+def as_sh(path: str, folder: Any) -> str:
+    """A shell under the name that busybox goes by, and that the others have as /bin/sh."""
+    os.symlink(path, str(folder / "sh"))
+    return str(folder / "sh")
+
+
+@pytest.mark.parametrize("path", SHELLS)
+def test_all_of_the_guardian_is_one_word_in_the_list_of_processes(
+    path: str, guardian: Callable[..., Guardian], tmp_path: Any
+) -> None:
+    readers = three(pid_of(guardian(as_sh(path, tmp_path))))
+    for pid in readers:
+        with open("/proc/%d/cmdline" % pid) as file:
+            assert re.match(r"group-guardian(/sh)?\0\Z", file.read())
+
+
+@pytest.mark.parametrize("path", SHELLS)
+def test_the_guardian_is_named_for_who_sees_names_of_programs_only(
+    path: str, guardian: Callable[..., Guardian], tmp_path: Any
+) -> None:
+    """`top`, and `ps` without options."""
+    if path.endswith("mksh"):
+        pytest.skip("it has no printf")
+    readers = three(pid_of(guardian(as_sh(path, tmp_path))))
+    wait_until(lambda: {comm_of(pid) for pid in readers} == {WORD})
+
+
+def comm_of(pid: int) -> str:
+    with open("/proc/%d/comm" % pid) as file:
+        return file.read()[:-1]
+
+
+@pytest.mark.skipif(not shutil.which("ps"), reason="there is no ps")
+def test_ps_shows_the_word_and_nothing_else(guardian: Callable[..., Guardian]) -> None:
+    pids = ",".join(map(str, three(pid_of(guardian()))))
+    done = subprocess.run(["ps", "-o", "args=", "-p", pids], stdout=subprocess.PIPE, check=True)
+    assert {line.strip() for line in done.stdout.decode().splitlines()} <= {WORD, WORD + "/sh"}
+
+
+def test_the_script_fits_into_the_smallest_pipe_and_the_word_into_the_name_of_a_process() -> None:
+    assert len(SCRIPT.encode()) < 4096 and len(WORD) < 16
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="only root can mount")
+def test_a_guardian_without_proc_kills_all_the_same(group: Callable[[], int]) -> None:
+    """As on a server where /proc is not mounted: the script comes through a pipe."""
+    number = group()
+    script = "mount -t tmpfs none /proc && exec %s -c '%s' %d" % (
+        sys.executable, WITHOUT_PROC, number)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], check=False, timeout=30,
+                          cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if b"mount:" in done.stderr:
+        pytest.skip("it may not mount here")
+    assert (done.returncode, done.stderr) == (0, b"")
+    wait_until(lambda: group_is_empty(number), 3.0)
+
+
+def test_a_start_of_the_guardian_that_fails_leaves_no_descriptor_open(
+    loop_with_children: None
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    it = Guardian(Log(Page()), "/nowhere/sh")
+    it.start()
+    it.close()
+    assert pid_of(it) == 0 and os.listdir("/proc/self/fd") == before
 
 
 def test_group_that_was_forgotten_is_not_killed(

@@ -14,6 +14,7 @@ import pytest
 
 import nobody
 from conftest import eventually
+from guardian import WORD
 from running import PUPGEVENT, ROOT, Running, sleeper
 
 pytest_plugins = ["runs"]
@@ -100,7 +101,7 @@ def poor(folder: Path) -> Iterator[Poor]:
 
 
 def guardian_of(pid: int) -> List[str]:
-    """Has it one? Its process begins with these words."""
+    """Has it one?"""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -109,7 +110,7 @@ def guardian_of(pid: int) -> List[str]:
                 found.append(Path("/proc", name, "cmdline").read_text())
         except OSError:
             continue
-    return [line for line in found if "Kills the process groups" in line]
+    return [line for line in found if line.startswith(WORD)]
 
 
 def all_are(app: Poor, state: str) -> bool:
