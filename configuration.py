@@ -28,7 +28,17 @@ import paths
 import validators
 from documents import Document
 from errors import ConfigurationError, KeyPath, Mistake, format_path, format_value, nearest
-from model import Cluster, Configuration, Control, Dashboard, Health, Logger, Process, Tls
+from model import (
+    Cluster,
+    Configuration,
+    Control,
+    Dashboard,
+    Health,
+    Logger,
+    Process,
+    Tls,
+    Watcher,
+)
 from schema import Derived, Fields, Key, Required, Table
 
 #: Two names this much alike are one name with a typing error in it (`difflib`, 0 to 1).
@@ -80,7 +90,7 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Control, Dashboard, Health, Tls, Cluster, Process, Configuration)
+    kinds = (Logger, Watcher, Control, Dashboard, Health, Tls, Cluster, Process, Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
 
@@ -92,6 +102,7 @@ def _build_configuration(path: str, top: Fields) -> Configuration:
         name=top["name"],
         processes=tuple(_build_process(fields) for fields in top["processes"] or ()),
         logger=Logger(**top["logger"]),
+        watcher=Watcher(**top["watcher"]),
         control=Control(**top["control"]),
         dashboard=Dashboard(**top["dashboard"]) if top["dashboard"] else None,
     )

@@ -1,66 +1,55 @@
 """Which files a watch is about: those that pass the patterns of `[watcher]`, and are not our own.
 
 As Pup's `isWatched`: the path ends in one of `exts`, matches none of `skip` and one of `match`; an
-empty list asks nothing. A pattern is matched with the path below the watched folder. What is named
-in `watch` itself is a file that somebody wants to have watched, so it passes whatever it is called.
+empty list asks nothing. A pattern is matched with the path below the watched folder.
 """
 
+import os
 import re
-from typing import Iterable, NamedTuple, Tuple
+from typing import FrozenSet, Iterator
 
 import globs
 from model import Watcher
 
-
-class OwnFiles(NamedTuple):
-    """What pupgevent itself writes: a change of it is no reason to restart anything."""
-
-    #: Regular expressions of absolute paths, in an order that follows from them.
-    patterns: Tuple[str, ...] = ()
+#: Begins what a file is rotated to, and the draft that takes its place: `app.log.1.gz`,
+#: `app.pid.4711`.
+_ADDED = re.compile(r"\.(?=[0-9])")
+#: What an instance puts before the suffix of its own: `app-3.pid`.
+_NUMBER = re.compile("-[0-9]+$")
 
 
 class FileFilter:
-    """The patterns, ready to be asked."""
+    """The patterns, ready to be asked; `own` are the paths of what pupgevent writes."""
 
-    def __init__(self, watcher: Watcher, own: OwnFiles) -> None:
+    def __init__(self, watcher: Watcher, own: FrozenSet[str]) -> None:
         self._endings = watcher.exts
         self._match = [globs.compiled(each) for each in watcher.match]
         self._skip = [globs.compiled(each) for each in watcher.skip]
-        self._own = re.compile("|".join("(?:%s)" % each for each in own.patterns) or "(?!)")
+        self._own = own
 
-    def passes(self, folder: str, relative: str) -> bool:
-        """Whether a change of the file matters; `relative` is its path below the watched folder."""
+    def passes(self, relative: str) -> bool:
+        """Whether the patterns let it through; `relative` is its path below the watched folder."""
         if self._endings and not relative.endswith(self._endings):
             return False
         if any(each.matches(relative) for each in self._skip):
             return False
-        if self._match and not any(each.matches(relative) for each in self._match):
-            return False
-        return not self.is_own(folder, relative)
+        return not self._match or any(each.matches(relative) for each in self._match)
 
-    def is_own(self, folder: str, relative: str) -> bool:
-        return self._own.fullmatch("%s/%s" % (folder, relative)) is not None
+    def is_own(self, path: str) -> bool:
+        """Whether pupgevent writes it: a change of it is no reason to restart anything."""
+        return bool(self._own) and any(each in self._own for each in _names_before(path))
 
     def skips_all_in(self, relative: str) -> bool:
-        """Whether `skip` leaves out whatever may be in that folder: then nobody looks there."""
+        """Whether `skip` leaves out whatever there may ever be in that folder."""
         return any(each.covers(relative) for each in self._skip)
 
 
-def pattern_of(path: str, numbered: bool = False) -> str:
-    """A regular expression of a file of our own, of what it is rotated to, and of the draft that
-    takes its place: `app.log.1.gz`, `app.pid.4711`. `{id}` and `{instance}` stand for any name.
-
-    `numbered`: each instance has its own, with its number before the suffix.
-    """
-    stem, dot, suffix = path.rpartition(".")
-    if not dot or "/" in suffix:
-        stem, dot, suffix = path, "", ""
-    number = "(?:-[0-9]+)?" if numbered else ""
-    text = re.escape(stem) + number + re.escape(dot + suffix)
-    for name in ("{id}", "{instance}"):
-        text = text.replace(re.escape(name), "[^/]+")
-    return text + r"(?:\.[0-9][^/]*)?"
-
-
-def own_files(patterns: Iterable[str]) -> OwnFiles:
-    return OwnFiles(tuple(sorted(set(patterns))))
+def _names_before(path: str) -> Iterator[str]:
+    """The path, and what it may have been called before something was added to its name."""
+    begin = path.rfind("/") + 1
+    ends = [found.start() for found in _ADDED.finditer(path, begin)]
+    for end in [len(path), *ends]:
+        name = path[:end]
+        yield name
+        stem, suffix = os.path.splitext(name)
+        yield _NUMBER.sub("", stem) + suffix

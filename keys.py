@@ -10,6 +10,7 @@ from typing import Tuple, Union
 import paths
 import schema
 import validators
+import watch_values
 from schema import REQUIRED, Default, Derived, Fields, Key, Table, no_default
 from strategies import STRATEGIES
 
@@ -20,7 +21,7 @@ TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 #: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
     "api balancerType bootstrap cron decorate decorateFiles internalLogHours overrun plugins"
-    " restartBackoffMs telemetry terminate watch watcher worker".split()
+    " restartBackoffMs telemetry terminate worker".split()
 )
 #: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
@@ -95,6 +96,29 @@ def _inherited(key: Key) -> Key:
 
 
 PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))
+
+WATCHER = Table(
+    "watcher",
+    (
+        _ms(
+            "interval", 350,
+            "a process is restarted when no file has changed for that time, or after ten of these"
+            " times, at least 10 s",
+        ),
+        _key(
+            "exts", watch_values.endings(), ["ts", "tsx", "js", "jsx", "json"],
+            "what the names of the files end in that are watched; an empty array is any",
+        ),
+        _key(
+            "match", watch_values.patterns(), ["**/*.*"],
+            "a file has to match one of these, from the watched folder on; an empty array is any",
+        ),
+        _key(
+            "skip", watch_values.patterns(), ["**/.git/**", "**/node_modules/**"],
+            "a file that matches one of these is not watched",
+        ),
+    ),
+)
 
 CONTROL = Table(
     "control",
@@ -271,7 +295,15 @@ PROCESS = Table(
             "autostart",
             validators.boolean(),
             False,
-            "start it with pupgevent; otherwise `pupgevent start` does",
+            "start it with pupgevent; otherwise `pupgevent start` or a change of what it has in"
+            " `watch` does",
+        ),
+        _key(
+            "watch",
+            watch_values.file_paths(),
+            Derived("none", lambda own, top: ()),
+            "files and folders: when one of these, or a file below them, changes, the process is"
+            " restarted, and a cluster instance by instance; see `watcher`",
         ),
         _key(
             "cwd",
@@ -367,6 +399,7 @@ TOP = Table(
             "the name of this supervisor in status, logs and metrics",
         ),
         _key("logger", LOGGER, {}, "where log lines go, below"),
+        _key("watcher", WATCHER, {}, "which files `watch` of the processes is about, below"),
         _seconds(
             "terminateGracePeriod",
             no_default("0, or 10 with `commonPort`"),
@@ -381,7 +414,8 @@ TOP = Table(
 )
 
 #: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
-TABLES: Tuple[Table, ...] = (TOP, PROCESS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL, DASHBOARD)
+TABLES: Tuple[Table, ...] = (
+    TOP, PROCESS, CLUSTER, HEALTH, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD)
 
 
 def reference() -> str:

@@ -241,6 +241,8 @@ def _plan(process: "Process") -> "List[str]":
 
     cluster = process.cluster
     start = "" if process.autostart else ", not started by itself"
+    if process.watch and not process.autostart:
+        start = ", started when its files change"
     lines = []
     if cluster is not None and cluster.common_port is not None:
         place = "%s port %d" % (cluster.common_host, cluster.common_port)

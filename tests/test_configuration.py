@@ -54,6 +54,7 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
                 id="web",
                 cmd="serve",
                 autostart=False,
+                watch=(),
                 cwd=str(tmp_path),
                 real_cwd=os.path.realpath(str(tmp_path)),
                 env={},
@@ -76,6 +77,9 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
             ),
         ),
         logger=logger,
+        watcher=model.Watcher(
+            0.35, (".ts", ".tsx", ".js", ".jsx", ".json"), ("**/*.*",),
+            ("**/.git/**", "**/node_modules/**")),
         control=model.Control(None),
         dashboard=None,
     )

@@ -318,12 +318,12 @@ UNKNOWN = [
 PUPS = [
     (text % name, line, '%s"%s" is a key of Pup that pupgevent does not have' % (place, name))
     for text, line, place, names in [
-        ("%s = 1\n" + MINIMAL, 1, "", "plugins watcher api telemetry"),
+        ("%s = 1\n" + MINIMAL, 1, "", "plugins api telemetry"),
         (
             MINIMAL + "%s = 1\n",
             4,
             "processes[0]: ",
-            "cron watch worker terminate overrun bootstrap",
+            "cron worker terminate overrun bootstrap",
         ),
         (MINIMAL + "[logger]\n%s = 1\n", 5, "logger: ", "decorate decorateFiles internalLogHours"),
         (MINIMAL + "[processes.logger]\n%s = 1\n", 5, "processes[0].logger: ", "decorateFiles"),
