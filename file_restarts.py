@@ -70,6 +70,8 @@ class FileRestarts(WatchOwner):
             except MemoryError:
                 self._configured.set()
                 pause(_RETRY_DELAY)
+            except Exception as error:
+                self.warn("the watch met a bug: %r" % error)
         self._watch.close()
 
     # What the watch tells
@@ -119,7 +121,10 @@ class FileRestarts(WatchOwner):
                 self._due.setdefault(process_id, files)
             raise
         except PupgeventError as error:
-            self._runtime.log.error("watcher", str(error), Source(process_id, process_id))
+            if not self._runtime.closing:
+                self._runtime.log.error("watcher", str(error), Source(process_id, process_id))
+            elif not begun:
+                begin(str(error))
         if not begun:
             del self._due[process_id]
 

@@ -167,6 +167,10 @@ class FileTree:
         if known is not None and known.mark != mark:
             self._leave(path)
             known = None
+        if known is None and len(self._folders) >= MOST_FOLDERS:
+            self._complain("more than %d folders: %s and others are not watched; name what is not"
+                           " to be watched in `skip`" % (MOST_FOLDERS, path))
+            return
         # Before the look: what changes after it is told.
         watch = self._watch(path) if everywhere or known is None else known.watch
         now = self._list(visit)
@@ -231,13 +235,7 @@ class FileTree:
             found.links[entry.name] = mark
         if mark is None or (is_link and is_folder and self._is_within(visit, mark)):
             return
-        if not is_folder:
-            found.files[entry.name] = mark
-        elif len(self._folders) < MOST_FOLDERS:
-            found.folders[entry.name] = mark
-        else:
-            self._complain("more than %d folders: %s and others are not watched; name what is not"
-                           " to be watched in `skip`" % (MOST_FOLDERS, path))
+        (found.folders if is_folder else found.files)[entry.name] = mark
 
     def _is_within(self, visit: _Visit, mark: Mark) -> bool:
         """Whether a link leads back to a folder that it is in."""

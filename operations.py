@@ -111,8 +111,8 @@ class Operations:
             else:
                 begin("starting")
                 failures = list(map(str, supervisor.start(_names(chosen))))
-            change.check()
-            _raise_for(failures)
+            if not change.lost:
+                _raise_for(failures)
 
     def scale(self, process_id: str, instances: int, say: Say) -> str:
         process = self._find_cluster(process_id)
