@@ -179,8 +179,7 @@ class _FieldsReader:
             if name in table.names or (table is keys.TOP and name in keys.IGNORED):
                 continue
             self._add_mistake(where, self._unknown_key_in_file(table, name), (name,))
-            meant = nearest(name, table.names, _TYPO_CUTOFF) or _inner_key(table, name)
-            outer = _outer_table_with(table, name)
+            meant, outer = _meant_key(table, name), _outer_table_with(table, name)
             if meant:
                 self._invalid.add(where + tuple(meant.split(".")))
             elif outer:
@@ -274,7 +273,7 @@ def _unknown_key(table: Table, name: str, outer: str) -> str:
     if name in keys.PUP_ONLY:
         return "%s is a key of Pup that pupgevent does not have" % format_value(name)
     start = "unknown key %s: " % format_value(name)
-    meant = nearest(name, table.names, _TYPO_CUTOFF) or _inner_key(table, name)
+    meant = _meant_key(table, name)
     if meant is None and outer:
         return start + "it belongs to %s" % outer
     meant = meant or nearest(name, table.names)
@@ -283,11 +282,21 @@ def _unknown_key(table: Table, name: str, outer: str) -> str:
     return start + "known here are %s" % ", ".join(table.names)
 
 
-def _inner_key(table: Table, name: str) -> Optional[str]:
+def _meant_key(table: Table, name: str) -> Optional[str]:
+    """The key that was probably meant, of this table or of one inside; none where a table around
+    it has just that one."""
+    outer = _outer_table_with(table, name)
+    if outer is not None and name in outer.names:
+        return None
+    return (_inner_key(table, name, 1.0) or nearest(name, table.names, _TYPO_CUTOFF)
+            or _inner_key(table, name, _TYPO_CUTOFF))
+
+
+def _inner_key(table: Table, name: str, cutoff: float) -> Optional[str]:
     """A key like it in a table inside this one: the table's name is missing before it."""
     for key in table.keys:
         if isinstance(key.type, Table):
-            meant = nearest(name, key.type.names, _TYPO_CUTOFF)
+            meant = nearest(name, key.type.names, cutoff)
             if meant:
                 return "%s.%s" % (key.name, meant)
     return None
@@ -301,7 +310,7 @@ def _outer_table_with(table: Table, name: str) -> Optional[Table]:
     """
     around = [outer for outer in keys.TABLES if table.title.startswith(outer.title)]
     having = [outer for outer in around
-              if outer is not table and nearest(name, outer.names, _TYPO_CUTOFF)]
+              if outer.title != table.title and nearest(name, outer.names, _TYPO_CUTOFF)]
     return max(having, key=lambda outer: len(outer.title), default=None)
 
 

@@ -426,3 +426,14 @@ def test_conflict_is_told_of_a_configuration_that_was_changed(load: Load) -> Non
     clash = conflicts.first(loaded._replace(processes=(scaled, other)))
     assert clash is not None
     assert clash.where == ("processes", 1, "id")
+
+
+def test_watched_paths_start_at_the_files_folder_and_endings_have_a_dot(
+    load: Load, tmp_path: Path
+) -> None:
+    found = load(MINIMAL + 'watch = ["./", "src/", "/etc/x", "src"]\n'
+                 '[watcher]\nexts = ["py", ".toml", "tar.gz"]\nmatch = []\n')
+    assert found.processes[0].watch == (str(tmp_path), str(tmp_path / "src"), "/etc/x")
+    assert found.watcher.exts == (".py", ".toml", ".tar.gz")
+    assert found.watcher.match == ()
+    assert load(MINIMAL + "watch = []\n").processes[0].watch == ()
