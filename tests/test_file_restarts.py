@@ -197,7 +197,7 @@ def test_a_release_that_does_not_come_up_takes_one_instance_and_is_mended_by_the
 def test_changes_during_a_restart_are_one_more_after_it(tmp_path: Path, fifo: None) -> None:
     with inside(tmp_path, [watching(cmd=LINGERING)], watcher=QUICK) as stage:
         begins(stage)
-        says(stage, "here")
+        says(stage, "[stdout] here")
         save(stage)
         stage.reaches("stopping", "job")
         for name in ("b.js", "c.js", "d.js", "e.js", "f.js"):
@@ -205,7 +205,7 @@ def test_changes_during_a_restart_are_one_more_after_it(tmp_path: Path, fifo: No
             notices(stage, name)
         for count in (2, 3):
             let_go(stage)
-            says(stage, "here", count)
+            says(stage, "[stdout] here", count)
         save(stage, "g.js")
         says(stage, "src/g.js changed: restarting")
         assert [line for line in stage.console.lines if "changed" in line] == [
@@ -218,13 +218,13 @@ def test_while_something_else_is_done_with_the_process_the_restart_waits(
 ) -> None:
     with inside(tmp_path, [watching(cmd=LINGERING)], watcher=QUICK) as stage:
         begins(stage)
-        says(stage, "here")
+        says(stage, "[stdout] here")
         restart = gevent.spawn(stage.operations.restart, ["job"], stage.told.append)
         stage.reaches("stopping", "job")
         save(stage)
         says(stage, "src/a.js changed: the restart waits, a restart of job is under way")
         let_go(stage)
-        says(stage, "here", 2)
+        says(stage, "[stdout] here", 2)
         assert restart.get(timeout=30) == "restarted: job"
         says(stage, "src/a.js changed: restarting")
 
@@ -232,7 +232,7 @@ def test_while_something_else_is_done_with_the_process_the_restart_waits(
 def test_a_stop_wins_over_the_restart(tmp_path: Path, fifo: None) -> None:
     with inside(tmp_path, [watching(cmd=LINGERING)], watcher=QUICK) as stage:
         begins(stage)
-        says(stage, "here")
+        says(stage, "[stdout] here")
         save(stage)
         stage.reaches("stopping", "job")
         stop = gevent.spawn(stage.operations.stop, ["job"], stage.told.append)
@@ -306,7 +306,7 @@ def test_many_who_watch_the_same_cost_one_watch(tmp_path: Path) -> None:
 def test_nothing_is_restarted_any_more_once_pupgevent_stops(tmp_path: Path, fifo: None) -> None:
     with inside(tmp_path, [watching(cmd=LINGERING)], watcher=QUICK) as stage:
         begins(stage)
-        says(stage, "here")
+        says(stage, "[stdout] here")
         stopping = gevent.spawn(stage.runtime.shutdown)
         stage.reaches("stopping", "job")
         save(stage)
