@@ -38,6 +38,7 @@ from model import (
     Process,
     ResourceLimits,
     Tls,
+    Watcher,
 )
 from schema import Derived, Fields, Key, Required, Table
 
@@ -98,7 +99,7 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Control, Dashboard, Health, Tls, Cluster, ResourceLimits, Process,
+    kinds = (Logger, Watcher, Control, Dashboard, Health, Tls, Cluster, ResourceLimits, Process,
              Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
@@ -111,6 +112,7 @@ def _build_configuration(path: str, top: Fields) -> Configuration:
         name=top["name"],
         processes=tuple(_build_process(fields) for fields in top["processes"] or ()),
         logger=Logger(**top["logger"]),
+        watcher=Watcher(**top["watcher"]),
         control=Control(**top["control"]),
         dashboard=Dashboard(**top["dashboard"]) if top["dashboard"] else None,
     )
@@ -188,8 +190,7 @@ class _FieldsReader:
             if name in table.names or (table is keys.TOP and name in keys.IGNORED):
                 continue
             self._add_mistake(where, self._unknown_key_in_file(table, name), (name,))
-            meant = nearest(name, table.names, _TYPO_CUTOFF) or _inner_key(table, name)
-            outer = _outer_table_with(table, name)
+            meant, outer = _meant_key(table, name), _outer_table_with(table, name)
             if meant:
                 self._invalid.add(where + tuple(meant.split(".")))
             elif outer:
@@ -283,7 +284,7 @@ def _unknown_key(table: Table, name: str, outer: str) -> str:
     if name in keys.PUP_ONLY:
         return "%s is a key of Pup that pupgevent does not have" % format_value(name)
     start = "unknown key %s: " % format_value(name)
-    meant = nearest(name, table.names, _TYPO_CUTOFF) or _inner_key(table, name)
+    meant = _meant_key(table, name)
     if meant is None and outer:
         return start + "it belongs to %s" % outer
     meant = meant or nearest(name, table.names)
@@ -292,11 +293,21 @@ def _unknown_key(table: Table, name: str, outer: str) -> str:
     return start + "known here are %s" % ", ".join(table.names)
 
 
-def _inner_key(table: Table, name: str) -> Optional[str]:
+def _meant_key(table: Table, name: str) -> Optional[str]:
+    """The key that was probably meant, of this table or of one inside; none where a table around
+    it has just that one."""
+    outer = _outer_table_with(table, name)
+    if outer is not None and name in outer.names:
+        return None
+    return (_inner_key(table, name, 1.0) or nearest(name, table.names, _TYPO_CUTOFF)
+            or _inner_key(table, name, _TYPO_CUTOFF))
+
+
+def _inner_key(table: Table, name: str, cutoff: float) -> Optional[str]:
     """A key like it in a table inside this one: the table's name is missing before it."""
     for key in table.keys:
         if isinstance(key.type, Table):
-            meant = nearest(name, key.type.names, _TYPO_CUTOFF)
+            meant = nearest(name, key.type.names, cutoff)
             if meant:
                 return "%s.%s" % (key.name, meant)
     return None
@@ -310,7 +321,7 @@ def _outer_table_with(table: Table, name: str) -> Optional[Table]:
     """
     around = [outer for outer in keys.TABLES if table.title.startswith(outer.title)]
     having = [outer for outer in around
-              if outer is not table and nearest(name, outer.names, _TYPO_CUTOFF)]
+              if outer.title != table.title and nearest(name, outer.names, _TYPO_CUTOFF)]
     return max(having, key=lambda outer: len(outer.title), default=None)
 
 

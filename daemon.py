@@ -19,6 +19,7 @@ from concurrency import Task, pause
 from control import Control
 from control_requests import ControlRequests
 from errors import PupgeventError, ShortageError
+from file_restarts import FileRestarts
 from log_history import LogHistory
 from logs import DescriptorSink, Sink
 from model import Configuration
@@ -101,6 +102,7 @@ class Daemon(RuntimeOwner):
             NotifySocket(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._notifier.changed)
         self._operations = Operations(self.runtime, self._around_reload)
+        self._file_restarts = FileRestarts(self.runtime, self._operations)
         self._requests = ControlRequests(
             self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), version)
         self._control = Control(self._endpoint, self._requests.requests(), self.log)
@@ -145,6 +147,9 @@ class Daemon(RuntimeOwner):
     def on_reach_changed(self) -> None:
         self._notifier.look()
 
+    def on_configured(self) -> None:
+        self._file_restarts.on_configured()
+
     def _put(self, order: Order) -> None:
         self._orders.put(order)
 
@@ -156,6 +161,7 @@ class Daemon(RuntimeOwner):
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
         self.runtime.start()
+        self._file_restarts.start()
         self._notifier.start()
         self._control.start()
         if hasattr(gc, "freeze"):
@@ -207,6 +213,7 @@ class Daemon(RuntimeOwner):
         if self._stopping is None:
             self.log.info("core", "stopping (%s)" % reason)
             self._notifier.stopping()
+            self._file_restarts.close()
             self._stopping = Task(self._stop)
 
     def _stop(self) -> None:
@@ -266,6 +273,7 @@ class Daemon(RuntimeOwner):
         """Close what is open; idempotent."""
         self._control.close()
         self._endpoint.release()
+        self._file_restarts.close()
         self.runtime.close()
         self._notifier.close()
         self._sink.flush(_LAST_LINES)

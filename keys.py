@@ -13,6 +13,7 @@ import cron_pattern
 import paths
 import schema
 import validators
+import watch_values
 from cluster_keys import CLUSTER, HEALTH, MAX_COUNT, TLS
 from schema import (
     REQUIRED,
@@ -32,7 +33,7 @@ RESTART_POLICIES = ("always", "error", "never")
 #: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
 PUP_ONLY = frozenset(
     "api balancerType bootstrap decorate decorateFiles internalLogHours plugins"
-    " restartBackoffMs telemetry watch watcher worker".split()
+    " restartBackoffMs telemetry worker".split()
 )
 #: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
@@ -91,6 +92,29 @@ def _inherited(key: Key) -> Key:
 
 
 PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))
+
+WATCHER = Table(
+    "watcher",
+    (
+        _ms(
+            "interval", 350,
+            "a process is restarted when no file has changed for that time, or after ten of these"
+            " times, at least 10 s",
+        ),
+        _key(
+            "exts", watch_values.endings(), ["ts", "tsx", "js", "jsx", "json"],
+            "what the names of the files end in that are watched; an empty array is any",
+        ),
+        _key(
+            "match", watch_values.patterns(), ["**/*.*"],
+            "a file has to match one of these, from the watched folder on; an empty array is any",
+        ),
+        _key(
+            "skip", watch_values.patterns(), ["**/.git/**", "**/node_modules/**"],
+            "a file that matches one of these is not watched",
+        ),
+    ),
+)
 
 CONTROL = Table(
     "control",
@@ -170,7 +194,8 @@ PROCESS = Table(
             "autostart",
             validators.boolean(),
             False,
-            "start it with pupgevent; otherwise `pupgevent start` or `cron` does",
+            "start it with pupgevent; otherwise `pupgevent start`, `cron` or a change of what it"
+            " has in `watch` does",
         ),
         _key(
             "cron", _PATTERN, no_default(),
@@ -185,6 +210,13 @@ PROCESS = Table(
         _key(
             "overrun", validators.boolean(), False,
             "what `cron` does while it still runs: nothing, or with true a restart",
+        ),
+        _key(
+            "watch",
+            watch_values.file_paths(),
+            Derived("none", lambda own, top: ()),
+            "files and folders: when one of these, or a file below them, changes, the process is"
+            " restarted, and a cluster instance by instance; see `watcher`",
         ),
         _key(
             "cwd",
@@ -320,6 +352,7 @@ TOP = Table(
             "the name of this supervisor in status, logs and metrics",
         ),
         _key("logger", LOGGER, {}, "where log lines go, below"),
+        _key("watcher", WATCHER, {}, "which files `watch` of the processes is about, below"),
         _seconds(
             "terminateGracePeriod",
             no_default("0, or 10 with `commonPort`"),
@@ -334,7 +367,8 @@ TOP = Table(
 )
 
 #: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
-TABLES: Tuple[Table, ...] = (TOP, PROCESS, LIMITS, CLUSTER, HEALTH, TLS, LOGGER, CONTROL, DASHBOARD)
+TABLES: Tuple[Table, ...] = (
+    TOP, PROCESS, LIMITS, CLUSTER, HEALTH, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD)
 
 
 def reference() -> str:

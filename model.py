@@ -22,6 +22,17 @@ class Logger(NamedTuple):
     backups: int
 
 
+class Watcher(NamedTuple):
+    """Which files below the folders of `watch` matter, and for how long they have to be quiet."""
+
+    interval: float
+    #: With the dot; empty: any.
+    exts: Tuple[str, ...]
+    #: Globs, for `globs`.
+    match: Tuple[str, ...]
+    skip: Tuple[str, ...]
+
+
 class Control(NamedTuple):
     #: One more path beside the one that follows from the configuration file's.
     socket: Optional[str]
@@ -102,6 +113,8 @@ class Process(NamedTuple):
     cron: Optional[str]
     terminate: Optional[str]
     overrun: bool
+    #: Files, and folders with all that is below; there or not.
+    watch: Tuple[str, ...]
     cwd: str
     #: The real path of `cwd` when the file was read: often a link is switched to a new release.
     real_cwd: str
@@ -158,6 +171,7 @@ class Configuration(NamedTuple):
     name: str
     processes: Tuple[Process, ...]
     logger: Logger
+    watcher: Watcher
     control: Control
     dashboard: Optional[Dashboard]
 

@@ -15,6 +15,8 @@ Who is asked what:
     reload    see reload.py
     signal    everyone named whose child lives, whatever change is under way; what follows from the
               signal is up to the child, and from its exit up to the restart policy
+
+Nobody asks for `restart_changed`: the watch over the files does (file_restarts.py).
 """
 
 import contextlib
@@ -35,7 +37,7 @@ from cluster_keys import MAX_INSTANCES
 from concurrency import in_slices
 from errors import PupgeventError, counted, nearest
 from instance import Instance
-from lifecycle import ENDED, RUNNING, STOPPED
+from lifecycle import ENDED, RUNNING, SETTLED, STOPPED
 from model import Process, instance_specs, with_instances
 from rollout import Change, restart_step, roll, should_run
 from runtime import Runtime
@@ -100,6 +102,24 @@ class Operations:
             change.check()
             _raise_for(failures)
         return _about("restarted", chosen)
+
+    def restart_changed(self, process_id: str, begin: Callable[[str], None]) -> None:
+        """Restart the process since its files have changed, and start what does not run; what was
+        stopped stays so. `begin(what)` is told what follows, once nothing else is done with it."""
+        with self._alone([process_id], "a restart", _nobody, yields=True) as change:
+            supervisor = self._runtime.supervisor
+            chosen = list(filter(_follows_changes, supervisor.instances_of(process_id)))
+            if not chosen:
+                begin("it was stopped, and stays so")
+                return
+            if any(each.wanted for each in chosen):
+                begin("restarting")
+                failures = roll(supervisor, list(map(restart_step, chosen)), change)
+            else:
+                begin("starting")
+                failures = list(map(str, supervisor.start(_names(chosen))))
+            if not change.lost:
+                _raise_for(failures)
 
     def scale(self, process_id: str, instances: int, say: Say) -> str:
         process = self._find_cluster(process_id)
@@ -190,7 +210,7 @@ class Operations:
         if conflict is not None:
             raise PupgeventError("%s of %s: %s" % (
                 counted(count, "instance"), scaled.id, conflict.reason))
-        self._runtime.configuration = new
+        self._runtime.adopt(new)
         self._runtime.supervisor.processes[scaled.id] = scaled
 
     def _scale(self, scaled: Process, count: int) -> str:
@@ -230,6 +250,15 @@ def choose(runtime: Runtime, words: "Sequence[str]") -> Chosen:
         found.update((each.name, each) for each in some)
     instances = list(found.values())
     return Chosen(instances, {each.process_id for each in instances})
+
+
+def _follows_changes(instance: Instance) -> bool:
+    """Has nobody stopped it?"""
+    return instance.wanted or instance.state in SETTLED - {STOPPED}
+
+
+def _nobody(text: str) -> None:
+    """No command waits for progress."""
 
 
 def unknown(kind: str, word: str, known: "List[str]") -> PupgeventError:

@@ -248,6 +248,8 @@ def _plan(process: "Process") -> "List[str]":
 
     cluster = process.cluster
     start = "" if process.autostart or process.cron else ", not started by itself"
+    if process.watch and not process.autostart and not process.cron:
+        start = ", started when its files change"
     start += "".join(_times(process))
     lines = []
     if cluster is not None and cluster.common_port is not None:

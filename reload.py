@@ -150,7 +150,7 @@ class Reload:
             for listener in fresh.values():
                 listener.close()
             raise
-        self._runtime.configuration = merged
+        self._runtime.adopt(merged)
         self._runtime.move_ports(merged.processes, fresh)
 
     def _merged(self) -> Configuration:
@@ -200,6 +200,8 @@ class Reload:
             self._done.top.append("name")
         if self._runtime.set_logger(self._new.logger):
             self._done.top.append("logger")
+        if self._old.watcher != self._new.watcher:
+            self._done.top.append("watcher")
 
     def _remove(self) -> None:
         surplus: List[Instance] = []

@@ -83,6 +83,9 @@ class RuntimeOwner:
     def on_reach_changed(self) -> None:
         """A balancer no longer reaches an instance that runs, or does so again."""
 
+    def on_configured(self) -> None:
+        """The configuration that runs is another."""
+
 
 class Runtime(SupervisorOwner, BalancerOwner):
     """The supervisor, the balancers, and what joins them.
@@ -306,6 +309,11 @@ class Runtime(SupervisorOwner, BalancerOwner):
             conflict = self.threads.call(conflicts.first, changed)
             if present is self.configuration:
                 return changed, conflict
+
+    def adopt(self, configuration: Configuration) -> None:
+        """From now on this is what counts."""
+        self.configuration = configuration
+        self._owner.on_configured()
 
     def backend_state(self, instance: Instance) -> "Optional[str]":
         """What its balancer makes of it; None where it has none."""

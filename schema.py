@@ -3,6 +3,7 @@
 The README's reference of all keys is made here from the records, in Markdown.
 """
 
+import json
 import keyword
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
@@ -74,7 +75,9 @@ class Key(NamedTuple):
             return self.default.text
         if self.default in ({}, []):
             return "empty"
-        literal = toml.TomlEncoder().dump_value(self.default)
+        # A list in JSON is one in TOML, too, and without a comma at its end.
+        literal = (json.dumps(self.default) if isinstance(self.default, list)
+                   else toml.TomlEncoder().dump_value(self.default))
         return ("`%s` %s" % (literal, self.unit)).rstrip()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 import gevent
 
 import configuration
+from file_restarts import FileRestarts
 from instance import Instance
 from log_history import LogHistory
 from logs import Log, Sink
@@ -64,9 +65,14 @@ class Owner(RuntimeOwner):
 
     def __init__(self) -> None:
         self.essential: List[str] = []
+        self.file_restarts: Optional[FileRestarts] = None
 
     def on_essential(self, name: str) -> None:
         self.essential.append(name)
+
+    def on_configured(self) -> None:
+        if self.file_restarts is not None:
+            self.file_restarts.on_configured()
 
 
 @contextlib.contextmanager
@@ -80,16 +86,19 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[RuntimeStage]:
     log = Log(history.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
         runtime = Runtime(loaded, log, history, page, owner, no_terminal.fileno())
-        stage = RuntimeStage(config, runtime, Operations(runtime, contextlib.ExitStack), page, [],
-                             owner.essential)
+        operations = Operations(runtime, contextlib.ExitStack)
+        stage = RuntimeStage(config, runtime, operations, page, [], owner.essential)
+        owner.file_restarts = FileRestarts(runtime, operations)
         try:
             runtime.listen()
             runtime.start()
+            owner.file_restarts.start()
             for each in runtime.instances():
                 if each.process.autostart:
                     stage.reaches("running", each.name)
             yield stage
         finally:
+            owner.file_restarts.close()
             with gevent.Timeout(PATIENCE):
                 runtime.kill()
                 runtime.shutdown()

@@ -24,7 +24,7 @@ READING_ORDER = [module for floor in FLOORS.values() for module in floor]
 SUPERVISING, BALANCING = set(FLOORS["Supervising"]), set(FLOORS["Balancing"])
 
 #: Modules of tables and choices: they know no sockets, no clock and no loop.
-PURE = {"lifecycle", "strategies"}
+PURE = {"globs", "lifecycle", "strategies"}
 IMPURE_PACKAGES = {"gevent", "socket", "_socket", "select", "subprocess", "threading", "time"}
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))

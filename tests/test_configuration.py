@@ -58,6 +58,7 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
                 cron=None,
                 terminate=None,
                 overrun=False,
+                watch=(),
                 cwd=str(tmp_path),
                 real_cwd=os.path.realpath(str(tmp_path)),
                 env={},
@@ -87,6 +88,9 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
             ),
         ),
         logger=logger,
+        watcher=model.Watcher(
+            0.35, (".ts", ".tsx", ".js", ".jsx", ".json"), ("**/*.*",),
+            ("**/.git/**", "**/node_modules/**")),
         control=model.Control(None),
         dashboard=None,
     )
@@ -433,3 +437,14 @@ def test_conflict_is_told_of_a_configuration_that_was_changed(load: Load) -> Non
     clash = conflicts.first(loaded._replace(processes=(scaled, other)))
     assert clash is not None
     assert clash.where == ("processes", 1, "id")
+
+
+def test_watched_paths_start_at_the_files_folder_and_endings_have_a_dot(
+    load: Load, tmp_path: Path
+) -> None:
+    found = load(MINIMAL + 'watch = ["./", "src/", "/etc/x", "src"]\n'
+                 '[watcher]\nexts = ["py", ".toml", "tar.gz"]\nmatch = []\n')
+    assert found.processes[0].watch == (str(tmp_path), str(tmp_path / "src"), "/etc/x")
+    assert found.watcher.exts == (".py", ".toml", ".tar.gz")
+    assert found.watcher.match == ()
+    assert load(MINIMAL + "watch = []\n").processes[0].watch == ()

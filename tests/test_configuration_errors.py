@@ -300,6 +300,31 @@ CLUSTERS = prefixed(
     ],
 )
 
+WATCHING = [
+    *prefixed(MINIMAL, "processes[0].watch", [
+        ('watch = "src"\n', ': "src" is not an array of paths of files and folders'),
+        ('watch = ["src", ""]\n', '[1]: "" is not a path'),
+        ("watch = [5]\n", "[0]: 5 is not a path"),
+        ('watch = ["a\\u0000b"]\n', "[0]: it has a NUL character in it"),
+    ]),
+    *prefixed(MINIMAL + "[watcher]\n", "watcher.", [
+        ("interval = -1\n", "interval: -1 is not a number of milliseconds"),
+        ('exts = "js"\n', 'exts: "js" is not an array of strings'),
+        ('exts = ["js", ""]\n', 'exts[1]: "" is not an ending of a file\'s name'),
+        ("match = {}\n", "match: a table is not an array of globs"),
+        ("match = [1]\n", "match[0]: 1 is not a glob"),
+        (
+            'match = ["*", "[z-a].js"]\n',
+            'match[1]: "[z-a].js" cannot be matched: the range z-a runs backwards',
+        ),
+        (
+            'skip = ["*(*.log)"]\n',
+            'skip[0]: "*(*.log)" cannot be matched: * is inside of a group that repeats, *(...)',
+        ),
+    ]),
+    ("watcher = 1\n" + MINIMAL, 1, "watcher: it is not a table"),
+]  # fmt: skip
+
 UNKNOWN = [
     (
         MINIMAL + "autostrat = true\n",
@@ -330,18 +355,21 @@ UNKNOWN = [
     ),
     (MINIMAL + '[control]\n"so\\ncket" = 1\n', 5, 'control: unknown key "so\\ncket": did you mean'),
     (MINIMAL + '[logger]\n"%s" = 1\n' % ("x" * 99), 5, 'logger: unknown key "xxxxxxxxxxxxxxxxxx'),
+    (MINIMAL + "watcher = {}\n", 4, 'processes[0]: unknown key "watcher": it belongs to the top'),
+    ("watch = []\n" + MINIMAL, 1, 'unknown key "watch": did you mean "processes.watch"?'),
+    (MINIMAL + "[watcher]\nintervalMs = 1\n", 5, 'watcher: unknown key "intervalMs": did you mean'),
     (MINIMAL + '"$schema" = ""\n', 4, 'processes[0]: unknown key "$schema": known here are id,'),
 ]
 
 PUPS = [
     (text % name, line, '%s"%s" is a key of Pup that pupgevent does not have' % (place, name))
     for text, line, place, names in [
-        ("%s = 1\n" + MINIMAL, 1, "", "plugins watcher api telemetry"),
+        ("%s = 1\n" + MINIMAL, 1, "", "plugins api telemetry"),
         (
             MINIMAL + "%s = 1\n",
             4,
             "processes[0]: ",
-            "watch worker bootstrap",
+            "worker bootstrap",
         ),
         (MINIMAL + "[logger]\n%s = 1\n", 5, "logger: ", "decorate decorateFiles internalLogHours"),
         (MINIMAL + "[processes.logger]\n%s = 1\n", 5, "processes[0].logger: ", "decorateFiles"),
@@ -419,7 +447,8 @@ TOGETHER = [
     ("dashboard = 'hunter2'\n" + MINIMAL, 1, "dashboard: it is not a table"),
 ]
 
-EVERY = TOP + IDS + COMMANDS + PROCESS + ENVIRONMENT + CLUSTERS + UNKNOWN + PUPS + PORTS + TOGETHER
+EVERY = (TOP + IDS + COMMANDS + PROCESS + ENVIRONMENT + CLUSTERS + WATCHING + UNKNOWN + PUPS + PORTS
+         + TOGETHER)
 
 
 @pytest.mark.parametrize("text, line, message", EVERY, ids=[case[2][:60] for case in EVERY])

@@ -203,6 +203,20 @@ def is_remembered(stage: RuntimeStage, before: int, prefix: str) -> bool:
     return prefix in stage.remembered()[before:]
 
 
+def follows_changes_of(name: str, watches: int = 2) -> Callable[[RuntimeStage, Any], None]:
+    """Once what it says now is known: there is a line for each value that was ever watched."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        wait_until(lambda: sum("[watcher]" in line for line in stage.console.lines) == watches)
+        path = stage.config.parent / "src" / name
+        path.parent.mkdir()
+        path.write_text("new")
+        wait_until(lambda: stage.instance("job").state == "running"
+                   and stage.pids() != before)
+
+    return effect
+
+
 def nothing(stage: RuntimeStage, before: Any) -> None:
     same(stage, before)
 
@@ -219,6 +233,13 @@ CASES: Dict[Place, Case] = {
         False, console_gets_no(("core", "stdout"), ()), told="changed the logger, job, web"),
     ("logger", "colors"): Case(
         True, colours_appear("core", "stdout"), told="changed the logger, job, web"),
+    ("watcher", "interval"): Case(
+        20, follows_changes_of("a.js"), old=10**6, told="changed the watcher"),
+    ("watcher", "exts"): Case(["py"], follows_changes_of("a.py"), told="changed the watcher"),
+    ("watcher", "match"): Case(
+        ["**"], follows_changes_of("a.js"), old=["x"], told="changed the watcher"),
+    ("watcher", "skip"): Case(
+        [], follows_changes_of("a.js"), old=["**"], told="changed the watcher"),
     ("control", "socket"): Case(
         "other.sock", nothing, told="control: a change of it needs a restart of pupgevent"),
     ("processes", "id"): Case(
@@ -231,6 +252,7 @@ CASES: Dict[Place, Case] = {
     ("processes", "cron"): Case("0 0 1 1 *", has_time("start", month=1), old="0 0 1 2 *"),
     ("processes", "terminate"): Case("0 0 1 1 *", has_time("stop", month=1), old="0 0 1 2 *"),
     ("processes", "overrun"): Case(True, is_restarted_by_cron, old=False),
+    ("processes", "watch"): Case(["src"], follows_changes_of("a.js", watches=1)),
     ("processes", "cwd"): Case(
         "/", lambda stage, before: os.readlink(
             "/proc/%d/cwd" % (stage.instance("job").pid or 0)) == "/", told=ROLLED),
@@ -305,7 +327,7 @@ CASES: Dict[Place, Case] = {
 }  # fmt: skip
 
 #: Tables of other tables: what is in them is what changes.
-TABLES_OF_TABLES = {("", "logger"), ("", "control"), ("", "processes")}
+TABLES_OF_TABLES = {("", "logger"), ("", "watcher"), ("", "control"), ("", "processes")}
 
 
 def places(table: Table = keys.TOP) -> Iterator[Place]:
@@ -333,7 +355,10 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         "processes.logger": job.setdefault("logger", {}),
         "processes.limits": job.setdefault("limits", {}) if title == "processes.limits" else {},
         "logger": top.setdefault("logger", {}), "control": top.setdefault("control", {}),
+        "watcher": top.setdefault("watcher", {}),
     }[title]  # fmt: skip
+    if title == "watcher":
+        job["watch"] = ["src"]
     table.update(case.beside)
     if value is not None:
         table[name] = ports[3] if value == "PORT" else value
