@@ -14,9 +14,9 @@ import pytest
 import keys
 import websocket
 from conftest import eventually
+from examples import MOST, PORTS, is_supported, with_other_ports
 from load import Load
 from running import Running, run
-from schema import Table
 from tools import SYSTEM_PATH, needs_modules, tool
 
 pytest_plugins = ["runs"]
@@ -26,8 +26,6 @@ NAMES = sorted(path.name for path in EXAMPLES.iterdir())
 
 Ports = Callable[[int], List[int]]
 
-#: Most instances of an example.
-MOST = 4
 #: Seconds for anything that is to happen.
 PATIENCE = 60.0
 
@@ -53,13 +51,11 @@ class Example(Running):
                         ignore=shutil.ignore_patterns("data", "__pycache__"))
         self.config = folder / name / "pupgevent.toml"
         #: The ports of the file, and those in their places.
-        self.ports: Dict[str, int] = {}
-        text = self.config.read_text()
-        for key, port in re.findall(r"^(startPort|commonPort) = (\d+)", text, re.MULTILINE):
-            self.ports[port] = free_ports(MOST if key == "startPort" else 1)[0]
-        for written, port in self.ports.items():
-            text = re.sub(r"\b%s\b" % written, str(port), text)
-        self.config.write_text(text)
+        self.ports = with_other_ports(self.config, free_ports)
+
+    def start(self) -> "Example":
+        super().start()
+        return self
 
     def changes(self, key: str, value: object) -> "Example":
         """Another value of a key, wherever the file has it."""
@@ -100,10 +96,6 @@ def example(
         each.end()
 
 
-def is_supported(table: Table, name: str) -> bool:
-    return any(key.name == name and key.supported for key in table.keys)
-
-
 needs_cron = pytest.mark.skipif(
     not (is_supported(keys.PROCESS, "cron") and is_supported(keys.PROCESS, "overrun")),
     reason="cron is not supported yet")
@@ -121,7 +113,7 @@ def test_the_file_is_accepted_without_a_warning(
 def test_ports_of_the_examples_differ_so_that_all_can_run_side_by_side() -> None:
     ranges = [range(int(port), int(port) + (MOST if key == "startPort" else 1))
               for path in [*EXAMPLES.glob("*/pupgevent.toml"), EXAMPLES.parent / "app.toml"]
-              for key, port in re.findall(r"(?m)^(startPort|commonPort) = (\d+)", path.read_text())]
+              for key, port in PORTS.findall(path.read_text())]
     taken = [port for each in ranges for port in each]
     assert len(taken) == len(set(taken)) > MOST * len(WEB)
 
