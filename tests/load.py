@@ -11,7 +11,7 @@ import socket
 import threading
 from typing import Any, Callable, List, Optional, Tuple
 
-from running import get, now
+from running import REQUEST, get, now
 
 KEEPING = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -24,8 +24,12 @@ LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
 class Load:
     """Requests without a pause, from several threads, until it is ended."""
 
-    def __init__(self, port: int, brief: int = 3, keeping: int = 3) -> None:
+    def __init__(
+        self, port: int, brief: int = 3, keeping: int = 3, request: bytes = REQUEST
+    ) -> None:
+        """`request` is that of the brief ones."""
         self.port = port
+        self.request = request
         self.ended = False
         self.served = 0
         self.slowest = 0.0
@@ -59,7 +63,7 @@ class Load:
             kept.close()
 
     def ask_anew(self, _: Any) -> None:
-        get(self.port, PATIENCE)
+        get(self.port, PATIENCE, self.request)
 
     def ask_on(self, kept: Optional[socket.socket]) -> Optional[socket.socket]:
         """Over the connection that there is; a new one if the server has closed that."""
