@@ -15,10 +15,10 @@ async def home() -> str:
         os.environ.get("PUP_CLUSTER_INSTANCE", "0"), os.getpid())
 
 
-@app.get("/slow", response_class=PlainTextResponse)
-async def slow() -> str:
-    """An answer that takes a second: try it during a restart."""
-    await asyncio.sleep(1)
+@app.get("/slow/{seconds}", response_class=PlainTextResponse)
+async def slow(seconds: int) -> str:
+    """An answer that takes its time: try it during a restart."""
+    await asyncio.sleep(min(seconds, 20))
     return "That took a while\n"
 
 

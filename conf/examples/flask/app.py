@@ -14,10 +14,10 @@ def home() -> Response:
         os.environ.get("PUP_CLUSTER_INSTANCE", "0"), os.getpid()))
 
 
-@app.route("/slow")
-def slow() -> Response:
-    """An answer that takes a second: try it during a restart."""
-    time.sleep(1)
+@app.route("/slow/<int:seconds>")
+def slow(seconds: int) -> Response:
+    """An answer that takes its time: try it during a restart."""
+    time.sleep(min(seconds, 20))
     return text("That took a while\n")
 
 

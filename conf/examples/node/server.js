@@ -10,9 +10,10 @@ const server = http.createServer((request, response) => {
   // Who asks again over a connection that was kept is told that it is the last time.
   if (stopping) response.setHeader("Connection", "close");
   response.setHeader("Content-Type", "text/plain");
-  if (request.url === "/slow") {
-    // An answer that takes a second: try it during a restart.
-    setTimeout(() => response.end("That took a while\n"), 1000);
+  const slow = request.url.match(/^\/slow\/(\d+)$/);
+  if (slow) {
+    // An answer that takes its time: try it during a restart.
+    setTimeout(() => response.end("That took a while\n"), Math.min(slow[1], 20) * 1000);
   } else {
     response.end(`Hello from instance ${instance}, pid ${process.pid}\n`);
   }

@@ -1,10 +1,11 @@
 <?php
 // A page; nothing in it knows of pupgevent.
 header("Content-Type: text/plain");
-if ($_SERVER["REQUEST_URI"] === "/slow") {
-    // An answer that takes a second: try it during a restart. (A signal ends sleep(1) early.)
-    for ($i = 0; $i < 10; $i++) {
-        usleep(100000);
+if (preg_match('~^/slow/(\d+)$~', $_SERVER["REQUEST_URI"], $found)) {
+    // An answer that takes its time: try it during a restart. A signal would end one sleep() early.
+    $end = microtime(true) + min($found[1], 20);
+    while (microtime(true) < $end) {
+        usleep(10000);
     }
     echo "That took a while\n";
 } else {
