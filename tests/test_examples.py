@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ import websocket
 from conftest import eventually
 from examples import MOST, PORTS, is_supported, with_other_ports
 from load import Load
-from running import Running, run
+from running import Running, now, run
 from tools import SYSTEM_PATH, needs_modules, tool
 
 pytest_plugins = ["runs"]
@@ -168,8 +167,10 @@ def asked_slowly(app: Example) -> List[socket.socket]:
         clients = [connected(app.common) for _ in range(count)]
         for client in clients:
             client.sendall(slow_request(seconds))
-        while not select.select(clients, [], [], 0)[0]:
-            if requests_are_read(app):
+        # Half of the time is left for what is to happen meanwhile.
+        deadline = now() + seconds / 2
+        while now() < deadline:
+            if requests_are_read(app) and now() < deadline:
                 return clients
         for client in clients:
             read_all(client)
