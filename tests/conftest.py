@@ -27,8 +27,8 @@ PARTING = 30.0
 #: Python runs it. CI, which has ten minutes, tests the others like this.
 THOROUGH = {
     "test_balancer_times", "test_commands", "test_control_hostile", "test_control_place",
-    "test_demonstration_server", "test_documents_mutated", "test_leaving", "test_child_io",
-    "test_relay_random", "test_reload", "test_strategies",
+    "test_demonstration_server", "test_documents_mutated", "test_examples", "test_leaving",
+    "test_child_io", "test_pup_examples", "test_relay_random", "test_reload", "test_strategies",
 }  # fmt: skip
 OLDEST = (3, 6)
 

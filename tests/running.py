@@ -157,10 +157,10 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
     return done
 
 
-def get(port: int, timeout: float = 40) -> str:
+def get(port: int, timeout: float = 40, request: bytes = REQUEST) -> str:
     """One request with a connection of its own; OSError or ValueError where it fails."""
     with socket.create_connection(("127.0.0.1", port), timeout) as client:
-        client.sendall(REQUEST)
+        client.sendall(request)
         pieces: List[bytes] = []
         while True:
             piece = client.recv(65536)

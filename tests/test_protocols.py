@@ -1,10 +1,8 @@
 """Real protocols, spoken by real servers, pass through the balancer unharmed."""
 
-import base64
 import http.client
 import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -18,6 +16,7 @@ import pytest
 
 import websocket
 from peers import PATIENCE, SCALE, Aside, BalancerStage, eventually
+from tools import tool
 
 pytest_plugins = ["stages"]
 
@@ -25,17 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CHILDREN = ROOT / "tests" / "children"
 
 FreePort = Callable[[], int]
-
-
-def tool(name: str) -> str:
-    """Where it is. On a developer's machine it may be missing, in CI it may not."""
-    path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if path is None:
-        message = "%s is not installed" % name
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 @contextmanager
@@ -205,15 +193,7 @@ http {
 def test_websocket_messages_pass_both_ways(stage: BalancerStage) -> None:
     with instance_of(stage, [str(CHILDREN / "websocket_echo.py")]):
         sock = stage.client().socket
-        key = base64.b64encode(os.urandom(16))
-        sock.sendall(
-            b"GET /chat HTTP/1.1\r\nHost: example\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key +
-            b"\r\n\r\n")
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += websocket.read(sock, 1)
-        assert head.startswith(b"HTTP/1.1 101 ") and websocket.answer_to(key) in head
+        websocket.upgrade(sock, "/chat")
         assert websocket.receive(sock) == (websocket.TEXT, b"welcome")
         for opcode, size in ((1, 0), (1, 5), (2, 125), (2, 126), (2, 65536), (2, 3000000)):
             message = os.urandom(size)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import socket
 import struct
 from typing import Tuple
@@ -35,6 +36,19 @@ def shake_hands(sock: socket.socket) -> None:
     sock.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+
+
+def upgrade(sock: socket.socket, path: str) -> None:
+    """The handshake from the client's side."""
+    key = base64.b64encode(os.urandom(16))
+    sock.sendall(
+        b"GET " + path.encode() + b" HTTP/1.1\r\nHost: example\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key +
+        b"\r\n\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += read(sock, 1)
+    assert head.startswith(b"HTTP/1.1 101 ") and answer_to(key) in head, head
 
 
 def receive(sock: socket.socket) -> Tuple[int, bytes]:

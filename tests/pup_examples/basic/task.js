@@ -1,0 +1,1 @@
+console.log(`task at ${new Date().toISOString()}`)

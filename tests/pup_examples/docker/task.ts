@@ -1,0 +1,2 @@
+const words: string[] = ["once", "more"]
+console.log(words.join(" "))

@@ -1,0 +1,1 @@
+console.log(`I am ${Deno.env.get("PUP_PROCESS_ID")}`)
