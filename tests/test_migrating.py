@@ -69,8 +69,8 @@ def is_command(word: str) -> bool:
 
 
 ROWS = rows(TEXT)
-#: The first table of the part on Pup: the keys.
-PUP_ROWS = rows(TEXT.partition("\n# Pup\n")[2].partition("\n\n| Pup | here")[2].partition("\n\n")[0])
+#: Those of Pup's keys: the first table of the part on it.
+PUP_ROWS = rows(TEXT.partition("\n\n| Pup | here")[2].partition("\n\n")[0])
 
 
 def find(path: str, table: Table) -> Optional[Key]:
