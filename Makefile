@@ -2,10 +2,10 @@
 # make test       set up, and pass the tests
 # make test-all   the tests on every Python from 3.6 to 3.13 that is installed
 # make lint       ruff and mypy
-# make dist       dist/pupgevent: one file for servers with nothing but a python3
+# make dist       dist/pupgevent: one file for servers with nothing but a python3; its manual page
 # make smoke      run that file on hostile servers, and with every Python that is installed
 # make smoke-debian11   and as an ordinary user in a Debian 11 of its own (debootstrap, root)
-# make readme     bring README.md up to what the code tells
+# make readme     bring README.md and the manual page up to what the code tells
 # make lock       pin the newest wheels that fit in onefile/wheels.lock
 # make bench      beside NGINX, HAProxy (Debian: nginx libnginx-mod-stream haproxy wrk), direct
 #
@@ -45,7 +45,11 @@ lint: $(VENV)/.installed-dev $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(bin)/python -m bench $(BENCH)
 
-dist: dist/pupgevent
+dist: dist/pupgevent dist/pupgevent.1
+
+dist/pupgevent.1: docs/pupgevent.1
+	mkdir -p dist
+	cp $< $@
 
 dist/pupgevent: $(VENV)/.installed-tools $(sources) $(wildcard onefile/*)
 	$(bin)/python -m onefile.build --check $@

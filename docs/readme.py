@@ -1,5 +1,7 @@
 """Fill in the generated parts of README.md and docs/architecture.md: `make readme`.
 
+It also has manpage.py write the manual page, which is made from the README.
+
 A generated part of the README is between `<!-- name -->` and `<!-- /name -->`. In the architecture
 it is the first sentence of each module's docstring. tests/test_readme.py checks both.
 """
@@ -70,6 +72,10 @@ def main() -> None:
             text = fill(file.read())
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+    # It imports this module, for what both need.
+    import manpage
+
+    manpage.main()
 
 
 if __name__ == "__main__":

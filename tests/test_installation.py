@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, List
@@ -12,9 +13,12 @@ import pytest
 
 from conftest import ROOT, eventually
 
+PAGE = "docs/pupgevent.1"
 #: What a wheel is built from.
-SOURCES = [*ROOT.glob("*.py"), *(ROOT / name for name in (
-    "setup.cfg", "pyproject.toml", "README.md", "LICENSE"))]
+SOURCES = [path.name for path in ROOT.glob("*.py")] + [
+    "setup.cfg", "pyproject.toml", "README.md", "LICENSE", PAGE]
+#: Below the environment's folder, where `man` looks for the page of a command in its `bin`.
+INSTALLED_PAGE = "share/man/man1/pupgevent.1"
 
 #: Modules that others install, or keep on their PYTHONPATH, under names that are also ours.
 STRANGERS = ("supervisor", "errors", "status")
@@ -50,12 +54,17 @@ def pip(*words: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def copy_sources(folder: Path) -> Path:
+    """A copy, so that nothing that an earlier build has left can get into what is built."""
+    for name in SOURCES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(str(ROOT / name), str(folder / name))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: Any) -> Path:
-    """Built from a copy: nothing that an earlier build has left can get into it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for path in SOURCES:
-        shutil.copy(str(path), str(folder / path.name))
+    folder = copy_sources(tmp_path_factory.mktemp("wheel"))
     pip("wheel", "--no-deps", "--wheel-dir", "made", ".", folder=folder)
     made: Path
     made, = (folder / "made").glob("*.whl")
@@ -87,14 +96,41 @@ def run(site: Path, *words: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_everything_is_installed_into_one_folder(wheel: Path) -> None:
+def test_everything_but_the_manual_page_is_installed_into_one_folder(wheel: Path) -> None:
     """So an uninstall of another package takes nothing away, and ours nothing of another's."""
     with zipfile.ZipFile(str(wheel)) as archive:
         names = archive.namelist()
-    folders = {name.partition("/")[0] for name in names}
-    assert folders == {"pupgevent_app", wheel.name.rpartition("-py3")[0] + ".dist-info"}
-    installed = sorted(name for name in names if name.startswith("pupgevent_app/"))
-    assert installed == ["pupgevent_app/" + name for name in sorted(own_modules())]
+    project = wheel.name.rpartition("-py3")[0]
+    metadata = project + ".dist-info/"
+    assert sorted(name for name in names if not name.startswith(metadata)) == sorted(
+        ["pupgevent_app/" + name for name in own_modules()]
+        + ["%s.data/data/%s" % (project, INSTALLED_PAGE)])
+
+
+def test_man_finds_the_page_of_the_command_on_the_path(site: Path) -> None:
+    """As of a virtual environment that has been activated."""
+    assert (site / INSTALLED_PAGE).read_bytes() == (ROOT / PAGE).read_bytes()
+    if shutil.which("man") is None:
+        pytest.skip("no man here")
+    path = "%s:%s" % (site / "bin", os.environ["PATH"])
+    done = subprocess.run(
+        ["man", "--where", "pupgevent"], env=dict(os.environ, PATH=path, MANPATH=""),
+        stdout=subprocess.PIPE, universal_newlines=True, timeout=60, check=False)
+    assert done.stdout == "%s\n" % (site / INSTALLED_PAGE)
+
+
+def test_a_wheel_can_be_built_from_the_sdist(tmp_path: Path) -> None:
+    """What is needed for that is in it: the page, too."""
+    setuptools = pytest.importorskip("setuptools", minversion="46.4")
+    done = subprocess.run(
+        [sys.executable, "-c", "from setuptools import build_meta; build_meta.build_sdist('made')"],
+        cwd=str(copy_sources(tmp_path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=300, check=False)
+    assert done.returncode == 0, (setuptools.__version__, done.stdout)
+    made, = (tmp_path / "made").glob("*.tar.gz")
+    with tarfile.open(str(made)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert set(SOURCES) <= names
 
 
 def own_modules() -> List[str]:
