@@ -199,8 +199,8 @@ PROCESS = Table(
         ),
         _key(
             "cron", _PATTERN, no_default(),
-            "when it is started, also after a stop: five fields, or six with the seconds first, as"
-            " [below](#schedules)",
+            "when it is started, also after a stop: five fields, or six with the seconds first;"
+            " see Schedules",
         ),
         _key(
             "terminate", _PATTERN, no_default(),

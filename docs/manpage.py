@@ -1,7 +1,7 @@
 """Write docs/pupgevent.1, the manual page: `make readme`.
 
-What it tells comes from where the README has it: the usage in cli.py, the records of the keys, and
-the README's own words on commands, instances, balancing and signals. tests/test_manpage.py checks
+What it tells comes from where the README has it: the usage in usage.py, the records of the keys,
+and the README's own words on commands, instances, balancing and signals. tests/test_manpage.py checks
 that the page is up to date and that `man` shows it.
 """
 
@@ -69,7 +69,7 @@ SEE_ALSO = (
 
 
 class Usage(NamedTuple):
-    """The text of cli.USAGE, taken apart."""
+    """The text of usage.USAGE, taken apart."""
 
     #: Each command line, without the name of the program.
     lines: List[str]
@@ -109,10 +109,10 @@ def items(lines: str) -> Dict[str, str]:
 def page(readme: str) -> str:
     """The whole page; `readme` is the text of README.md. ValueError where a source lacks a part."""
     sys.path.insert(0, TOP)
-    import cli
+    from usage import COMMANDS, USAGE
 
-    usage = read_usage(cli.USAGE)
-    unnamed = set(cli.COMMANDS) - set(", ".join(usage.commands).split(", "))
+    usage = read_usage(USAGE)
+    unnamed = set(COMMANDS) - set(", ".join(usage.commands).split(", "))
     if unnamed:
         raise ValueError("the usage says nothing of %s" % sorted(unnamed))
     said = readme_sections(readme)
@@ -140,7 +140,7 @@ def head() -> str:
 
     name, _, does = sentence("pupgevent").rstrip(".").partition(": ")
     return (
-        '.\\" Made by docs/manpage.py from cli.py, keys.py and README.md.\n'
+        '.\\" Made by docs/manpage.py from usage.py, keys.py and README.md.\n'
         '.TH PUPGEVENT 1 %s "pupgevent %s" "User Commands"\n' % (DATE, pupgevent.__version__) +
         ".ad l\n"
         + roff.section("NAME", roff.filled("%s \\- %s" % (name, roff.escaped(does)))))

@@ -13,6 +13,7 @@ import pytest
 
 import cli
 import keys
+import usage
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -66,11 +67,11 @@ def test_man_shows_every_section_in_eighty_columns() -> None:
 @tool("man")
 def test_man_shows_every_command_option_and_exit_code() -> None:
     sections = shown()
-    for line in manpage.read_usage(cli.USAGE).lines:
+    for line in manpage.read_usage(usage.USAGE).lines:
         assert "       pupgevent %s\n" % line in sections["SYNOPSIS"]
-    for command in cli.COMMANDS:
+    for command in usage.COMMANDS:
         assert re.search(r"(?m)^       .*\b%s\b" % command, sections["COMMANDS"]), command
-    for option in cli.OPTIONS:
+    for option in usage.OPTIONS:
         assert option in sections["OPTIONS"]
     assert re.findall(r"(?m)^       (\d)  ", sections["EXIT STATUS"]) == list("01234")
 
@@ -169,18 +170,18 @@ def test_a_markdown_text_is_taken_apart() -> None:
 
 def broken_usages() -> List[str]:
     return [
-        cli.USAGE.replace("Options:", "Choices:"), cli.USAGE.replace("Exit codes:", "Codes:"),
-        cli.USAGE.replace("Commands:\n", ""),
+        usage.USAGE.replace("Options:", "Choices:"), usage.USAGE.replace("Exit codes:", "Codes:"),
+        usage.USAGE.replace("Commands:\n", ""),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("usage", broken_usages(), ids=["options", "codes", "commands"])
-def test_a_usage_of_another_make_is_told_and_not_left_out(usage: str) -> None:
+@pytest.mark.parametrize("text", broken_usages(), ids=["options", "codes", "commands"])
+def test_a_usage_of_another_make_is_told_and_not_left_out(text: str) -> None:
     with pytest.raises((ValueError, KeyError)):
-        manpage.read_usage(usage)
+        manpage.read_usage(text)
 
 
 def test_a_command_without_words_of_its_own_is_told(monkeypatch: Any) -> None:
-    monkeypatch.setitem(cli.COMMANDS, "juggle", cli.Command())
+    monkeypatch.setitem(usage.COMMANDS, "juggle", usage.Command())
     with pytest.raises(ValueError, match="juggle"):
         manpage.page((ROOT / "README.md").read_text(encoding="utf-8"))
