@@ -1,8 +1,8 @@
 """Write docs/pupgevent.1, the manual page: `make readme`.
 
 What it tells comes from where the README has it: the usage in usage.py, the records of the keys,
-and the README's own words on commands, instances, balancing and signals. tests/test_manpage.py checks
-that the page is up to date and that `man` shows it.
+and the README's own words on commands, instances, balancing and signals. tests/test_manpage.py
+checks that the page is up to date and that `man` shows it.
 """
 
 import os
