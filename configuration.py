@@ -40,6 +40,7 @@ from model import (
     Tls,
     Watcher,
 )
+from pup_differences import INSTEAD
 from schema import Derived, Fields, Key, Required, Table
 
 #: Two names this much alike are one name with a typing error in it (`difflib`, 0 to 1).
@@ -281,8 +282,9 @@ def _in_json(reason: str) -> str:
 
 def _unknown_key(table: Table, name: str, outer: str) -> str:
     """The message about a key that the table does not have; `outer` is one around it that does."""
-    if name in keys.PUP_ONLY:
-        return "%s is a key of Pup that pupgevent does not have" % format_value(name)
+    if name in INSTEAD:
+        return "%s is a key of Pup that pupgevent does not have: %s" % (
+            format_value(name), INSTEAD[name])
     start = "unknown key %s: " % format_value(name)
     meant = _meant_key(table, name)
     if meant is None and outer:

@@ -11,24 +11,8 @@ import keys
 from documents import Document
 from drafts import Draft, Section
 from errors import ConfigurationError
+from pup_differences import DEFAULTS, INSTEAD
 from schema import Table
-
-#: Keys of Pup that are not here, and what there is instead.
-_INSTEAD = {
-    "plugins": "There are no plug-ins.",
-    "api": "The commands use a Unix socket; [dashboard] is for programs that watch.",
-    "telemetry": "status tells the CPU and memory of every process, whatever it is written in.",
-    "worker": 'Give it a command of its own: cmd = "deno run --allow-read worker.ts".',
-    "bootstrap": "There is nothing to prepare before a start.",
-}  # fmt: skip
-
-#: What Pup does where a process leaves a key out, and this file's reader may want to know.
-_DEFAULTS = (
-    ("restartDelayMs", 10000, "Pup waits for 10 s before a restart; here it is half a second at"
-     " first, twice that after each further failure, and 30 s at most."),
-    ("restart", "never", "Pup restarts nothing without this key; here what has autostart is"
-     " restarted: a cluster always, others after an error."),
-)  # fmt: skip
 
 #: Keys whose values are paths, or arrays of them.
 _PATHS = frozenset("cwd pidFile stdout stderr socket envFile watch".split())
@@ -53,7 +37,7 @@ def fill(draft: Draft, path: str, document: Document) -> None:
         else:
             draft.secret = True
             draft.head.lose(_line("process %s" % process.get("id"), process),
-                            "It has no cmd.", _INSTEAD["worker"])
+                            "It has no cmd.", _sentence("worker"))
 
 
 def _has_cmd(process: Dict[str, object]) -> bool:
@@ -69,7 +53,7 @@ def _write_process(draft: Draft, process: Dict[str, object]) -> None:
     _write_table(draft, section, keys.PROCESS, {
         name: value for name, value in process.items() if name != "id"})
     if process.get("autostart") is True:
-        for name, value, text in _DEFAULTS:
+        for name, value, text in DEFAULTS:
             if name not in process:
                 section.say(text)
                 section.disable(name, value)
@@ -85,12 +69,17 @@ def _write_table(
             _write_variables(section, value)
         elif name in inside and isinstance(value, dict):
             _write_table(draft, section.inside(name), inside[name], value)
-        elif name in _INSTEAD:
+        elif name in INSTEAD:
             # A plug-in's options may be keys and passwords.
             draft.secret = True
-            section.lose(_line(name, value), _INSTEAD[name])
+            section.lose(_line(name, value), _sentence(name))
         else:
             section.set(name, _placed(draft, name, value), _line(name, value))
+
+
+def _sentence(name: str) -> str:
+    text = INSTEAD[name]
+    return text[0].upper() + text[1:] + "."
 
 
 def _write_variables(section: Section, variables: Dict[str, object]) -> None:

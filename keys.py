@@ -30,11 +30,6 @@ from schema import (
 
 RESTART_POLICIES = ("always", "error", "never")
 
-#: Keys of Pup that pupgevent does not have, in whatever table of Pup's.
-PUP_ONLY = frozenset(
-    "api balancerType bootstrap decorate decorateFiles internalLogHours plugins"
-    " restartBackoffMs telemetry worker".split()
-)
 #: Accepted at the top level without a meaning: editors look for it in JSON.
 IGNORED = frozenset(["$schema"])
 #: The characters of ids and names, as in the brackets of a regular expression.

@@ -213,6 +213,7 @@ class _Terminal:
 def check(args: Arguments) -> int:
     """`pupgevent check CONFIG`: say what would run."""
     import configuration
+    import pup_differences
 
     config, document = configuration.read(args.config)
     for process in config.processes:
@@ -224,6 +225,9 @@ def check(args: Arguments) -> int:
             line = document.line("processes", index, "cmd")
             place = "%s:%d: warning: processes[%d].cmd: " % (config.path, line, index)
             _complain("%s\n" % PupgeventError(place + warning))
+    if document.is_json:
+        for hint in pup_differences.hints(document.values):
+            _complain("%s: hint: %s\n" % (PupgeventError(config.path), hint))
     return 0
 
 

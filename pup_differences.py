@@ -1,0 +1,74 @@
+"""What Pup has and pupgevent has not, and what the same file means otherwise here: in words.
+
+A pup.json runs as it is. Whoever comes with one is told of keys that are refused, with what to use
+in their place, and of the defaults that differ on purpose.
+"""
+
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
+
+_LOG_FILES = "it will come with log files"
+
+#: Keys of Pup that are not here, in whatever table of Pup's, and what there is instead.
+INSTEAD: Dict[str, str] = {
+    "plugins": "there are no plug-ins",
+    "api": "the commands use a Unix socket, for which nothing is to be configured",
+    "telemetry": "`status` tells the CPU and memory of each process, whatever it is written in",
+    "worker": "give it a command of its own, such as cmd = \"deno run --allow-read worker.ts\"",
+    "bootstrap": "there is nothing to prepare before a start",
+    "balancerType": "`commonPort` is all that the balancer needs",
+    "restartBackoffMs": "it is `restartDelayMs` with `restartMaxDelayMs`",
+    "decorate": _LOG_FILES,
+    "decorateFiles": _LOG_FILES,
+    "internalLogHours": _LOG_FILES,
+}
+
+
+class Default(NamedTuple):
+    """A key that Pup has another default for, where a process starts by itself."""
+
+    key: str
+    #: Pup's.
+    value: object
+    text: str
+
+
+RESTART_DELAY = Default(
+    "restartDelayMs", 10000,
+    "Pup waits for 10 s before a restart; here it is half a second at first, twice that after each"
+    " further failure, and 30 s at most.")
+RESTART = Default(
+    "restart", "never",
+    "Pup restarts nothing without this key; here what has autostart is restarted: a cluster always,"
+    " others after an error.")
+GRACE = Default(
+    "terminateGracePeriod", 0,
+    "Pup stops an instance at once; here one behind a common port is first taken out of rotation,"
+    " and its connections have up to 10 s to end.")
+
+#: Those of a process, in the order in which they are told.
+DEFAULTS: Tuple[Default, ...] = (RESTART_DELAY, RESTART)
+
+
+def hints(values: Mapping[str, object]) -> Iterator[str]:
+    """A line for each default that differs, about the processes of a file that leave it to it."""
+    processes = values.get("processes")
+    tables = [each for each in processes if isinstance(each, dict)] if isinstance(
+        processes, list) else []
+    automatic = [each for each in tables if each.get("autostart") is True]
+    for default in DEFAULTS:
+        yield from _hint(default, automatic)
+    if GRACE.key not in values:
+        yield from _hint(GRACE, [each for each in tables if _has_common_port(each)])
+
+
+def _hint(default: Default, tables: List[Dict[str, object]]) -> Iterator[str]:
+    ids = [str(each.get("id")) for each in tables if default.key not in each]
+    if ids:
+        more = ", ..." if len(ids) > 3 else ""
+        yield "%s is not set (%s%s): %s" % (
+            default.key, ", ".join(ids[:3]), more, default.text)
+
+
+def _has_common_port(process: Dict[str, object]) -> bool:
+    cluster = process.get("cluster")
+    return isinstance(cluster, dict) and cluster.get("commonPort") is not None
