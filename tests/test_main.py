@@ -257,7 +257,8 @@ def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
         ("sleep 1; no-such-program", {}, ""),
         ("cd %s && ./nothing" % here, {}, ""),
     ]
-    app = running(*(sleeper("job%d" % number, cmd=cmd, **more)
+    said = {"restart": "error", "restartDelayMs": 50}
+    app = running(*(sleeper("job%d" % number, cmd=cmd, **dict(said, **more))
                     for number, (cmd, more, _) in enumerate(cases)))
     places = [number for number, line in enumerate(app.config.read_text().split("\n"), 1)
               if '"cmd": ' in line]
