@@ -219,6 +219,7 @@ def check(args: Arguments) -> int:
     for process in config.processes:
         for text in _plan(process):
             print(text)
+    sys.stdout.flush()  # before what is said of it, or the reason why it cannot be written
     for index, process in enumerate(config.processes):
         warning = _warning(process)
         if warning:

@@ -75,6 +75,12 @@ def stop_waves(items: Iterable[T], process_of: Callable[[T], Process]) -> List[L
     return [waves[depth] for depth in sorted(waves)]
 
 
+def in_starting_order(items: Iterable[T], process_of: Callable[[T], Process]) -> List[T]:
+    """The items, each behind those that its process starts after: so none is found not started by
+    who waits for it, where all are about to be."""
+    return [item for wave in reversed(stop_waves(items, process_of)) for item in wave]
+
+
 def _depths(after: Mapping[str, Sequence[str]]) -> Dict[str, int]:
     """For each process the length of the longest chain of those that it comes after, itself
     included. A circle, which no checked configuration has, is cut somewhere."""

@@ -24,7 +24,7 @@ from pid_files import FileQueue
 from port_ownership import OwnershipWatch
 from rotation import Rotation
 from sockets import Limits
-from start_order import Blocker, blocker, stop_waves
+from start_order import Blocker, blocker, in_starting_order, stop_waves
 
 
 class Failure(NamedTuple):
@@ -110,7 +110,7 @@ class Supervisor(InstanceOwner):
         adopt_orphans()
         self.guardian.start()
         self._memory_watch.start()
-        for instance in in_slices(list(self.instances.values())):
+        for instance in in_slices(in_starting_order(self.instances.values(), _process_of)):
             if instance.process.autostart and not self._closing:
                 instance.start()
 
@@ -134,17 +134,17 @@ class Supervisor(InstanceOwner):
     def start(self, names: Iterable[str], in_order: bool = True) -> List[Failure]:
         """Start them side by side, or `in_order` after those that their `startAfter` names; blocks
         until each runs or has failed. Returns the failures."""
-        attempts = []
-        for instance in in_slices(self._find(names)):
+        instances, attempts = self._find(names), {}
+        for instance in in_slices(in_starting_order(instances, _process_of)):
             self._refuse_when_closing()
-            attempts.append((instance, instance.start(in_order)))
-        return [_failure(instance) for instance, attempt in attempts
-                if not instance.came_up(attempt)]
+            attempts[instance.name] = instance.start(in_order)
+        return [_failure(instance) for instance in instances
+                if not instance.came_up(attempts[instance.name])]
 
     def stop(self, names: Iterable[str]) -> None:
         """Stop them side by side, but for those that others of them start after: these stop when
         the others have. Blocks until all have stopped."""
-        for wave in stop_waves(self._find(names), lambda each: each.process):
+        for wave in stop_waves(self._find(names), _process_of):
             for instance in in_slices(wave):
                 instance.stop()
             for instance in wave:
@@ -240,6 +240,10 @@ class Supervisor(InstanceOwner):
 def _next_state(instance: Instance) -> str:
     """Of one that has been ordered to start, and whose main loop has not seen it yet: starting."""
     return STARTING if instance.wanted and instance.state in SETTLED else instance.state
+
+
+def _process_of(instance: Instance) -> Process:
+    return instance.process
 
 
 def _failure(instance: Instance) -> Failure:

@@ -51,6 +51,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Nobody else's Python writes each line at once, and what is written when is tested.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 
 def eventually(condition: Callable[[], T], timeout: float = 60.0, message: str = "") -> T:
     """Ask until the answer is true and return it; after `timeout` seconds the test has failed.

@@ -9,6 +9,7 @@ import gevent
 import pytest
 from hypothesis import given, strategies as st
 
+import concurrency
 import configuration
 import status
 import status_table
@@ -187,6 +188,20 @@ def test_who_waits_for_somebody_that_waits_learns_that_it_is_in_vain() -> None:
     ) as stage:
         wait_until(lambda: stage.instance("web").stuck)
         assert stage.instance("web").outcome == "it waits for api, which is waiting"
+
+
+def test_nobody_waits_for_what_is_not_started_where_all_are_about_to_be(
+    monkeypatch: "pytest.MonkeyPatch"
+) -> None:
+    monkeypatch.setattr(concurrency, "SLICE", 0.0)  # each runs before the next is ordered to
+    chain = [process(id="web", start_after=("api",)), process(id="api", start_after=("db",)),
+             process(id="db")]
+    with supervise(*chain) as stage:
+        stage.reaches("running", "web")
+        assert stage.supervisor.stop(["web", "api", "db"]) is None
+        with gevent.Timeout(PATIENCE):
+            assert stage.supervisor.start(["web", "api", "db"]) == []
+        assert [line for line in stage.page.lines if "not started" in line] == []
 
 
 def test_a_start_that_waits_in_vain_fails_and_says_for_whom() -> None:
