@@ -198,7 +198,7 @@ def test_nobody_waits_for_what_is_not_started_where_all_are_about_to_be(
              process(id="db")]
     with supervise(*chain) as stage:
         stage.reaches("running", "web")
-        assert stage.supervisor.stop(["web", "api", "db"]) is None
+        stage.supervisor.stop(["web", "api", "db"])
         with gevent.Timeout(PATIENCE):
             assert stage.supervisor.start(["web", "api", "db"]) == []
         assert [line for line in stage.page.lines if "not started" in line] == []
