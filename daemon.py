@@ -14,21 +14,19 @@ from typing import Any, Iterator, NamedTuple, Optional, Union
 from gevent.queue import Queue
 
 import control_socket
-import logs
 from concurrency import Task, pause
 from control import Control
 from control_requests import ControlRequests
-from errors import PupgeventError, ShortageError
+from errors import PupgeventError, ShortageError, counted
 from file_restarts import FileRestarts
-from log_history import LogHistory
-from logs import DescriptorSink, Sink
 from model import Configuration
 from operations import Operations
+from outlets import Outlets
 from rollout import Busy
 from runtime import Runtime, RuntimeOwner
+from sinks import DescriptorSink
 from sockets import Limits
 from systemd import NotifySocket, ServiceNotifier
-from terminal import wants_colors
 
 #: Seconds for the last lines to get out, to a console that may not take them.
 _LAST_LINES = 2.0
@@ -89,15 +87,10 @@ class Daemon(RuntimeOwner):
         self._version = version
         #: Of `Order`.
         self._orders: Any = Queue()
-        self._sink = DescriptorSink(fd)
-        history = LogHistory()
-        colors = wants_colors(fd, configuration.logger.colors)
-        console = self._sink if configuration.logger.console else Sink()
-        self.log = logs.Log(history.sink(console), colors, verbose)
-        self._sink.on_loss = self.log.sink.on_loss
+        self._outlets = Outlets(configuration.logger, DescriptorSink(fd), fd, verbose)
+        self.log = self._outlets.log
         self._endpoint = self._take_endpoint()
-        self.runtime = Runtime(
-            configuration, self.log, history, self._sink, self, fd, limits=limits)
+        self.runtime = Runtime(configuration, self._outlets, self, limits=limits)
         self._notifier = ServiceNotifier(
             NotifySocket(os.environ), self.runtime.instances, self.runtime.backend_state)
         self.runtime.watchers.add(self._notifier.changed)
@@ -204,7 +197,8 @@ class Daemon(RuntimeOwner):
         elif order in _STOP_SIGNALS or isinstance(order, Event):
             self._start_stopping(str(order))
         elif order == Signal("SIGUSR1"):
-            self.log.info("core", "SIGUSR1: there are no log files to reopen")
+            self.log.info("core", "SIGUSR1: %s" % (
+                counted(self._outlets.reopen_files(), "log file") + " opened anew"))
         else:
             self.log.info("core", "%s changes nothing: SIGTERM stops, SIGHUP reloads" % order)
 
@@ -276,4 +270,4 @@ class Daemon(RuntimeOwner):
         self._file_restarts.close()
         self.runtime.close()
         self._notifier.close()
-        self._sink.flush(_LAST_LINES)
+        self._outlets.flush(_LAST_LINES)

@@ -14,8 +14,9 @@ from concurrency import Task
 from context import Context
 from errors import PupgeventError
 from instance import Instance
-from logs import InstanceLog, Source
+from logs import InstanceLog
 from model import InstanceSpec, Process, variables_of
+from sinks import Source
 
 #: Seconds that such a command may take, and those that it still has when everything stops.
 LONGEST, LAST_CHANCE = 60.0, 10.0

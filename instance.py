@@ -14,11 +14,12 @@ from child import describe_exit
 from concurrency import Broadcast, Condition, Task
 from context import Context
 from lifecycle import Lifecycle
-from logs import InstanceLog, Source
+from logs import InstanceLog
 from model import InstanceSpec, Process, same_child
 from process_run import ProcessRun, RunOwner
 from restart_policy import RestartPolicy
 from rotation import Draining, Rotation
+from sinks import Source
 from start_order import Blocker
 
 #: Why it does not run, in states whose name does not say it to a user.

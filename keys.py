@@ -21,6 +21,7 @@ from schema import (
     Fields,
     Key,
     Table,
+    hours as _hours,
     key as _key,
     ms as _ms,
     no_default,
@@ -48,7 +49,10 @@ def _read_pattern(text: str) -> None:
 
 _PATTERN = validators.text_accepted_by("a cron pattern", _read_pattern)
 
-_LOG_FILE = "file for what the processes write to their %s; it is rotated by size"
+_LOG_FILE = (
+    "file for what the processes write to their %s, and for %s of pupgevent's own; `{id}` in it is"
+    " the process, `{instance}` the number of the instance, from 1 on; its folder has to be there"
+)
 
 LOGGER = Table(
     "logger",
@@ -58,21 +62,38 @@ LOGGER = Table(
             "print log lines on stdout, pupgevent's own among them; `pupgevent logs` shows them"
             " in any case",
         ),
-        _unsupported("stdout", validators.file_path(), no_default(), _LOG_FILE % "stdout"),
-        _unsupported(
-            "stderr",
-            validators.file_path(),
-            Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
-            _LOG_FILE % "stderr",
+        _key(
+            "decorate", validators.boolean(), True,
+            "print the time, the instance and the stream before each line; false: the bytes as they"
+            " came",
         ),
         _key("colors", validators.boolean(), no_default("on a terminal"), "print in colours"),
-        _unsupported(
-            "maxBytes",
-            validators.integer(0, 2**40),
-            50 * 1024 * 1024,
-            "size at which a log file is rotated; 0 is never",
+        _key("stdout", validators.log_path(), no_default(), _LOG_FILE % ("stdout", "lines")),
+        _key(
+            "stderr",
+            validators.log_path(),
+            Derived("the same file as `stdout`", lambda own, top: own["stdout"]),
+            _LOG_FILE % ("stderr", "errors"),
+        ),
+        _key(
+            "decorateFiles", validators.boolean(),
+            Derived("`decorate`", lambda own, top: own["decorate"]),
+            "the same as `decorate`, for the files",
+        ),
+        _key(
+            "maxBytes", validators.size(), 50 * 1024 * 1024,
+            "size at which a log file is rotated, to `FILE.1`; 0 is never",
         )._replace(unit="bytes"),
-        _unsupported("backups", validators.integer(0, 1000), 10, "rotated log files to keep"),
+        _key(
+            "backups", validators.integer(0, 1000), 10,
+            "rotated log files to keep; with 0 the file begins anew",
+        ),
+        _key("compress", validators.boolean(), False, "compress those, to `FILE.1.gz`"),
+        _hours(
+            "internalLogHours", 72,
+            "how far back `pupgevent logs` remembers, which is in any case the last 1,000 lines of"
+            " each process, of 256 KB; 0 keeps no line in memory",
+        ),
     ),
 )
 
@@ -81,9 +102,15 @@ def _inherited(key: Key) -> Key:
     def compute(own: Fields, top: Fields) -> object:
         if key.name == "stderr" and own["stdout"] != top["logger"]["stdout"]:
             return own["stdout"]
+        if key.name == "decorateFiles" and any(
+                own[each] != top["logger"][each] for each in ("stdout", "stderr")):
+            return False
         return top["logger"][key.field]
 
-    return key._replace(default=Derived("the top level's", compute))
+    text = "the top level's"
+    if key.name == "decorateFiles":
+        text += "; false where it has files of its own"
+    return key._replace(default=Derived(text, compute))
 
 
 PROCESS_LOGGER = Table("processes.logger", tuple(_inherited(key) for key in LOGGER.keys))

@@ -10,7 +10,9 @@ half a millisecond of work, and whoever sends them lets the loop turn between tw
 
 import collections
 import heapq
+import math
 import re
+import time
 from typing import (
     Callable,
     Deque,
@@ -27,7 +29,7 @@ from typing import (
 from gevent.event import Event
 
 from errors import counted
-from logs import NO_INSTANCE, Sink, Source
+from sinks import NO_INSTANCE, Source
 
 #: Of each process. Lines, and bytes.
 MOST_LINES, MOST_BYTES = 1000, 256 * 1024
@@ -48,7 +50,7 @@ _COLORED_PREFIX = re.compile(
 
 #: A `Block` as it is kept. The garbage collector walks through each named tuple at every full
 #: collection, 60,000 take 14 ms on Python 3.6; plain ones of numbers and bytes it leaves alone.
-_Kept = Tuple[int, str, bytes, int]
+_Kept = Tuple[int, str, bytes, int, float]
 
 
 class Block(NamedTuple):
@@ -58,6 +60,8 @@ class Block(NamedTuple):
     name: str
     data: bytes
     lines: int
+    #: When it was written, by the clock of the history.
+    at: float
 
 
 class Wanted(NamedTuple):
@@ -71,7 +75,10 @@ class Wanted(NamedTuple):
 
 
 class _Ring:
-    def __init__(self) -> None:
+    """`keep` is the seconds for which lines are kept; it may be changed while in use."""
+
+    def __init__(self, keep: float) -> None:
+        self.keep = keep
         self._blocks: Deque[_Kept] = collections.deque()
         self._lines = 0
         self._bytes = 0
@@ -83,42 +90,56 @@ class _Ring:
         return len(self._blocks)
 
     def add(self, block: Block) -> None:
-        self._blocks.append((block.number, block.name, block.data, block.lines))
+        self._blocks.append(tuple(block))  # type: ignore[arg-type]
         self._lines += block.lines
         self._bytes += len(block.data)
         while self._lines > MOST_LINES or self._bytes > MOST_BYTES:
-            oldest = Block._make(self._blocks.popleft())
-            self._lines -= oldest.lines
-            self._bytes -= len(oldest.data)
+            self._drop_oldest()
+        self.drop_old(block.at)
+
+    def drop_old(self, now: float) -> None:
+        """Drop what was kept for so long."""
+        while self._blocks and now - self._blocks[0][4] >= self.keep:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest = Block._make(self._blocks.popleft())
+        self._lines -= oldest.lines
+        self._bytes -= len(oldest.data)
 
 
 class LogHistory:
-    """A ring of lines for each process that it knows, and one for lines that are about none."""
+    """A ring of lines for each process that it knows, and one for lines that are about none.
 
-    def __init__(self) -> None:
-        self._no_process = _Ring()
+    `clock` is monotonic seconds.
+    """
+
+    def __init__(self, clock: "Callable[[], float]" = time.monotonic) -> None:
+        self._clock = clock
+        self._no_process = _Ring(math.inf)
         #: By the id of the process.
         self._rings: Dict[str, _Ring] = {NO_INSTANCE.process: self._no_process}
         self._number = 0
         self._followers: Set[Follower] = set()
 
-    def sink(self, onward: Sink) -> "Tee":
-        """A sink that keeps each line here and passes it on to another sink."""
-        return Tee(onward, self.add)
-
     def add(self, data: bytes, source: Source) -> None:
         """Whole lines, all about one source."""
         data = _last_part(data)
         self._number += 1
-        block = Block(self._number, source.instance, data, data.count(b"\n"))
+        block = Block(
+            self._number, source.instance, data, data.count(b"\n"), self._clock())
         self._rings.get(source.process, self._no_process).add(block)
         for follower in self._followers:
             follower.offer(source.process, block)
 
-    def know(self, process: str) -> None:
-        """Its lines get a ring of their own from now on. Idempotent."""
-        if process not in self._rings:
-            self._rings[process] = _Ring()
+    def know(self, process: str, keep: float = math.inf) -> None:
+        """Its lines get a ring of their own from now on, where they are kept for so many seconds
+        and no longer. Idempotent."""
+        self._rings.setdefault(process, _Ring(keep)).keep = keep
+
+    def keep_own(self, keep: float) -> None:
+        """The same for lines that are about no process."""
+        self._no_process.keep = keep
 
     def forget(self, process: str) -> None:
         """The process is gone from the configuration. A late line about it is about none."""
@@ -129,7 +150,7 @@ class LogHistory:
 
         In pieces of whole lines. Some pieces are empty: the search for lines has taken as long.
         """
-        merge = _MergedRings(list(self._rings.items()), wanted, self._number)
+        merge = _MergedRings(list(self._rings.items()), wanted, self._number, self._clock())
         return _joined(merge.oldest_first()) if most is None else _ending(merge, most)
 
     def follow(self, wanted: "Optional[Wanted]") -> "Follower":
@@ -176,32 +197,6 @@ class Follower:
         self._leave(self)
 
 
-class Tee(Sink):
-    """Shows lines to somebody, and passes them on to a sink; it is full when that is."""
-
-    def __init__(self, onward: Sink, show: "Callable[[bytes, Source], None]") -> None:
-        #: May be changed while in use.
-        self.onward = onward
-        self._show = show
-
-    @property
-    def full(self) -> bool:
-        return self.onward.full
-
-    def write(self, data: bytes, source: Source = NO_INSTANCE) -> None:
-        try:
-            self._show(data, source)
-        except MemoryError:
-            pass  # not remembered
-        self.onward.write(data, source)
-
-    def when_room(self, callback: "Callable[[], None]") -> None:
-        self.onward.when_room(callback)
-
-    def flush(self, timeout: float) -> bool:
-        return self.onward.flush(timeout)
-
-
 class _MergedRings:
     """The wanted blocks of all rings up to a number, in one order.
 
@@ -209,11 +204,13 @@ class _MergedRings:
     """
 
     def __init__(
-        self, rings: "List[Tuple[str, _Ring]]", wanted: "Optional[Wanted]", newest: int
+        self, rings: "List[Tuple[str, _Ring]]", wanted: "Optional[Wanted]", newest: int,
+        now: float,
     ) -> None:
         self._rings = rings
         self._wanted = wanted
         self._newest = newest
+        self._now = now
 
     def oldest_first(self) -> "Iterator[Optional[Block]]":
         return self._merge(1)
@@ -244,10 +241,11 @@ class _MergedRings:
 
     def _choose(self, process: str, ring: _Ring) -> "List[_Kept]":
         wanted = self._wanted
+        ring.drop_old(self._now)
         return [
             kept
             for kept in ring
-            for number, name, _, _ in (kept,)
+            for number, name, _, _, _ in (kept,)
             if number <= self._newest and (wanted is None or wanted.wants(process, name))
         ]
 

@@ -12,14 +12,28 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
+#: What `{id}` stands for in the path of pupgevent's own log file.
+OWN_ID = "pupgevent"
+
+
 class Logger(NamedTuple):
+    """Where lines go. `log_file_of` makes paths of files of `stdout` and `stderr`."""
+
     console: bool
-    stdout: Optional[str]
-    stderr: Optional[str]
+    #: False: the console gets the bytes as they came.
+    decorate: bool
     #: None: colours if the console is a terminal.
     colors: Optional[bool]
+    stdout: Optional[str]
+    stderr: Optional[str]
+    #: False: the files get the bytes as they came.
+    decorate_files: bool
+    #: 0: files are not rotated.
     max_bytes: int
     backups: int
+    compress: bool
+    #: For so long lines are kept in memory.
+    internal_log: float
 
 
 class Watcher(NamedTuple):
@@ -219,6 +233,11 @@ def pid_file_of(process: Process, number: int) -> Optional[str]:
         return path
     stem, suffix = os.path.splitext(path)
     return "%s-%d%s" % (stem, number + 1, suffix)
+
+
+def log_file_of(template: str, process_id: str, number: int) -> str:
+    """The log file of an instance: `{instance}` is 1 for the first, as in its name."""
+    return template.replace("{id}", process_id).replace("{instance}", str(number + 1))
 
 
 def variables_of(process: Process, spec: InstanceSpec) -> Dict[str, str]:

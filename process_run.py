@@ -27,11 +27,12 @@ from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
 from lifecycle import READY, STOP
-from logs import InstanceLog, Source
+from logs import InstanceLog
 from model import InstanceSpec, Process, variables_of
 from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
 from signal_names import signal_name
+from sinks import Source
 
 T = TypeVar("T")
 

@@ -15,16 +15,15 @@ from conflicts import Conflict
 from errors import PupgeventError, counted
 from instance import Instance
 from listener import Listener, PortTaken
-from log_history import LogHistory, Tee
-from logs import LinePrefix, LineWriter, Log, Sink, Source
+from logs import LineWriter
 from model import Configuration, InstanceSpec, Logger, Process
+from outlets import Outlets
 from rollout import ProcessLocks
 from rotation import Rotation
 from scheduler import Scheduler
 from sockets import Limits
 from start_order import longest_chain
 from supervisor import Supervisor, SupervisorOwner
-from terminal import wants_colors
 
 #: Address and port.
 Place = Tuple[str, int]
@@ -90,18 +89,15 @@ class RuntimeOwner:
 class Runtime(SupervisorOwner, BalancerOwner):
     """The supervisor, the balancers, and what joins them.
 
-    `console` is the sink that stands for stdout, `fd` its descriptor, `clock` monotonic seconds:
-    the one clock of both halves; `limits` are those of the children's descriptors.
+    `clock` is monotonic seconds: the one clock of both halves; `limits` are those of the children's
+    descriptors.
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        log: Log,
-        history: LogHistory,
-        console: Sink,
+        outlets: Outlets,
         owner: RuntimeOwner,
-        fd: int = 1,
         clock: "Callable[[], float]" = time.monotonic,
         limits: "Optional[Limits]" = None,
     ) -> None:
@@ -112,8 +108,8 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self.closing = False
         #: For the file and for /proc: these of our own disks answer whatever children wait for.
         self.threads = Threads(2)
-        self.log = log
-        self.history = history
+        self.log = outlets.log
+        self.history = outlets.history
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], None]] = set()
         self.engine = Engine(self.warn, clock)
@@ -124,14 +120,14 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self.rotations: Dict[str, RotationAdapter] = {}
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
-        self._outlets = _Outlets(log, configuration.logger, history, console, fd)
+        self._outlets = outlets
         for process in configuration.processes:
             self.prepare(process)
         self.supervisor = Supervisor(
-            configuration.processes, log, owner=self, clock=clock, limits=limits)
+            configuration.processes, self.log, owner=self, clock=clock, limits=limits)
         #: Which change holds which process.
         self.locks = ProcessLocks()
-        self.scheduler = Scheduler(self.supervisor, self.locks, log)
+        self.scheduler = Scheduler(self.supervisor, self.locks, self.log)
 
     def listen(self) -> None:
         """Open every common port, before anything is started; raises PupgeventError."""
@@ -342,62 +338,6 @@ class Runtime(SupervisorOwner, BalancerOwner):
 
     def warn(self, text: str) -> None:
         self.log.warning("balancer", text)
-
-
-class _Outlets:
-    """Where lines go: those of each process, and our own, into the history, and on to the console
-    where their logger has `console`."""
-
-    def __init__(
-        self, log: Log, own: Logger, history: LogHistory, console: Sink, fd: int
-    ) -> None:
-        self._log = log
-        self._history = history
-        self._console = console
-        self._fd = fd
-        #: The logger of our own lines, in effect by now.
-        self._own = self.in_effect(own)
-        self._tees: Dict[str, Tee] = {}
-        self._prefixes: Dict[str, LinePrefix] = {}
-
-    def set(self, process: Process) -> None:
-        """Send the lines of a process where its logger says; also of instances that run."""
-        logger = self.in_effect(process.logger)
-        self._history.know(process.id)
-        if process.id not in self._tees:
-            self._tees[process.id] = self._history.sink(self._onward(logger))
-            self._prefixes[process.id] = LinePrefix()
-        self._tees[process.id].onward = self._onward(logger)
-        self._prefixes[process.id].colors = bool(logger.colors)
-
-    def set_own(self, logger: Logger) -> bool:
-        """The same for our own lines; False: nothing has changed."""
-        own = self.in_effect(logger)
-        if own == self._own:
-            return False
-        self._own = own
-        self._log.sink = self._history.sink(self._onward(own))
-        self._log.prefix.colors = bool(own.colors)
-        return True
-
-    def in_effect(self, logger: Logger) -> Logger:
-        """The logger with the colours that the console gets."""
-        return logger._replace(colors=wants_colors(self._fd, logger.colors))
-
-    def _onward(self, logger: Logger) -> Sink:
-        return self._console if logger.console else Sink()
-
-    def forget(self, process_id: str) -> None:
-        """The process is gone for good."""
-        self._tees.pop(process_id, None)
-        self._prefixes.pop(process_id, None)
-        self._history.forget(process_id)
-
-    def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
-        """For one child: (stdout, stderr)."""
-        tee, prefix = self._tees[process.id], self._prefixes[process.id]
-        source = Source(process.id, spec.name)
-        return LineWriter(tee, prefix, source, "stdout"), LineWriter(tee, prefix, source, "stderr")
 
 
 def places_of(processes: "Iterable[Process]") -> "Dict[str, Place]":

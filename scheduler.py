@@ -24,9 +24,10 @@ from cron_pattern import CronError, CronPattern, Zone
 from errors import PupgeventError, local_time
 from instance import Instance
 from lifecycle import ALIVE
-from logs import InstanceLog, Log, Source
+from logs import InstanceLog, Log
 from model import Process
 from rollout import Busy, ProcessLocks, restart_step, roll
+from sinks import Source
 from supervisor import Supervisor
 
 #: Seconds after which the clock is looked at in any case.

@@ -64,7 +64,7 @@ class Key(NamedTuple):
     def field(self) -> str:
         """Its name in the named tuple: `restartDelayMs` is `restart_delay`, in seconds; a word that
         Python has for itself gets a `_`."""
-        name = self.name[:-2] if self.name.endswith("Ms") else self.name
+        name = re.sub("(Ms|Hours)$", "", self.name)
         name += "_" * keyword.iskeyword(name)
         return re.sub("[A-Z]", lambda found: "_" + found.group().lower(), name)
 
@@ -122,6 +122,11 @@ def unsupported(
 def ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
     """A time in milliseconds."""
     return Key(name, duration("ms", above_zero), default, meaning, "ms")
+
+
+def hours(name: str, default: Default, meaning: str) -> Key:
+    """A time in hours."""
+    return Key(name, duration("h"), default, meaning, "h")
 
 
 def seconds(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:

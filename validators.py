@@ -160,21 +160,21 @@ def port() -> Validator:
 
 
 def duration(unit: str, above_zero: bool = False) -> Validator:
-    """A time in "s" or "ms"; pupgevent works with float seconds."""
-    per_second = {"s": 1, "ms": 1000}[unit]
+    """A time in "s", "ms" or "h"; pupgevent works with float seconds."""
+    seconds, units = {"s": (1, 1), "ms": (1, 1000), "h": (3600, 1)}[unit]
 
     def convert(value: object, folder: str) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InvalidValue()
         # This way round it also refuses a NaN, and a whole number that no float could hold.
-        if not 0 <= value <= MAX_DURATION * per_second:
+        if not 0 <= value <= MAX_DURATION * units / seconds:
             raise InvalidValue()
         if above_zero and value == 0:
             raise InvalidValue()
-        return value / per_second
+        return value * seconds / units
 
     least = "above" if above_zero else "from"
-    words = {"s": "seconds", "ms": "milliseconds"}[unit]
+    words = {"s": "seconds", "ms": "milliseconds", "h": "hours"}[unit]
     return Validator("a number of %s %s 0, at most a year" % (words, least), convert)
 
 
@@ -261,6 +261,25 @@ def file_path(limit: int = 4096) -> Validator:
         if str(value).endswith("/") or os.path.isdir(path):
             raise InvalidValue("%s is a folder, not a file" % format_value(value))
         return path
+
+    return Validator("a path of a file", convert)
+
+
+#: What may stand for something else in the path of a log file.
+_PLACEHOLDERS = ("id", "instance")
+
+
+def log_path() -> Validator:
+    """A file, or a template of files: `{id}` and `{instance}` are filled in later."""
+
+    plain = file_path()
+
+    def convert(value: object, folder: str) -> object:
+        for name in re.findall("{([^{}]*)}", str(value)):
+            if name not in _PLACEHOLDERS:
+                raise InvalidValue("%s in it stands for nothing: there are {id} and {instance}" % (
+                    format_value("{%s}" % name)))
+        return plain.convert(value, folder)
 
     return Validator("a path of a file", convert)
 

@@ -10,9 +10,8 @@ import gevent
 import configuration
 from file_restarts import FileRestarts
 from instance import Instance
-from log_history import LogHistory
-from logs import Log, Sink
 from operations import Operations
+from outlets import Outlets
 from runtime import Runtime, RuntimeOwner
 from supervision import PATIENCE, Page, gevent_waits_for_children, script, wait_until
 
@@ -82,10 +81,9 @@ def inside(folder: Path, processes: Any, **top: Any) -> Iterator[RuntimeStage]:
     config.write_text(json.dumps(dict(top, processes=processes)))
     loaded = configuration.load(str(config))
     page, owner = Page(), Owner()
-    history = LogHistory()
-    log = Log(history.sink(page if loaded.logger.console else Sink()), bool(loaded.logger.colors))
     with gevent_waits_for_children(), open(str(config)) as no_terminal:
-        runtime = Runtime(loaded, log, history, page, owner, no_terminal.fileno())
+        outlets = Outlets(loaded.logger, page, no_terminal.fileno())
+        runtime = Runtime(loaded, outlets, owner)
         operations = Operations(runtime, contextlib.ExitStack)
         stage = RuntimeStage(config, runtime, operations, page, [], owner.essential)
         owner.file_restarts = FileRestarts(runtime, operations)

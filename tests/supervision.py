@@ -13,10 +13,11 @@ import gevent
 
 from guardian import Guardian
 from instance import Instance
-from logs import NO_INSTANCE, LineWriter, Log, Sink, Source
+from logs import LineWriter, Log
 from memory_watch import LOOK_EVERY
 from model import Cluster, InstanceSpec, Logger, Process
 from rotation import Rotation
+from sinks import NO_INSTANCE, Sink, Source
 from supervisor import Supervisor, SupervisorOwner
 
 CHILDREN = Path(__file__).resolve().parent / "children"
@@ -43,7 +44,7 @@ def process(cmd: Any = "exec sleep 60", **changes: Any) -> Process:
         min_uptime=0.0, restart_max_delay=30.0, terminate_grace_period=0.0,
         terminate_timeout=PATIENCE,
         stop_signal=int(signal.SIGTERM), essential=False, start_after=(),
-        logger=Logger(True, None, None, None, 0, 0),
+        logger=Logger(True, True, None, None, None, True, 0, 0, False, 0.0),
     )
     return Process(**dict(values, **changes))
 
@@ -138,8 +139,7 @@ class Owner(SupervisorOwner):
     def writers_for(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         sink = self._log.sink if process.logger.console else Sink()
         source = Source(process.id, spec.name)
-        return (LineWriter(sink, self._log.prefix, source, "stdout"),
-                LineWriter(sink, self._log.prefix, source, "stderr"))
+        return LineWriter(sink, source, "stdout"), LineWriter(sink, source, "stderr")
 
     def on_change(self, instance: Instance) -> None:
         self.changes.append((instance.name, instance.state))

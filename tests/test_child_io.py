@@ -13,17 +13,8 @@ import pytest
 import child_io
 from child_io import CHUNK, PipeReader
 from concurrency import SHARE, TokenBucket
-from logs import (
-    LONGEST_LINE,
-    NO_INSTANCE,
-    DescriptorSink,
-    InstanceLog,
-    LinePrefix,
-    LineWriter,
-    Log,
-    Sink,
-    Source,
-)
+from logs import LONGEST_LINE, InstanceLog, LineWriter, Log
+from sinks import NO_INSTANCE, DescriptorSink, Sink, Source
 from supervision import Page, process, runs, script, supervise, wait_until
 
 #: fcntl(2); Python has a name for it from 3.10 on.
@@ -73,7 +64,7 @@ def read(pipe: Tuple[int, int]) -> Iterator[Callable[[Sink], PipeReader]]:
     made: List[PipeReader] = []
 
     def make(sink: Sink) -> PipeReader:
-        lines = LineWriter(sink, LinePrefix(), APP, "stdout")
+        lines = LineWriter(sink, APP, "stdout")
         made.append(PipeReader(pipe[0], lines, TokenBucket()))
         return made[-1]
 
@@ -331,7 +322,7 @@ def test_no_stream_stays_open_where_one_of_the_two_cannot_be_read(
     def writers_for(*_: Any) -> Any:
         if good is None:
             raise MemoryError
-        return tuple(LineWriter(Page(), LinePrefix(), APP, name) for name in ("stdout", "stderr"))
+        return tuple(LineWriter(Page(), APP, name) for name in ("stdout", "stderr"))
 
     monkeypatch.setattr(child_io, "PipeReader", make)
     pipes = [os.pipe(), os.pipe()]

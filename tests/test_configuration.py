@@ -44,7 +44,7 @@ def cluster(load: Load, keys: str) -> Cluster:
 
 
 def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
-    logger = Logger(True, None, None, None, 52428800, 10)
+    logger = Logger(True, True, None, None, None, True, 52428800, 10, False, 72 * 3600.0)
     assert load(MINIMAL) == Configuration(
         path=str(tmp_path / "app.toml"),
         real_path=os.path.realpath(str(tmp_path / "app.toml")),
@@ -345,21 +345,34 @@ def test_instances_have_their_ports_from_the_first_on(load: Load) -> None:
 
 def test_process_inherits_the_logger_key_by_key(load: Load, tmp_path: Path) -> None:
     top = '[logger]\nconsole = false\ncolors = true\nstdout = "out"\nbackups = 3\n'
-    text = top + MINIMAL + "[processes.logger]\nconsole = true\nmaxBytes = 5\n"
-    with all_keys_supported():
-        loaded = load(text)
+    text = top + MINIMAL + "[processes.logger]\nconsole = true\ninternalLogHours = 0.5\n"
+    loaded = load(text)
     out = str(tmp_path / "out")
-    assert loaded.logger == Logger(False, out, out, True, 52428800, 3)
-    assert loaded.processes[0].logger == Logger(True, out, out, True, 5, 3)
+    assert loaded.logger == Logger(
+        False, True, True, out, out, True, 52428800, 3, False, 72 * 3600.0)
+    assert loaded.processes[0].logger == Logger(
+        True, True, True, out, out, True, 52428800, 3, False, 1800.0)
 
 
 def test_errors_go_where_the_process_own_output_goes(load: Load, tmp_path: Path) -> None:
     top = '[logger]\nstdout = "out"\nstderr = "err"\n' + MINIMAL
-    with all_keys_supported():
-        inherited = load(top).processes[0].logger
-        own = load(top + '[processes.logger]\nstdout = "own"\n').processes[0].logger
+    inherited = load(top).processes[0].logger
+    own = load(top + '[processes.logger]\nstdout = "own"\n').processes[0].logger
     assert inherited.stderr == str(tmp_path / "err")
     assert (own.stdout, own.stderr) == (str(tmp_path / "own"), str(tmp_path / "own"))
+
+
+def test_files_of_a_process_are_not_decorated_and_those_for_all_are(load: Load) -> None:
+    def decorated(top: str, own: str) -> bool:
+        text = "[logger]\n%s\n%s[processes.logger]\n%s\n" % (top, MINIMAL, own)
+        return load(text).processes[0].logger.decorate_files
+
+    assert decorated('stdout = "all"', "")
+    assert not decorated('stdout = "all"\ndecorate = false', "")
+    assert not decorated('stdout = "all"', 'stdout = "own"')
+    assert not decorated('stdout = "all"', 'stderr = "own"')
+    assert decorated('stdout = "all"', 'stdout = "own"\ndecorateFiles = true')
+    assert not decorated('stdout = "all"\ndecorateFiles = false', "decorate = true")
 
 
 def test_what_is_not_yet_supported_is_read_all_the_same(load: Load, tmp_path: Path) -> None:

@@ -371,8 +371,6 @@ PUPS = [
             "processes[0]: ",
             "worker bootstrap",
         ),
-        (MINIMAL + "[logger]\n%s = 1\n", 5, "logger: ", "decorate decorateFiles internalLogHours"),
-        (MINIMAL + "[processes.logger]\n%s = 1\n", 5, "processes[0].logger: ", "decorateFiles"),
     ]
     for name in names.split()
 ]
@@ -809,6 +807,50 @@ def test_who_had_a_name_or_a_file_first_is_told_of_all_later_ones(refuse: Refuse
         "the pidFile of processes[0] already"] * 2
 
 
+LOGGED = '[processes.logger]\nstdout = "%s"\n'
+
+
+@pytest.mark.parametrize("keys, key, name, what", [
+    (LOGGED % "app.toml", "stdout", "app.toml", "the configuration file"),
+    ('pidFile = "a"\n' + LOGGED % "a", "stdout", "a", "the pidFile of processes[0]"),
+    ('pidFile = "a"\ncluster = { instances = 12 }\n' + LOGGED % "a-{instance}",
+     "stdout", "a-1", "the pidFile of processes[0]"),
+    ('[processes.logger]\nstderr = "app.toml"\n', "stderr", "app.toml",
+     "the configuration file"),
+])
+def test_log_file_in_the_place_of_something_else_is_told(
+    refuse: Refuse, tmp_path: Path, keys: str, key: str, name: str, what: str
+) -> None:
+    error, = refuse(MINIMAL + keys).mistakes
+    assert error.message == "processes[0].logger.%s: %s is %s already" % (
+        key, format_value(str(tmp_path / name)), what)
+
+
+@pytest.mark.parametrize("first, second, told", [
+    ('stdout = "a.log"\nmaxBytes = 7', 'stdout = "a.log"\nmaxBytes = 8', "maxBytes 7"),
+    ('stdout = "a.log"', 'stderr = "./a.log"\nbackups = 8', "backups 10"),
+    ('stdout = "{id}.log"', 'stdout = "web.log"\ncompress = true', "compress false"),
+    ('stdout = "a-{instance}.log"\ncompress = true', 'stdout = "a-1.log"', "compress true"),
+])
+def test_all_who_write_to_a_log_file_want_the_same_of_it(
+    tmp_path: Path, refuse: Refuse, first: str, second: str, told: str
+) -> None:
+    text = MINIMAL + "[processes.logger]\n%s\n" + OTHER + "[processes.logger]\n%s\n"
+    error, = refuse(text % (first, second)).mistakes
+    assert error.message.startswith("processes[1].logger.%s: " % told.split()[0])
+    assert error.message.endswith(
+        " is written with %s by processes[0].logger as well" % told)
+    other = tmp_path / "other.toml"
+    other.write_text(text % (first, second.replace(".log", ".err")))
+    assert len(configuration.load(str(other)).processes) == 2
+
+
+def test_placeholders_of_log_files_are_told(refuse: Refuse) -> None:
+    error = refuse(MINIMAL + LOGGED % "{id}-{n}.log")
+    assert error.message == (
+        'processes[0].logger.stdout: "{n}" in it stands for nothing: there are {id} and {instance}')
+
+
 def test_pid_file_in_the_place_of_something_else_is_told(refuse: Refuse) -> None:
     assert refuse(MINIMAL + 'pidFile = "app.toml"\n').message.endswith(
         "is the configuration file already")
@@ -826,7 +868,7 @@ def test_mapped_addresses_are_those_of_ipv4(refuse: Refuse) -> None:
 
 
 DURATIONS = [(table, key) for table in keys.TABLES for key in table.keys
-             if key.unit in ("s", "ms")]
+             if key.unit in ("s", "ms", "h")]
 
 
 def test_every_duration_has_its_unit() -> None:
@@ -836,7 +878,7 @@ def test_every_duration_has_its_unit() -> None:
 
 @pytest.mark.parametrize("table, key", DURATIONS, ids=lambda each: getattr(each, "name", ""))
 def test_a_duration_is_at_most_a_year_and_a_year_is_accepted(table: Any, key: Any) -> None:
-    year = 366 * 24 * 3600 * {"s": 1, "ms": 1000}[key.unit]
+    year = int(366 * 24 * 3600 * {"s": 1, "ms": 1000, "h": 1 / 3600}[key.unit])
     assert key.type.convert(year, "/") == 366 * 24 * 3600.0
     assert key.type.convert(float(year), "/") == 366 * 24 * 3600.0
     assert key.type.convert(year - 1, "/") < 366 * 24 * 3600.0
@@ -853,7 +895,7 @@ def test_a_duration_of_nothing_is_accepted_where_it_says_so(table: Any, key: Any
         assert "above 0" in key.type.allowed
         with pytest.raises(validators.InvalidValue):
             key.type.convert(0, "/")
-    assert 0 < key.type.convert(0.001, "/") <= 0.001
+    assert 0 < key.type.convert(0.001, "/") <= (3.6 if key.unit == "h" else 0.001)
 
 
 #: Each check that has a lowest and a highest number: both are accepted, and none beyond.

@@ -261,9 +261,11 @@ def test_a_stop_wins_over_the_restart(tmp_path: Path, fifo: None) -> None:
 
 
 def test_what_pupgevent_writes_itself_is_no_change(tmp_path: Path) -> None:
-    """Every start writes the pid file: without end, if that were a reason to restart."""
+    """Every start writes the pid file: without end, if that were a reason to restart. Log files are
+    made when they are first needed, and moved away."""
     (tmp_path / "src").mkdir()
-    job = watching(pidFile="src/job.pid", cluster={"instances": 2})
+    job = watching(pidFile="src/job.pid", cluster={"instances": 2},
+                   logger={"stdout": "src/{id}-{instance}.log"})
     with inside(tmp_path, [job], watcher=dict(QUICK, exts=[], match=[])) as stage:
         begins(stage)
         wait_until((tmp_path / "src" / "job-2.pid").exists)
@@ -272,9 +274,10 @@ def test_what_pupgevent_writes_itself_is_no_change(tmp_path: Path) -> None:
         another_pid(stage, before, "job-2")
         wait_until(lambda: (tmp_path / "src/job-2.pid").read_text() == "%d\n" % (
             stage.instance("job-2").pid or 0))
+        (tmp_path / "src" / "job-2.log").rename(tmp_path / "src" / "job-2.log.1")
         save(stage, "b.js")
         says(stage, "changed: restarting", 2)
-        assert said(stage, ".pid") == 0
+        assert said(stage, ".pid") == said(stage, ".log") == 0
         assert said(stage, "src/b.js changed: restarting") == 1
 
 

@@ -39,7 +39,8 @@ SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox", "mksh")
 WITHOUT_PROC = """
 import sys
 from guardian import Guardian
-from logs import Log, Sink
+from logs import Log
+from sinks import Sink
 it = Guardian(Log(Sink()))
 it.start()
 it.watch(int(sys.argv[1]))

@@ -16,8 +16,7 @@ import status
 from conftest import eventually
 from errors import PupgeventError
 from lifecycle import BACKOFF, ERRORED, FINISHED, RUNNING, STARTING, STOPPED
-from log_history import LogHistory
-from logs import Log
+from outlets import Outlets
 from running import PUPGEVENT, SERVER, Running, server, sleeper
 from runtime import Runtime, RuntimeOwner
 from status import Health, health_of, is_healthy, state_of
@@ -225,10 +224,11 @@ autostart = true
 restartDelayMs = 500000
 """)
     page, clock = Page(), Clock()
-    log = Log(page)
+    loaded = configuration.load(str(file))
+    outlets = Outlets(loaded.logger, page, 1)
     with gevent_waits_for_children():
         runtime = Runtime(
-            configuration.load(str(file)), log, LogHistory(), page, RuntimeOwner(), clock=clock)
+            loaded, outlets, RuntimeOwner(), clock=clock)
         try:
             runtime.start()
             job, bad = runtime.instances()

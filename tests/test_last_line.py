@@ -7,8 +7,9 @@ import pytest
 
 import client
 from errors import PupgeventError
-from logs import LinePrefix, LineWriter, Sink, Source, last_line_of
+from logs import LineWriter, last_line_of
 from running import Running, cluster, run, server, sleeper
+from sinks import Sink, Source
 
 pytest_plugins = ["runs"]
 
@@ -64,7 +65,7 @@ def test_the_last_line_is_the_one_that_says_something_and_gives_no_orders(
 
 
 def test_of_a_child_that_says_much_only_the_end_is_kept() -> None:
-    writer = LineWriter(Sink(), LinePrefix(), Source("app", "app"), "stderr")
+    writer = LineWriter(Sink(), Source("app", "app"), "stderr")
     for _ in range(100):
         writer.feed(b"line after line\n" * 100)
     writer.feed(b"the ")

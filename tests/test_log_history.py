@@ -22,7 +22,9 @@ from log_history import (
     Wanted,
     uncolored,
 )
-from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Sink, Source
+from logs import LONGEST_LINE, LineWriter, Log
+from outlets import Outlet
+from sinks import Source
 
 STAMP = b"[2026-11-23 15:04:05]"
 
@@ -86,10 +88,11 @@ def test_one_process_holds_no_more_than_it_may(size: int) -> None:
 @pytest.mark.parametrize("colors", [True, False])
 def test_heads_of_real_writers_are_understood_and_their_colours_taken_off(colors: bool) -> None:
     history = History()
-    sink = history.sink(Sink())
-    Log(sink, colors).info("core", "ours")
-    Log(sink, colors).warning("core", "about it", source("app-1"))
-    writer = LineWriter(sink, LinePrefix(colors), source("app-1"), "stderr")
+    sink = Outlet(history)
+    sink.colors = colors
+    Log(sink).info("core", "ours")
+    Log(sink).warning("core", "about it", source("app-1"))
+    writer = LineWriter(sink, source("app-1"), "stderr")
     writer.feed(b"one\n\x1b[31mred\x1b[0m\n")
     assert last(history, only("app-1")).count(b"\n") == 3
     assert uncolored(last(history, only("app-1"))).endswith(
@@ -138,7 +141,7 @@ def test_late_line_about_a_process_that_is_gone_is_among_those_about_none() -> N
 def test_what_pupgevent_tells_of_an_instance_is_with_its_process() -> None:
     history = History()
     history.know("app")
-    log = Log(history.sink(Sink()))
+    log = Log(Outlet(history))
     log.warning("core", "of the instance", source("app-1"))
     log.info("core", "of nobody")
     assert last(history, Wanted({"app"}, set())).count(b"\n") == 1

@@ -12,7 +12,8 @@ import gevent
 import pytest
 
 import logs
-from logs import HIGH_WATER, LIMIT, NO_INSTANCE, DescriptorSink, Log, Sink, Source
+from logs import Log
+from sinks import HIGH_WATER, LIMIT, NO_INSTANCE, DescriptorSink, Lines, Sink, Source
 from supervision import PATIENCE, wait_until
 
 LINE = b"x" * 99 + b"\n"
@@ -158,7 +159,7 @@ def test_non_blocking_descriptor_is_waited_for(pipe: Tuple[int, int]) -> None:
 def test_program_ends_though_a_write_hangs() -> None:
     program = (
         "import sys, os; sys.path.insert(0, %r)\n"
-        "from logs import DescriptorSink\n"
+        "from sinks import DescriptorSink\n"
         "sink = DescriptorSink(1)\n"
         "sink.write(b'x' * 200000)\n"
         "sys.exit(0 if not sink.flush(0.2) else 1)\n"
@@ -245,6 +246,44 @@ def test_source_that_meets_a_lack_of_memory_is_called_again(pipe: Tuple[int, int
     wait_until(lambda: len(calls) == 3)
     sink.write(b"goes on\n")
     assert sink.flush(30.0) and read_all(pipe[0]).endswith(b"goes on\n")
+
+
+def raw(text: bytes, writer: object, ended: bool = True) -> Lines:
+    return Lines(text, lambda colored: b"[head] ", NO_INSTANCE, ended, writer)
+
+
+def test_text_of_others_does_not_get_into_a_line_that_goes_on(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    sink.write_raw(raw(b"one, ", "a", ended=False))
+    sink.write_raw(raw(b"two", "a"))
+    sink.write_raw(raw(b"three", "a", ended=False))
+    sink.write_raw(raw(b"four", "b", ended=False))
+    sink.write(b"five\n")
+    sink.write_raw(raw(b"six", "b"))
+    assert sink.flush(PATIENCE)
+    assert read_all(pipe[0]) == b"one, two\nthree\nfour\nfive\nsix\n"
+
+
+def test_decorated_pieces_of_a_line_are_lines_each(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    sink.write_lines(raw(b"one\ntwo, ", "a", ended=False))
+    sink.write_lines(raw(b"three", "a"))
+    assert sink.flush(PATIENCE)
+    assert read_all(pipe[0]) == b"[head] one\n[head] two, \n[head] three\n"
+
+
+def test_line_whose_end_was_dropped_is_ended(pipe: Tuple[int, int]) -> None:
+    sink = DescriptorSink(pipe[1])
+    for _ in range(LIMIT // 100000):
+        sink.write(LINE * 1000)
+    sink.write_raw(raw(LINE * 1000 + b"beginning", "a", ended=False))
+    sink.write_raw(raw(b"end", "a"))
+    found = b""
+    while not sink.flush(0.01):
+        found += read_all(pipe[0])
+    sink.write_raw(raw(b"later", "a"))
+    assert sink.flush(PATIENCE)
+    assert (found + read_all(pipe[0])).endswith(b"beginning\nlater\n")
 
 
 def test_own_line_for_which_there_is_no_memory_is_no_error() -> None:

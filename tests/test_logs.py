@@ -8,7 +8,8 @@ from typing import Any, List
 import pytest
 from hypothesis import given, strategies as st
 
-from logs import LONGEST_LINE, LinePrefix, LineWriter, Log, Source
+from logs import LONGEST_LINE, LineWriter, Log
+from sinks import Source
 from supervision import Page, process, script, supervise
 from terminal import wants_colors
 
@@ -18,7 +19,7 @@ HEAD = b"[2026-11-23 15:04:05][app-1][stdout] "
 
 
 def writer(page: Page) -> LineWriter:
-    return LineWriter(page, LinePrefix(clock=lambda: NOON), SOURCE, "stdout")
+    return LineWriter(page, SOURCE, "stdout", lambda: NOON)
 
 
 def written(chunks: List[bytes]) -> bytes:
@@ -109,7 +110,8 @@ def test_very_long_line_is_not_cut_within_a_character(shift: int) -> None:
 
 def test_colors_stand_around_the_head_and_never_in_the_text() -> None:
     page = Page()
-    LineWriter(page, LinePrefix(True, lambda: NOON), SOURCE, "stderr").feed(b"a\nb\n")
+    page.colors = True
+    LineWriter(page, SOURCE, "stderr", lambda: NOON).feed(b"a\nb\n")
     plain = re.sub(rb"\x1b\[\d*m", b"", page.written)
     assert plain == b"".join(HEAD.replace(b"stdout", b"stderr") + each for each in (b"a\n", b"b\n"))
     assert all(line[:-1].endswith(b"\x1b[0m ") for line in page.written.splitlines())

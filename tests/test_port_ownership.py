@@ -19,13 +19,14 @@ from concurrency import Condition, ForkGate, Threads, TokenBucket
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
-from logs import InstanceLog, Log, Source
+from logs import InstanceLog, Log
 from model import instance_specs
 from nobody import as_nobody
 from pid_files import FileQueue
 from port_ownership import OwnershipWatch
 from process_run import ProcessRun, RunOwner
 from running import Running, now
+from sinks import Source
 from supervision import (
     Ledger,
     Owner,

@@ -13,8 +13,8 @@ import pytest
 import keys
 import status
 from inside import RuntimeStage, inside, listening, sleeper
-from logs import Source
 from schema import Table
+from sinks import Source
 from supervision import script, wait_until
 
 Ports = Callable[[int], List[int]]
@@ -24,7 +24,7 @@ ENV_FILE = Path(__file__).resolve().parent / "children" / "variables.env"
 Place = Tuple[str, str]
 
 #: The last words of a shell that lives on, and tells with each of its lines that it does.
-TICKING = "while :; do echo tick; sleep 0.1; done"
+TICKING = "while :; do echo tick; echo tock >&2; sleep 0.1; done"
 
 
 class Case(NamedTuple):
@@ -203,6 +203,60 @@ def is_remembered(stage: RuntimeStage, before: int, prefix: str) -> bool:
     return prefix in stage.remembered()[before:]
 
 
+def file_gets(
+    name: str, *texts: bytes, without: bytes = b"\0"
+) -> Callable[[RuntimeStage, Any], None]:
+    """Lines of what runs already, and of ours, in a log file."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        path = stage.config.parent / name
+        if path.exists():
+            path.write_bytes(b"")
+        stage.runtime.log.info("core", "still here")
+        wait_until(lambda: path.exists() and all(each in path.read_bytes() for each in texts))
+        assert without not in path.read_bytes()
+
+    return effect
+
+
+def console_gets_plain(text: bytes) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        stage.console.written = b""
+        stage.runtime.log.info("core", "still here")
+        wait_until(lambda: text in stage.console.written.splitlines())
+
+    return effect
+
+
+def there_are(*names: str, but: Tuple[str, ...] = ()) -> Callable[[RuntimeStage, Any], None]:
+    """Backups of a log file, sooner or later."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        folder = stage.config.parent
+        wait_until(lambda: all((folder / each).exists() for each in names)
+                   and not any((folder / each).exists() for each in but))
+
+    return effect
+
+
+def memory_has_no(kind: str, others: Tuple[str, ...]) -> Callable[[RuntimeStage, Any], None]:
+    """Of what comes from now on."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        stage.console.written = b""
+        stage.runtime.log.info("core", "still here")
+        for each in (kind, *others):
+            wait_until(functools.partial(is_on_console, stage, each))
+        assert kind not in stage.remembered()
+
+    return effect
+
+
+def is_on_console(stage: RuntimeStage, kind: str) -> bool:
+    return kind.encode() in stage.console.written
+
+
 def follows_changes_of(name: str, watches: int = 2) -> Callable[[RuntimeStage, Any], None]:
     """Once what it says now is known: there is a line for each value that was ever watched."""
     def effect(stage: RuntimeStage, before: Any) -> None:
@@ -233,6 +287,28 @@ CASES: Dict[Place, Case] = {
         False, console_gets_no(("core", "stdout"), ()), told="changed the logger, job, web"),
     ("logger", "colors"): Case(
         True, colours_appear("core", "stdout"), told="changed the logger, job, web"),
+    ("logger", "decorate"): Case(
+        False, console_gets_plain(b"still here"), told="changed the logger, job, web"),
+    ("logger", "stdout"): Case(
+        "all.log", file_gets("all.log", b"[core] still here", b"[job][stdout] tick"),
+        told="changed the logger, job, web"),
+    ("logger", "stderr"): Case(
+        "errors.log", file_gets("errors.log", b"[job][stderr] tock", without=b"tick"),
+        told="changed the logger, job, web"),
+    ("logger", "decorateFiles"): Case(
+        False, file_gets("all.log", b"still here\n", b"tick\n", without=b"["),
+        beside={"stdout": "all.log"}, told="changed the logger, job, web"),
+    ("logger", "maxBytes"): Case(
+        60, there_are("all.log.1"), beside={"stdout": "all.log"},
+        told="changed the logger, job, web"),
+    ("logger", "backups"): Case(
+        1, there_are("all.log.1", but=("all.log.2",)),
+        beside={"stdout": "all.log", "maxBytes": 60}, told="changed the logger, job, web"),
+    ("logger", "compress"): Case(
+        True, there_are("all.log.1.gz"), beside={"stdout": "all.log", "maxBytes": 60},
+        told="changed the logger, job, web"),
+    ("logger", "internalLogHours"): Case(
+        0, memory_has_no("[core]", ("[stdout]",)), told="changed the logger, job, web"),
     ("watcher", "interval"): Case(
         20, follows_changes_of("a.js"), old=10**6, told="changed the watcher"),
     ("watcher", "exts"): Case(["py"], follows_changes_of("a.py"), told="changed the watcher"),
@@ -304,6 +380,20 @@ CASES: Dict[Place, Case] = {
         {"console": False}, console_gets_no(("stdout",), ("core",))),
     ("processes.logger", "console"): Case(False, console_gets_no(("stdout",), ("core",))),
     ("processes.logger", "colors"): Case(True, colours_appear("stdout")),
+    ("processes.logger", "decorate"): Case(False, console_gets_plain(b"tick")),
+    ("processes.logger", "stdout"): Case("job.log", file_gets("job.log", b"tick\n", b"tock\n")),
+    ("processes.logger", "stderr"): Case("e.log", file_gets("e.log", b"tock\n", without=b"tick")),
+    ("processes.logger", "decorateFiles"): Case(
+        True, file_gets("job.log", b"[job][stdout] tick\n"), beside={"stdout": "job.log"}),
+    ("processes.logger", "maxBytes"): Case(
+        60, there_are("job.log.1"), beside={"stdout": "job.log"}),
+    ("processes.logger", "backups"): Case(
+        1, there_are("job.log.1", but=("job.log.2",)),
+        beside={"stdout": "job.log", "maxBytes": 60}),
+    ("processes.logger", "compress"): Case(
+        True, there_are("job.log.1.gz"), beside={"stdout": "job.log", "maxBytes": 60}),
+    ("processes.logger", "internalLogHours"): Case(
+        0, memory_has_no("[job][stdout]", ("[core]",))),
     ("processes.cluster", "instances"): Case(
         2, lambda stage, before: stage.states()["web-2"] == "running", old=1,
         told="changed web; started web-2"),

@@ -286,9 +286,9 @@ def test_a_port_that_cannot_be_had_changes_no_setting_no_logger_and_no_instance(
                 runtime.configuration, dict(runtime.supervisor.processes), stage.pids(),
                 {each.name: each.process for each in runtime.instances()},
                 {name: (each._cluster, each.address) for name, each in runtime.balancers.items()},
-                {name: each.onward for name, each in runtime._outlets._tees.items()},
-                {name: each.colors for name, each in runtime._outlets._prefixes.items()},
-                (runtime.log.sink, runtime.log.prefix.colors), dict(runtime.rotations),
+                {name: [(each.colors, each._console) for pair in pairs.values() for each in pair]
+                 for name, pairs in runtime._outlets._pairs.items()},
+                runtime._outlets._logger, dict(runtime.rotations),
             )  # fmt: skip
 
         before = everything()

@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gevent.os
 
-from logs import DescriptorSink, Log
+from logs import Log
 from rotation import Rotation
+from sinks import DescriptorSink
 from supervision import Owner, pid_of, process
 from supervisor import Supervisor
 

@@ -1,0 +1,194 @@
+"""Where lines go: those of each process, and our own. Into the history, and to the console and the
+files that their logger names, in the look that each is to have.
+"""
+
+import re
+import time
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from log_files import FileLimits, LogFile, LogFiles
+from log_history import LogHistory
+from logs import LineWriter, Log
+from model import OWN_ID, InstanceSpec, Logger, Process, log_file_of
+from sinks import Lines, Sink, Source
+from terminal import wants_colors
+
+#: What colours text on a terminal (ECMA-48, SGR): Pup's files have none either.
+_COLORS = re.compile(rb"\x1b\[[0-9:;]*m")
+
+
+class Outlet(Sink):
+    """The sink of one stream, which may be directed elsewhere while lines come."""
+
+    def __init__(self, history: LogHistory) -> None:
+        self._history = history
+        self._console = Sink()
+        self._file: Optional[LogFile] = None
+        self._decorate = self._decorate_files = True
+        self._waiting: List[Callable[[], None]] = []
+
+    def direct(self, logger: Logger, console: Sink, file: Optional[LogFile]) -> None:
+        """From now on there. `logger` is in effect, with its colours. Whoever waits for room looks
+        again: there may be some."""
+        self.colors = bool(logger.colors)
+        self._console = console if logger.console else Sink()
+        self._decorate = logger.decorate
+        self._decorate_files = logger.decorate_files
+        self._file = file
+        self._resume()
+
+    @property
+    def path(self) -> Optional[str]:
+        """Of its file."""
+        return None if self._file is None else self._file.path
+
+    @property
+    def full(self) -> bool:
+        return self._console.full or (self._file is not None and self._file.full)
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        self._waiting.append(callback)
+        full = self._file if self._file is not None and self._file.full else self._console
+        full.when_room(self._resume)
+
+    def _resume(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        while waiting:
+            try:
+                waiting[0]()
+            except MemoryError:
+                # Whoever has called calls again.
+                self._waiting = waiting + self._waiting
+                raise
+            waiting.pop(0)
+
+    def write_lines(self, lines: Lines) -> None:
+        """Raises MemoryError before anything is written."""
+        shown = lines.decorated(self.colors)
+        filed = b""
+        if self._file is not None and self._decorate_files:
+            filed = _COLORS.sub(b"", lines.decorated(False) if self.colors else shown)
+        if not self._decorate or not self._decorate_files:
+            lines.make_raw()
+        try:
+            self._history.add(shown, lines.source)
+        except MemoryError:
+            pass  # not remembered
+        if self._decorate:
+            self._console.write(shown, lines.source)
+        else:
+            self._console.write_raw(lines)
+        if self._file is None:
+            return
+        if self._decorate_files:
+            self._file.write(filed, lines.source)
+        else:
+            self._file.write_raw(lines)
+
+
+class OutletPair(NamedTuple):
+    """Those of the two streams of one child."""
+
+    stdout: Outlet
+    stderr: Outlet
+
+
+class Outlets:
+    """All outlets; `console` is the sink that stands for stdout, `fd` its descriptor."""
+
+    def __init__(self, logger: Logger, console: Sink, fd: int, verbose: bool = False) -> None:
+        self._console = console
+        self._fd = fd
+        self.history = LogHistory()
+        self._files = LogFiles(self._inform, self._warn)
+        self._own = self._new_pair()
+        #: Of each process, by the number of the instance.
+        self._pairs: Dict[str, Dict[int, OutletPair]] = {}
+        self.log = Log(self._own.stdout, verbose, errors=self._own.stderr)
+        console.on_loss = self._own.stdout.on_loss
+        self._logger = self.in_effect(logger)
+        self._set_own()
+
+    def set(self, process: Process) -> None:
+        """Send the lines of a process where its logger says; also of instances that run."""
+        self.history.know(process.id, process.logger.internal_log)
+        pairs = self._pairs.setdefault(process.id, {})
+        before = set(_paths(pairs.values()))
+        for number, pair in pairs.items():
+            self._direct(pair, process.logger, process.id, number)
+        if before - set(_paths(pairs.values())):
+            self._close_unused()
+
+    def set_own(self, logger: Logger) -> bool:
+        """The same for our own lines; False: nothing has changed."""
+        own = self.in_effect(logger)
+        if own == self._logger:
+            return False
+        self._logger = own
+        self._set_own()
+        self._close_unused()
+        return True
+
+    def in_effect(self, logger: Logger) -> Logger:
+        """The logger with the colours that the console gets."""
+        return logger._replace(colors=wants_colors(self._fd, logger.colors))
+
+    def forget(self, process_id: str) -> None:
+        """The process is gone for good."""
+        self.history.forget(process_id)
+        if any(_paths(self._pairs.pop(process_id, {}).values())):
+            self._close_unused()
+
+    def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
+        """For one child: (stdout, stderr)."""
+        pairs = self._pairs[process.id]
+        if spec.number not in pairs:
+            pairs[spec.number] = self._new_pair()
+            self._direct(pairs[spec.number], process.logger, process.id, spec.number)
+        source, pair = Source(process.id, spec.name), pairs[spec.number]
+        return (LineWriter(pair.stdout, source, "stdout"),
+                LineWriter(pair.stderr, source, "stderr"))
+
+    def reopen_files(self) -> int:
+        """Open all log files anew; returns how many there are."""
+        return self._files.reopen()
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all lines are out, for so many seconds at most."""
+        end = time.monotonic() + timeout
+        self._files.flush(timeout)
+        self._console.flush(max(0.0, end - time.monotonic()))
+
+    def _set_own(self) -> None:
+        self.history.keep_own(self._logger.internal_log)
+        self._direct(self._own, self._logger, OWN_ID, 0)
+
+    def _new_pair(self) -> OutletPair:
+        return OutletPair(Outlet(self.history), Outlet(self.history))
+
+    def _direct(self, pair: OutletPair, logger: Logger, process_id: str, number: int) -> None:
+        logger = self.in_effect(logger)
+        limits = FileLimits(logger.max_bytes, logger.backups, logger.compress)
+        for outlet, template in ((pair.stdout, logger.stdout), (pair.stderr, logger.stderr)):
+            file = None
+            if template is not None:
+                file = self._files.get(log_file_of(template, process_id, number), limits)
+            outlet.direct(logger, self._console, file)
+
+    def _close_unused(self) -> None:
+        # In one go: a file that is opened meanwhile would be missing, and be closed.
+        pairs = [pair for some in self._pairs.values() for pair in some.values()]
+        self._files.keep_only(_paths([self._own, *pairs]))
+
+    def _inform(self, text: str) -> None:
+        self.log.info("core", text)
+
+    def _warn(self, text: str) -> None:
+        self.log.warning("core", text)
+
+
+def _paths(pairs: Iterable[OutletPair]) -> Iterator[str]:
+    for pair in pairs:
+        for outlet in pair:
+            if outlet.path is not None:
+                yield outlet.path
