@@ -21,12 +21,11 @@ import cli
 import default_config
 import usage
 from cli import Arguments
-from errors import ConfigurationError, PupgeventError, UsageError, encoded, local_time
+from errors import ConfigurationError, PupgeventError, UsageError, encoded
 from signal_names import signal_name
 
 if TYPE_CHECKING:
     from daemon import Daemon
-    from model import Process
 
 __version__ = "0.1.0"
 
@@ -213,69 +212,15 @@ class _Terminal:
 def check(args: Arguments) -> int:
     """`pupgevent check CONFIG`: say what would run."""
     import configuration
-    import pup_differences
+    import preview
 
     config, document = configuration.read(args.config)
-    for process in config.processes:
-        for text in _plan(process):
-            print(text)
+    for text in preview.plan(config):
+        print(text)
     sys.stdout.flush()  # before what is said of it, or the reason why it cannot be written
-    for index, process in enumerate(config.processes):
-        warning = _warning(process)
-        if warning:
-            line = document.line("processes", index, "cmd")
-            place = "%s:%d: warning: processes[%d].cmd: " % (config.path, line, index)
-            _complain("%s\n" % PupgeventError(place + warning))
-    if document.is_json:
-        for hint in pup_differences.hints(document.values):
-            _complain("%s: hint: %s\n" % (PupgeventError(config.path), hint))
+    for text in preview.remarks(config, document):
+        _complain("%s\n" % PupgeventError(text))
     return 0
-
-
-def _warning(process: "Process") -> "Optional[str]":
-    """What is wrong with the program of a command, here and now; it may be there at the start."""
-    import model
-    import programs
-
-    word = programs.program_of(process.cmd)
-    if word is None:
-        return None
-    variables = model.variables_of(process, model.instance_specs(process)[0])
-    path = variables.get("PATH", os.environ.get("PATH", os.defpath))
-    path = ":".join(filter(None, (path, process.path)))
-    reason = programs.program_problem(*(
-        encoded(each) for each in (word, path, process.cwd)))
-    return reason and "%s %s" % (word, reason)
-
-
-def _plan(process: "Process") -> "List[str]":
-    import model
-
-    cluster = process.cluster
-    start = "" if process.autostart or process.cron else ", not started by itself"
-    if process.watch and not process.autostart and not process.cron:
-        start = ", started when its files change"
-    start += "".join(_times(process))
-    lines = []
-    if cluster is not None and cluster.common_port is not None:
-        place = "%s port %d" % (cluster.common_host, cluster.common_port)
-        lines.append("%s: %s on %s" % (process.id, cluster.strategy, place))
-    for spec in model.instance_specs(process):
-        place = "" if spec.port is None else ", port %d" % spec.port
-        lines.append("%s%s%s" % (spec.name, place, start))
-    return lines
-
-
-def _times(process: "Process") -> "List[str]":
-    """When cron starts and stops it next."""
-    import cron_pattern
-
-    now, found = time.time(), []
-    for verb, text in (("starts", process.cron), ("stops", process.terminate)):
-        moment = text and cron_pattern.next_time(text, now, time.localtime)
-        if moment:
-            found.append(", %s at %s" % (verb, local_time(moment, now, time.localtime)))
-    return found
 
 
 def initialize(args: Arguments) -> int:

@@ -269,6 +269,26 @@ def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
         for number, (line, (_, _, words)) in enumerate(zip(places, cases)) if words]
 
 
+def test_check_warns_once_of_each_folder_for_log_files_that_is_missing(
+    running: Make
+) -> None:
+    app = running(
+        sleeper("a", logger={"stdout": "there/a.log", "stderr": "none/a.err"}),
+        sleeper("b", logger={"stdout": "none/b.log"}),
+        sleeper("c", logger={"stdout": "{id}/c.log"}),
+        logger={"stdout": "there/{id}.log"})
+    (app.config.parent / "there").mkdir()
+    done = app.run("check")
+    assert (done.returncode, done.stdout) == (0, "a\nb\nc\n")
+    text = [each.strip(" ,") for each in app.config.read_text().split("\n")]
+    assert [each for each in done.stderr.splitlines() if "hint" not in each] == [
+        "%s:%d: warning: processes[%d].logger.%s: there is no folder %s" % (
+            app.config, text.index('"%s": "%s"' % (key, said)) + 1, number, key,
+            app.config.parent / name)
+        for number, key, said, name in (
+            (0, "stderr", "none/a.err", "none"), (2, "stdout", "{id}/c.log", "c"))]
+
+
 def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:
     app = running(*(sleeper("job%d" % number) for number in range(2000)))
     with subprocess.Popen(

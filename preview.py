@@ -1,0 +1,84 @@
+"""`pupgevent check CONFIG`: what would run, and what should be known of it before it does."""
+
+import os
+import time
+from typing import Iterator, List, Optional, Set, Tuple
+
+import cron_pattern
+import model
+import programs
+import pup_differences
+from documents import Document
+from errors import KeyPath, encoded, format_path, local_time
+from model import OWN_ID, Configuration, Logger, Process, log_file_of
+
+
+def plan(configuration: Configuration) -> Iterator[str]:
+    """A line for each balancer and instance."""
+    for process in configuration.processes:
+        cluster = process.cluster
+        if cluster is not None and cluster.common_port is not None:
+            yield "%s: %s on %s port %d" % (
+                process.id, cluster.strategy, cluster.common_host, cluster.common_port)
+        start = _start(process)
+        for spec in model.instance_specs(process):
+            place = "" if spec.port is None else ", port %d" % spec.port
+            yield "%s%s%s" % (spec.name, place, start)
+
+
+def remarks(configuration: Configuration, document: Document) -> Iterator[str]:
+    """A line for each thing that may be meant, and may be a mistake."""
+    for where, text in _warnings(configuration):
+        yield "%s:%d: warning: %s: %s" % (
+            configuration.path, document.line(*where), format_path(where), text)
+    if document.is_json:
+        for hint in pup_differences.hints(document.values):
+            yield "%s: hint: %s" % (configuration.path, hint)
+
+
+def _start(process: Process) -> str:
+    """When it starts, where that is not at once; and when cron starts and stops it next."""
+    start = "" if process.autostart or process.cron else ", not started by itself"
+    if process.watch and not process.autostart and not process.cron:
+        start = ", started when its files change"
+    now = time.time()
+    for verb, text in (("starts", process.cron), ("stops", process.terminate)):
+        moment = text and cron_pattern.next_time(text, now, time.localtime)
+        if moment:
+            start += ", %s at %s" % (verb, local_time(moment, now, time.localtime))
+    return start
+
+
+# What is not there here and now; it may be there at the start
+
+
+def _warnings(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
+    seen: Set[str] = set()
+    loggers: List[Tuple[KeyPath, Logger, str]] = [(("logger",), configuration.logger, OWN_ID)]
+    for index, process in enumerate(configuration.processes):
+        where: KeyPath = ("processes", index)
+        problem = _program_problem(process)
+        if problem:
+            yield where + ("cmd",), problem
+        loggers.append((where + ("logger",), process.logger, process.id))
+    for where, logger, process_id in loggers:
+        for key, template in (("stdout", logger.stdout), ("stderr", logger.stderr)):
+            folder = os.path.dirname(log_file_of(template or "/", process_id, 0))
+            if folder in seen:
+                continue
+            seen.add(folder)
+            if not os.path.isdir(folder):
+                yield where + (key,), "there is no folder %s" % folder
+
+
+def _program_problem(process: Process) -> Optional[str]:
+    """What is wrong with the program of its command."""
+    word = programs.program_of(process.cmd)
+    if word is None:
+        return None
+    variables = model.variables_of(process, model.instance_specs(process)[0])
+    path = variables.get("PATH", os.environ.get("PATH", os.defpath))
+    path = ":".join(filter(None, (path, process.path)))
+    reason = programs.program_problem(*(
+        encoded(each) for each in (word, path, process.cwd)))
+    return reason and "%s %s" % (word, reason)
