@@ -2,19 +2,20 @@
 
 Each value goes through the validator of its key, as `check` does it. What the validator refuses,
 and a key that is not (yet) there, stands in the file as a comment with the reason. So an importer
-may set whatever the other tool's file says. Ids, ports and pid files are handed out here, since
-they have to differ from each other.
+may set whatever the other tool's file says. Ids, ports, pid files and log files are handed out
+here, since they must not be in each other's place.
 """
 
 import os
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 import keys
 import paths
 import toml_text
 import validators
 from errors import format_value
+from model import OWN_ID, log_file_of
 from schema import Key, Table
 
 #: Begins the comment about whatever could not be carried over: it can be searched for.
@@ -25,6 +26,13 @@ MOST_INSTANCES = 1000
 
 #: The first port for instances, and the distance from one cluster's to the next: room to scale.
 _FIRST_PORT, _STEP = 8000, 100
+
+#: The keys that name log files: a logger has its limits before these.
+_LOG_FILES = ("stdout", "stderr")
+
+#: The keys on which all have to agree that write to one log file, and their values.
+_LIMITS = ("maxBytes", "backups", "compress")
+Limits = Tuple[object, ...]
 
 
 class Written(NamedTuple):
@@ -81,7 +89,10 @@ class Draft:
         self._processes: List[Section] = []
         #: Ids and names of instances; the commands mean all processes by "all".
         self._names: Set[str] = {"all"}
-        self._pid_files: Set[str] = {self.target, os.path.realpath(self.target)}
+        #: What cannot be something else as well, with the limits of log files.
+        self._files: Dict[str, Optional[Limits]] = dict.fromkeys(
+            [self.target, os.path.realpath(self.target)])
+        self._missing_folders: Set[str] = set()
 
     @property
     def moved(self) -> bool:
@@ -130,13 +141,29 @@ class Draft:
             return 1
 
     def take_pid_files(self, path: str, instances: int) -> bool:
-        """Have a pid file for each instance; False: another process has one of them."""
+        """Have a pid file for each instance; False: something else is in the place of one."""
         stem, suffix = os.path.splitext(os.path.normpath(os.path.join(self.folder, path)))
         numbers = ["-%d" % (n + 1) for n in range(instances)] if instances > 1 else [""]
-        files = {stem + number + suffix for number in numbers}
-        if not self._pid_files.isdisjoint(files):
+        files = dict.fromkeys(stem + number + suffix for number in numbers)
+        if not self._files.keys().isdisjoint(files):
             return False
-        self._pid_files.update(files)
+        self._files.update(files)
+        return True
+
+    def take_log_files(self, paths: Iterable[str], limits: Limits) -> bool:
+        """Write to these; False: one is no log file, or somebody wants other limits for it."""
+        files = {path: limits for path in paths if not path.startswith("/dev/")}
+        if any(self._files.get(path, limits) != limits for path in files):
+            return False
+        self._files.update(files)
+        return True
+
+    def lacks_folder(self, path: str) -> bool:
+        """Whether the folder of a file is not there; asked once for each folder."""
+        folder = os.path.dirname(path)
+        if folder in self._missing_folders or os.path.isdir(folder):
+            return False
+        self._missing_folders.add(folder)
         return True
 
     def finish(self) -> Written:
@@ -156,10 +183,11 @@ class Section:
         self._draft = draft
         #: Of the process and its cluster; 0: it has none.
         self.count = instances
-        #: Of a process.
+        #: Of the process.
         self.id = ""
         self._own: List[str] = []
-        self._has_keys = False
+        #: As `check` reads them.
+        self._values: Dict[str, object] = {}
         self._variables: Dict[str, str] = {}
         self._inside: Dict[str, Section] = {}
 
@@ -190,8 +218,10 @@ class Section:
         if reason:
             self.lose(said or line, reason, otherwise, lines=[line])
             return False
+        if name in _LOG_FILES:
+            self._say_what_is_missing(value)
         self._own.append(line)
-        self._has_keys = True
+        self._values[name] = _converted(self._table, name, value, self._draft.folder)
         return True
 
     def _problem(self, name: str, value: object) -> str:
@@ -202,8 +232,26 @@ class Section:
         if reason:
             return "Refused here: %s." % reason
         if name == "pidFile" and not self._draft.take_pid_files(str(value), self.count):
-            return "Another process has this pidFile already."
+            return "Something else in here has this file already."
+        if name in _LOG_FILES and not self._draft.take_log_files(
+                self._log_files(value), self._limits()):
+            return "Something else in here has this file already, or other limits for it."
         return ""
+
+    def _log_files(self, template: object) -> List[str]:
+        path = str(_converted(self._table, "stdout", template, self._draft.folder))
+        return [log_file_of(path, self.id or OWN_ID, n) for n in range(self.count or 1)]
+
+    def _limits(self) -> Limits:
+        values = dict({key.name: key.default for key in keys.LOGGER.keys},
+                      **self._draft.head.inside("logger")._values)
+        values.update(self._values)
+        return tuple(values[name] for name in _LIMITS)
+
+    def _say_what_is_missing(self, template: object) -> None:
+        if self._draft.lacks_folder(self._log_files(template)[0]):
+            folder = toml_text.string(os.path.dirname(str(template)) or ".")
+            self.say("The folder %s is not there, and pupgevent does not make it." % folder)
 
     def lose(self, said: str, *instead: str, lines: Iterable[str] = ()) -> None:
         """A comment: what the source says, what can be done instead, and lines behind a # for it.
@@ -231,7 +279,8 @@ class Section:
         """A table inside this one."""
         if name not in self._inside:
             table = _table_in(self._table, name)
-            self._inside[name] = Section(table, self._draft, self.count)
+            self._inside[name] = section = Section(table, self._draft, self.count)
+            section.id = self.id
         return self._inside[name]
 
     def lines(self) -> List[str]:
@@ -246,7 +295,7 @@ class Section:
     def _header(self) -> List[str]:
         if not self._table.title:
             return []
-        if self._has_keys:
+        if self._values:
             return [self._table.header]
         # A table of comments alone would still be a table.
         return ["#" + self._table.header] if self._own else []

@@ -31,8 +31,6 @@ _INSTEAD = {
     " port when it has lived for minUptimeMs.",
     "shutdown_with_message": "A process is asked to stop by stopSignal.",
     "treekill": "Signals go to the process and all its children.",
-    "log_date_format": "Lines on the console have the time in front, in one format.",
-    "time": "Lines on the console have the time in front.",
     "log_type": "Lines are text.",
     "ignore_watch": "skip in [watcher] has patterns of files to pass over, for all processes.",
     "watch_options": "[watcher] has the settings of watch, for all processes.",
@@ -58,8 +56,11 @@ _WITHOUT_LOSS = frozenset("""
 _TOGETHER = frozenset("""
     name script args interpreter node_args cwd instances exec_mode env port increment_var
     listen_timeout max_restarts restart_delay exp_backoff_restart_delay autorestart stop_exit_codes
-    merge_logs out_file error_file log_file disable_logs
+    merge_logs out_file error_file log_file log_date_format time disable_logs
 """.split())
+
+#: Lines that are written here are gone.
+_NO_FILE = "/dev/null"
 
 _BYTES = {"K": 1024, "M": 1024**2, "G": 1024**3}
 _MILLISECONDS = {"s": 1000, "m": 60000, "h": 3600000}
@@ -270,19 +271,37 @@ class _Application:
         app, logger = self._app, self._process.inside("logger")
         if app.get("disable_logs") is True:
             logger.set("console", False, "disable_logs: true")
-        paths = [app.get(name) for name in ("out_file", "error_file", "log_file")]
-        out = paths[0] or paths[2]
-        for key, name, path in (("stdout", "out_file", out), ("stderr", "error_file", paths[1])):
-            if path in ("/dev/null", "NULL"):
-                logger.lose(_line(name, path), "Without a file here there is none; console = false"
-                            " keeps the lines off the console as well.")
-            elif isinstance(path, str) and path:
-                logger.set(key, self._log_path(path), _line(name, path))
-        if paths[0] and paths[2]:
-            logger.lose(_line("log_file", paths[2]), "There is a file for stdout, one for stderr.")
+            return
+        files = {name: self._log_path(app[name]) for name in ("out_file", "error_file", "log_file")
+                 if isinstance(app.get(name), str) and app[name]}
+        both = files.get("log_file")
+        if both and len(files) > 1:
+            logger.lose(_line("log_file", app["log_file"]),
+                        "There is one file for stdout and one for stderr.")
+        out = files.get("out_file", both)
+        error = files.get("error_file", both if "out_file" not in files else None)
+        if any("{instance}" in path for path in files.values()):
+            logger.say("{instance} is 1 for the first one.")
+        # Without a file of its own stderr goes where stdout goes.
+        for key, path, default in (("stdout", out, _NO_FILE), ("stderr", error, out or _NO_FILE)):
+            if path is not None and path != default:
+                name = next(name for name in files if files[name] == path)
+                logger.set(key, path, _line(name, app[name]))
+        if {out, error} - {None, _NO_FILE}:
+            self._write_time(logger)
+
+    def _write_time(self, logger: Section) -> None:
+        for name in ("log_date_format", "time"):
+            if self._app.get(name):
+                logger.say("%s: each line has the time in front, in one format, the instance and"
+                           " the stream." % _line(name, self._app[name]))
+                logger.set("decorateFiles", True)
+                return
 
     def _log_path(self, path: str) -> str:
         """Each instance has its own, unless PM2 was to merge them."""
+        if path in (_NO_FILE, "NULL"):
+            return _NO_FILE
         if self._many and self._app.get("merge_logs") is not True:
             stem, suffix = os.path.splitext(path)
             path = stem + "-{instance}" + suffix

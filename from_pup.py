@@ -5,13 +5,13 @@ comment, and so does what Pup does otherwise where a key is left out.
 """
 
 import json
-from typing import Dict
+from typing import Dict, List
 
 import keys
 from documents import Document
 from drafts import Draft, Section
 from errors import ConfigurationError
-from pup_differences import DEFAULTS, INSTEAD
+from pup_differences import DEFAULTS, INSTEAD, ONE_FILE, ROTATION, has_log_file
 from schema import Table
 
 #: Keys whose values are paths, or arrays of them.
@@ -28,12 +28,13 @@ def fill(draft: Draft, path: str, document: Document) -> None:
     top = {name: value for name, value in document.values.items()
            if name != "processes" and name not in keys.IGNORED}
     _write_table(draft, draft.head, keys.TOP, top)
+    _write_rotation(draft.head, top, processes)
     for index, process in enumerate(processes):
         if not isinstance(process, dict):
             line = document.line("processes", index)
             raise ConfigurationError(path, line, "processes[%d] is no object" % index)
         if _has_cmd(process):
-            _write_process(draft, process)
+            _write_process(draft, process, top)
         else:
             draft.secret = True
             draft.head.lose(_line("process %s" % process.get("id"), process),
@@ -44,7 +45,7 @@ def _has_cmd(process: Dict[str, object]) -> bool:
     return isinstance(process.get("cmd"), (str, list))
 
 
-def _write_process(draft: Draft, process: Dict[str, object]) -> None:
+def _write_process(draft: Draft, process: Dict[str, object], top: Dict[str, object]) -> None:
     cluster = process.get("cluster")
     count = draft.count_of(cluster.get("instances", 1)) if isinstance(cluster, dict) else 0
     section = draft.add_process(str(process.get("id", "app")), count)
@@ -57,6 +58,8 @@ def _write_process(draft: Draft, process: Dict[str, object]) -> None:
             if name not in process:
                 section.say(text)
                 section.disable(name, value)
+    if has_log_file(process) and has_log_file(top):
+        section.inside("logger").say(ONE_FILE)
 
 
 def _write_table(
@@ -64,7 +67,8 @@ def _write_table(
 ) -> None:
     inside = {key.name: key.type for key in table.keys
               if isinstance(key.type, Table) and key.supported}
-    for name, value in values.items():
+    # A logger has its limits before the files for which they count.
+    for name, value in sorted(values.items(), key=lambda item: item[0] in ("stdout", "stderr")):
         if name == "env" and isinstance(value, dict):
             _write_variables(section, value)
         elif name in inside and isinstance(value, dict):
@@ -75,6 +79,18 @@ def _write_table(
             section.lose(_line(name, value), _sentence(name))
         else:
             section.set(name, _placed(draft, name, value), _line(name, value))
+
+
+def _write_rotation(
+    head: Section, top: Dict[str, object], processes: List[object]
+) -> None:
+    """What Pup does otherwise with log files, where there are any."""
+    logger = top.get("logger")
+    if isinstance(logger, dict) and ROTATION.key in logger:
+        return
+    if any(isinstance(each, dict) and has_log_file(each) for each in (top, *processes)):
+        head.inside("logger").say(ROTATION.text)
+        head.inside("logger").disable(ROTATION.key, ROTATION.value)
 
 
 def _sentence(name: str) -> str:

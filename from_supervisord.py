@@ -7,7 +7,7 @@ and so do we, unless something in it is known only when it runs.
 
 import re
 import signal
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import ini_text
 from drafts import MOST_INSTANCES, Draft, Section
@@ -29,7 +29,8 @@ _OTHER_SECTIONS = {
 
 #: Options of [supervisord] that are pupgevent's own affair, and what there is instead.
 _DAEMON = {
-    "logfile": "pupgevent's own lines go to its stdout.",
+    "logfile": "pupgevent's own lines go to its stdout. With stdout in [logger] they go to that"
+    " file, too, and so do those of programs without one.",
     "nodaemon": "pupgevent always stays in the foreground: pupgevent export systemd makes a unit.",
     "pidfile": "pupgevent is found by its file: pupgevent status CONFIG.",
     "user": "Start pupgevent as that user, or give user to each process.",
@@ -50,8 +51,14 @@ _INSTEAD = {
 }  # fmt: skip
 
 #: What is written where others are.
-_TOGETHER = frozenset(
-    "command environment directory numprocs_start autorestart exitcodes".split())
+_TOGETHER = frozenset("""
+    command environment directory numprocs_start autorestart exitcodes redirect_stderr
+    stdout_logfile stderr_logfile stdout_logfile_maxbytes stderr_logfile_maxbytes
+    stdout_logfile_backups stderr_logfile_backups
+""".split())
+
+#: Each for stdout and stderr. A logger has its limits before the files for which they count.
+_LOG_OPTIONS = ("logfile_maxbytes", "logfile_backups", "logfile")
 
 #: Values that mean what is done here in any case.
 _AS_HERE = {
@@ -61,6 +68,17 @@ _AS_HERE = {
 
 #: Keys whose values are paths.
 _PATHS = ("cwd", "stdout", "stderr")
+
+class _Limit(NamedTuple):
+    """An option about the rotation of log files."""
+
+    key: str
+    read: Callable[[str], int]
+    default: str
+
+
+_ROTATION = {"logfile_maxbytes": _Limit("maxBytes", size, "50MB"),
+             "logfile_backups": _Limit("backups", int, "10")}
 
 #: Where `stdout_logfile` is the output of supervisord itself.
 _CONSOLE = re.compile(r"/dev/(?:stdout|stderr|fd/[12])\Z|/proc/self/fd/[12]\Z")
@@ -175,6 +193,7 @@ class _Program:
         for name, option in self._options.items():
             if name not in _TOGETHER:
                 self._write(name, option)
+        self._write_logs()
         if "autostart" not in self._options:
             self._process.set("autostart", True)
         self._process.set("restart", self._restart())
@@ -286,39 +305,60 @@ class _Program:
     def _write_plain(self, name: str, option: Option) -> None:
         self._write_expanded(self._process, name, name, option)
 
-    def _write_redirect(self, name: str, option: Option) -> None:
+    def _write_logs(self) -> None:
         """Without a file of its own stderr goes where stdout goes."""
+        redirect = self._options.get("redirect_stderr")
+        if redirect is not None:
+            self._write("redirect_stderr", redirect)
+        for end in _LOG_OPTIONS:
+            for stream in ("stdout", "stderr"):
+                name = "%s_%s" % (stream, end)
+                if name in self._options:
+                    self._write(name, self._options[name])
+
+    def _write_redirect(self, name: str, option: Option) -> None:
         _checked_boolean(option.value)
 
     def _write_logfile(self, name: str, option: Option) -> None:
         stream = name.partition("_")[0]
         if option.value.lower() == "syslog":
             self._logger.lose(_line(name, option), _INSTEAD["stdout_syslog"])
-        if not self._has_file(stream):
-            return
-        path = self._expand.with_instance(option.value)
-        self._write_expanded(self._logger, stream, name, option, path)
+        if self._has_file(stream):
+            path = self._expand.with_instance(option.value)
+            if path != option.value:
+                self._logger.say("{instance} is 1 for the first one.")
+            self._write_expanded(self._logger, stream, name, option, path)
+        elif stream == "stderr" and self._has_file("stdout") and not self._is_auto(stream):
+            self._logger.say("stderr is in no file, as %s has it; without this key it would go to"
+                             " that of stdout." % _line(name, option))
+            self._logger.set("stderr", "/dev/null", _line(name, option))
 
     def _has_file(self, stream: str) -> bool:
         """Else its lines are on the console, and in `pupgevent logs`."""
-        value = self._options.get(stream + "_logfile", Option("auto", 0)).value
+        value = self._logfile(stream)
+        return value.lower() not in ("auto", "none", "off", "syslog") and not _CONSOLE.match(value)
+
+    def _is_auto(self, stream: str) -> bool:
+        """Whether the lines are in a file that supervisord finds a name for."""
+        return self._logfile(stream).lower() == "auto"
+
+    def _logfile(self, stream: str) -> str:
         redirect = self._options.get("redirect_stderr", Option("", 0)).value
         if stream == "stderr" and is_true(redirect):
-            return False
-        return value.lower() not in ("auto", "none", "off", "syslog") and not _CONSOLE.match(value)
+            return "auto"
+        return self._options.get(stream + "_logfile", Option("auto", 0)).value
 
     def _write_rotation(self, name: str, option: Option) -> None:
         stream, _, what = name.partition("_")
-        stdout = self._options.get("stdout_" + what)
         if not self._has_file(stream):
             return
-        if stream == "stderr" and stdout is not None:
-            if stdout.value != option.value:
+        value = _ROTATION[what].read(option.value)
+        if stream == "stderr" and self._has_file("stdout"):
+            of_stdout = self._options.get("stdout_" + what, Option(_ROTATION[what].default, 0))
+            if value != _ROTATION[what].read(of_stdout.value):
                 self._logger.lose(_line(name, option), "stdout and stderr have the same limits.")
             return
-        rotates = name.endswith("_maxbytes")
-        value = size(option.value) if rotates else int(option.value)
-        self._logger.set("maxBytes" if rotates else "backups", value, _line(name, option))
+        self._logger.set(_ROTATION[what].key, value, _line(name, option))
 
     def _write_cluster(self, cluster: Section) -> None:
         cluster.set("instances", self._count, "numprocs=%d" % self._count)

@@ -6,8 +6,6 @@ in their place, and of the defaults that differ on purpose.
 
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
-_LOG_FILES = "it will come with log files"
-
 #: Keys of Pup that are not here, in whatever table of Pup's, and what there is instead.
 INSTEAD: Dict[str, str] = {
     "plugins": "there are no plug-ins",
@@ -17,9 +15,6 @@ INSTEAD: Dict[str, str] = {
     "bootstrap": "there is nothing to prepare before a start",
     "balancerType": "`commonPort` is all that the balancer needs",
     "restartBackoffMs": "it is `restartDelayMs` with `restartMaxDelayMs`",
-    "decorate": _LOG_FILES,
-    "decorateFiles": _LOG_FILES,
-    "internalLogHours": _LOG_FILES,
 }
 
 
@@ -45,6 +40,14 @@ GRACE = Default(
     "Pup stops an instance at once; here one behind a common port is first taken out of rotation,"
     " and its connections have up to 10 s to end.")
 
+ROTATION = Default(
+    "maxBytes", 0,
+    "Pup lets log files grow for ever; here each is rotated at 50 MB, and the last 10 are kept.")
+
+#: Of a process with log files of its own, where the top level has some, too.
+ONE_FILE = ("Pup writes its lines to the files of the top level, too; here they are in its own"
+            " alone.")
+
 #: Those of a process, in the order in which they are told.
 DEFAULTS: Tuple[Default, ...] = (RESTART_DELAY, RESTART)
 
@@ -59,14 +62,38 @@ def hints(values: Mapping[str, object]) -> Iterator[str]:
         yield from _hint(default, automatic)
     if GRACE.key not in values:
         yield from _hint(GRACE, [each for each in tables if _has_common_port(each)])
+    yield from _log_file_hints(values, tables)
 
 
 def _hint(default: Default, tables: List[Dict[str, object]]) -> Iterator[str]:
     ids = [str(each.get("id")) for each in tables if default.key not in each]
     if ids:
-        more = ", ..." if len(ids) > 3 else ""
-        yield "%s is not set (%s%s): %s" % (
-            default.key, ", ".join(ids[:3]), more, default.text)
+        yield "%s is not set (%s): %s" % (default.key, _some(ids), default.text)
+
+
+def _log_file_hints(
+    values: Mapping[str, object], processes: List[Dict[str, object]]
+) -> Iterator[str]:
+    ids = [str(each.get("id")) for each in processes if has_log_file(each)]
+    if (ids or has_log_file(values)) and ROTATION.key not in _logger(values):
+        yield "%s is not set in logger: %s" % (ROTATION.key, ROTATION.text)
+    if ids and has_log_file(values):
+        yield "logger has a file of its own (%s): %s" % (_some(ids), ONE_FILE)
+
+
+def has_log_file(table: Mapping[str, object]) -> bool:
+    """Whether the top level, or a process, names a log file."""
+    logger = _logger(table)
+    return any(logger.get(name) is not None for name in ("stdout", "stderr"))
+
+
+def _logger(table: Mapping[str, object]) -> Mapping[str, object]:
+    logger = table.get("logger")
+    return logger if isinstance(logger, dict) else {}
+
+
+def _some(ids: List[str]) -> str:
+    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
 def _has_common_port(process: Dict[str, object]) -> bool:

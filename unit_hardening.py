@@ -17,7 +17,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import programs
 from errors import encoded
-from model import Configuration, Process, instance_specs, pid_file_of
+from model import OWN_ID, Configuration, Logger, Process, instance_specs, pid_file_of
 from unit_syntax import SERVICE_PATH, quoted
 
 #: What ProtectSystem=full makes read-only.
@@ -193,11 +193,19 @@ def _written(configuration: Configuration) -> "List[str]":
     folders: List[str] = []
     for process in configuration.processes:
         folders += [process.cwd, process.real_cwd]
-        files += [pid_file_of(process, 0), process.logger.stdout, process.logger.stderr]
-    files += [configuration.logger.stdout, configuration.logger.stderr]
-    # What is in braces is filled in for each instance.
-    folders += [os.path.dirname(each.partition("{")[0]) for each in files if each]
+        files += [pid_file_of(process, 0), *_log_files(process.logger, process.id)]
+    files += _log_files(configuration.logger, OWN_ID)
+    folders += [os.path.dirname(each) for each in files if each]
     return list(dict.fromkeys(folders))
+
+
+def _log_files(logger: Logger, process_id: str) -> "Iterator[str]":
+    """As far as they are the same for all instances, however many there will be."""
+    for template in (logger.stdout, logger.stderr):
+        path = (template or "").partition("{instance}")[0].replace("{id}", process_id)
+        # No line makes /dev read-only.
+        if path and not _is_in(path, ["/dev"]):
+            yield path
 
 
 def _is_in(path: str, folders: "Iterable[str]") -> bool:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Set
 
 import pytest
 
@@ -210,13 +210,15 @@ def test_a_low_port_can_be_had_by_a_user_that_is_not_root(outside: Path) -> None
 
 @pytest.mark.parametrize("changes", [
     {"cwd": "/usr/share"}, {"pidFile": "/etc/some app/a.pid"}, {"pidFile": "/usr/local/run/a.pid"},
+    {"logger": {"stdout": "/usr/local/logs/a.log"}},
 ])
 def test_the_system_stays_writable_where_the_configuration_has_files_in_it(
     outside: Path, changes: Dict[str, Any]
 ) -> None:
     lines = hardened(outside, plain("web", ["sleep", "600"], **changes))
     assert "ProtectSystem" not in on(lines)
-    path = changes.get("cwd") or os.path.dirname(changes["pidFile"])
+    file = changes.get("pidFile") or changes.get("logger", {}).get("stdout", "")
+    path = changes.get("cwd") or os.path.dirname(file)
     assert "#ReadWritePaths=" + quoted("-" + path, variables=False) in lines
 
 
@@ -230,15 +232,38 @@ def test_the_stricter_line_names_each_folder_that_is_written_to(outside: Path) -
     (outside / "work").mkdir()
     web = plain("web", ["sleep", "600"], cwd="work", pidFile="/var/run-of-web/web.pid")
     lines = hardened(outside, web, control={"socket": "/srv/sockets/web.sock"})
+    assert strict_folders(lines) >= {
+        "/run", "/tmp", "/var/tmp", "/srv/sockets", "%s/work" % outside, "/var/run-of-web"}
+
+
+@pytest.mark.parametrize("stdout, written", [
+    ("/srv/logs/web.log", "/srv/logs"),
+    ("/srv/logs/{id}-{instance}.log", "/srv/logs"),
+    # The folder of each instance, also of one that `scale` adds.
+    ("/srv/logs/{id}/{instance}/out.log", "/srv/logs/web"),
+    ("/srv/of-{id}/{id}.log", "/srv/of-web"),
+    ("/srv/run-{instance}/out.log", "/srv"),
+])
+def test_the_stricter_line_names_the_folders_of_log_files(
+    outside: Path, stdout: str, written: str
+) -> None:
+    lines = hardened(outside, plain("web", ["sleep", "600"], cluster={"instances": 2}, logger={
+        "stdout": stdout, "stderr": "/dev/null"}))
+    assert strict_folders(lines) == {"/run", "/tmp", "/var/tmp", str(outside), written}
+    lines = hardened(outside, plain("web", ["sleep", "600"]), logger={"stderr": stdout})
+    assert strict_folders(lines) >= {written, written.replace("web", "pupgevent")}
+
+
+def strict_folders(lines: List[str]) -> Set[str]:
     strict = lines[lines.index("#ProtectSystem=strict") + 1]
-    assert set(strict.partition("=")[2].split()) >= {
-        "-/run", "-/tmp", "-/var/tmp", "-/srv/sockets", "-%s/work" % outside, "-/var/run-of-web"}
+    return {word.lstrip("-") for word in strict.partition("=")[2].split()}
 
 
 @pytest.mark.parametrize("changes", [
     {"cmd": "/home/app/venv/bin/python app.py"}, {"cmd": "exec ~/bin/app"}, {"cmd": ["/root/app"]},
     {"cmd": 'exec "$HOME/app"'}, {"path": "/home/app/bin"}, {"env": {"DATA": "/home/app/data"}},
     {"pidFile": "/run/user/1000/app.pid"}, {"pidFile": "/home/app/app.pid"},
+    {"logger": {"stderr": "/home/app/{id}.log"}},
 ])
 def test_homes_stay_as_they_are_where_one_is_named(outside: Path, changes: Dict[str, Any]) -> None:
     lines = hardened(outside, dict(plain("web", ["sleep", "600"]), **changes))
@@ -307,6 +332,7 @@ def test_no_line_is_longer_than_a_screen_of_text_but_lists(outside: Path) -> Non
     (plain("web", ["sudo", "sleep", "600"]), 8.6),
     (plain("web", ["sleep", "600"], cluster={"startPort": 8000, "commonPort": 80}), 8.2),
     (plain("web", ["sleep", "600"], pidFile="/etc/my app/100%.pid"), 8.3),
+    (plain("web", ["sleep", "600"], logger={"stdout": "/var/log/a b/{id}-{instance}.log"}), 8.1),
 ])
 def test_systemd_takes_the_unit_and_finds_it_less_exposed_than_without(
     outside: Path, process: Dict[str, Any], most: float

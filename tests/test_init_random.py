@@ -104,6 +104,29 @@ def test_any_supervisord_conf_is_carried_over_or_refused_in_a_line(
     accepted_or_told(folder, "supervisord.conf", "[program:first]\ncommand=cat\n" + text)
 
 
+#: Of a few, so that they get into each other's place.
+LOG_OPTIONS = {
+    "numprocs": ["1", "2"], "process_name": ["%(process_num)d"],
+    "stdout_logfile": ["a", "./a", "a-%(process_num)d", "made.toml", "NONE", "/dev/null"],
+    "stderr_logfile": ["a", "a-1", "{id}", "a-{instance}", "NONE", "%(here)s/a"],
+    "stdout_logfile_maxbytes": ["1", "2"], "stderr_logfile_maxbytes": ["1", "2"],
+    "stdout_logfile_backups": ["10", "5000"], "redirect_stderr": ["true", "false"],
+}  # fmt: skip
+
+
+@ROUGH
+@given(programs=st.lists(st.fixed_dictionaries(
+    {name: st.sampled_from([None, *values]) for name, values in LOG_OPTIONS.items()}),
+    min_size=1, max_size=3))
+def test_log_files_of_supervisord_are_carried_over_whoever_has_the_same(
+    folder: Path, programs: List[Dict[str, Any]]
+) -> None:
+    assert accepted_or_told(folder, "supervisord.conf", "\n".join(
+        "[program:%s]\ncommand=cat\n" % name + "".join(
+            "%s=%s\n" % option for option in options.items() if option[1] is not None)
+        for name, options in zip("abc", programs)))
+
+
 @ROUGH
 @given(options=st.lists(GOOD_PROGRAMS, min_size=1, max_size=4))
 def test_options_of_supervisord_with_odd_values_are_carried_over_or_refused_in_a_line(
@@ -136,7 +159,10 @@ APPS = st.one_of(
         "script": st.just("a.js"), "instances": st.sampled_from(["max", -1, 2, "3"]),
         "env": st.fixed_dictionaries({"PORT": st.sampled_from([3000, "3001", 65535, 8000])}),
         "exec_mode": st.sampled_from(["cluster", "fork"]), "increment_var": st.just("PORT"),
-        "pid_file": st.sampled_from(["a.pid", "made.toml"])}))  # fmt: skip
+        "pid_file": st.sampled_from(["a.pid", "made.toml"]),
+        "out_file": st.sampled_from(["a.pid", "made.toml", "a-1.pid", "a.log", "/dev/null"]),
+        "error_file": st.sampled_from(["a.log", "a.pid", "/dev/null"]),
+        "merge_logs": st.booleans()}))  # fmt: skip
 
 
 @ROUGH

@@ -1,5 +1,6 @@
 """What the values of other tools' files become: what the manuals of these tools say they mean."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any, Dict
@@ -176,6 +177,64 @@ def test_a_pid_file_that_two_applications_name_is_the_first_ones(tmp_path: Path)
     assert made.behind_hash('pidFile = "x.pid"')
 
 
+def log_files(made: Made, folder: Path) -> Any:
+    """Of stdout and stderr, without the folder that they are in."""
+    logger = made.only.logger
+    return tuple(path and path.replace("%s/" % folder, "")
+                 for path in (logger.stdout, logger.stderr))
+
+
+@pytest.mark.parametrize("app, files", [
+    ('"out_file": "o.log", "error_file": "e.log"', ("o.log", "e.log", False)),
+    ('"output": "o.log"', ("o.log", "o.log", False)),
+    ('"err_log": "e.log"', (None, "e.log", False)),
+    ('"log": "a.log"', ("a.log", "a.log", False)),
+    ('"out_file": "o.log", "time": true', ("o.log", "o.log", True)),
+    ('"out_file": "o.log", "time": false', ("o.log", "o.log", False)),
+    ('"log_date_format": "HH:mm", "error": "e.log"', (None, "e.log", True)),
+    ('"out_file": "o.log", "error_file": "/dev/null"', ("o.log", "/dev/null", False)),
+    ('"out_file": "NULL", "error_file": "e.log"', (None, "e.log", False)),
+    ('"out_file": "/dev/null", "error_file": "NULL"', (None, None, True)),
+    ('"instances": 2, "port": 80, "out_file": "o.log"',
+     ("o-{instance}.log", "o-{instance}.log", False)),
+    ('"instances": 2, "port": 80, "out_file": "o.log", "combine_logs": true',
+     ("o.log", "o.log", False)),
+    ('"out_file": "o.log", "disable_logs": true', (None, None, True)),
+])
+def test_log_files_of_pm2(tmp_path: Path, app: str, files: Any) -> None:
+    made = pm2(tmp_path, app)
+    assert (*log_files(made, tmp_path), made.only.logger.decorate_files) == files
+    assert made.lost == ""
+    assert made.only.logger.console is ("disable_logs" not in app)
+
+
+def test_a_file_of_pm2_for_both_streams_beside_others_is_told(tmp_path: Path) -> None:
+    made = pm2(tmp_path, '"out_file": "o.log", "log_file": "a.log", "error_file": "e.log"')
+    assert log_files(made, tmp_path) == ("o.log", "e.log")
+    assert made.lost == 'log_file: "a.log"'
+
+
+def test_a_log_file_in_the_place_of_something_else_is_told(tmp_path: Path) -> None:
+    made = Made(tmp_path, "a.json", """{"apps": [
+        {"name": "a", "script": "a.js", "pid_file": "x", "out_file": "made.toml"},
+        {"name": "b", "script": "a.js", "out_file": "./x", "error_file": "{y}.log"},
+        {"name": "c", "script": "a.js", "out_file": "z"},
+        {"name": "d", "script": "a.js", "out_file": "z", "pid_file": "z"}]}""")
+    assert made.lost.splitlines() == [
+        'out_file: "made.toml"', 'out_file: "./x"', 'error_file: "{y}.log"', 'pid_file: "z"']
+    assert [os.path.basename(str(each.logger.stdout)) for each in made.processes.values()] == [
+        "None", "None", "z", "z"]
+
+
+def test_a_folder_of_log_files_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    made = pm2(tmp_path, '"out_file": "there/o.log", "error_file": "not/there/e.log"')
+    told = '\n# The folder "%s" is not there, and pupgevent does not make it.\n'
+    assert made.text.count(told % "not/there") == made.text.count("# The folder ") == 1
+    made = pm2(tmp_path, '"out_file": "logs/o.log", "error_file": "logs/e.log"')
+    assert made.text.count(told % "logs") == 1
+
+
 # supervisord
 
 
@@ -261,7 +320,97 @@ def test_what_supervisord_has_and_is_not_here_is_told(tmp_path: Path) -> None:
     assert made.behind_hash('cwd = "/not/there"')
 
 
+@pytest.mark.parametrize("options, files", [
+    ("stdout_logfile=o.log stderr_logfile=e.log", ("o.log", "e.log")),
+    ("stdout_logfile=%(here)s/%(program_name)s.log", ("a.log", "a.log")),
+    ("stdout_logfile=o.log stderr_logfile=AUTO", ("o.log", "o.log")),
+    ("stderr_logfile=e.log", (None, "e.log")),
+    ("stdout_logfile=o.log redirect_stderr=true stderr_logfile=e.log", ("o.log", "o.log")),
+    ("stdout_logfile=o.log redirect_stderr=true stderr_logfile=NONE", ("o.log", "o.log")),
+    ("stdout_logfile=NONE stderr_logfile=off", (None, None)),
+    ("stdout_logfile=/dev/stdout stderr_logfile=/dev/fd/2", (None, None)),
+    ("stdout_logfile=o-%(process_num)02d.log numprocs=2 process_name=x%(process_num)d",
+     ("o-{instance}.log", "o-{instance}.log")),
+    ("stdout_logfile=o-%(process_num)d.log numprocs_start=4", ("o-4.log", "o-4.log")),
+])
+def test_log_files_of_supervisord(tmp_path: Path, options: str, files: Any) -> None:
+    made = program(tmp_path, "command=a", *options.split())
+    assert log_files(made, tmp_path) == files
+    assert made.only.logger.decorate_files is (files == (None, None))
+    assert made.lost == ("process_name=x%(process_num)d" if "process_name" in options else "")
+
+
+@pytest.mark.parametrize("value", ["NONE", "/dev/stderr", "/proc/self/fd/2"])
+def test_what_supervisord_has_in_no_file_does_not_get_into_that_of_stdout(
+    tmp_path: Path, value: str
+) -> None:
+    made = program(tmp_path, "command=a", "stderr_logfile=" + value, "stdout_logfile=o.log")
+    assert made.only.logger.stderr == "/dev/null"
+    assert made.lost == ""
+
+
+def test_a_log_of_supervisord_for_syslog_is_told(tmp_path: Path) -> None:
+    made = program(tmp_path, "command=a", "stdout_logfile=syslog", "stderr_logfile=e.log")
+    assert made.lost == "stdout_logfile=syslog"
+    assert log_files(made, tmp_path) == (None, "e.log")
+
+
+@pytest.mark.parametrize("options, limits, lost", [
+    ("stdout_logfile=o", (50 * 2**20, 10), ""),
+    ("stdout_logfile=o stdout_logfile_maxbytes=1MB stdout_logfile_backups=0", (2**20, 0), ""),
+    ("stdout_logfile_maxbytes=0 stdout_logfile=o", (0, 10), ""),
+    ("stderr_logfile=e stderr_logfile_maxbytes=1KB stderr_logfile_backups=2", (1024, 2), ""),
+    ("stdout_logfile=o stderr_logfile=e stdout_logfile_backups=2 stderr_logfile_backups=2",
+     (50 * 2**20, 2), ""),
+    ("stdout_logfile=o stderr_logfile=e stderr_logfile_maxbytes=1KB stderr_logfile_backups=10",
+     (50 * 2**20, 10), "stderr_logfile_maxbytes=1KB"),
+    ("stdout_logfile=NONE stdout_logfile_maxbytes=1KB", (50 * 2**20, 10), ""),
+    ("stdout_logfile=o stdout_logfile_maxbytes=much stdout_logfile_backups=5000",
+     (50 * 2**20, 10), "stdout_logfile_maxbytes=much\nstdout_logfile_backups=5000"),
+])
+def test_rotation_of_supervisord(tmp_path: Path, options: str, limits: Any, lost: str) -> None:
+    made = program(tmp_path, "command=a", *options.split())
+    assert (made.only.logger.max_bytes, made.only.logger.backups) == limits
+    assert made.lost == lost
+
+
+def test_programs_of_supervisord_that_want_other_limits_of_one_file_do_not_get_it_both(
+    tmp_path: Path
+) -> None:
+    made = Made(tmp_path, "a.conf", "".join(
+        "[program:%s]\ncommand=a\nstdout_logfile=o\nstdout_logfile_maxbytes=%d\n" % each
+        for each in (("a", 1), ("b", 2), ("c", 1))))
+    assert [bool(each.logger.stdout) for each in made.processes.values()] == [True, False, True]
+    assert made.lost == "stdout_logfile=o"
+    assert made.behind_hash('stdout = "o"')
+
+
 # Pup
+
+
+def test_what_pup_does_otherwise_with_log_files_is_told(tmp_path: Path) -> None:
+    text = """{"logger": {"stdout": "all", "internalLogHours": 1, "decorate": false%s},
+        "processes": [
+            {"id": "a", "cmd": "a", "logger": {"stdout": "own", "decorateFiles": true}},
+            {"id": "b", "cmd": "b"}]}"""
+    made = Made(tmp_path, "pup.json", text % "")
+    assert made.lost == ""
+    first, second = (each.logger for each in made.processes.values())
+    assert [each and os.path.basename(each) for each in (first.stdout, second.stdout)] == [
+        "own", "all"]
+    assert (first.decorate_files, second.decorate_files, second.decorate) == (True, False, False)
+    assert first.internal_log == 3600
+    assert made.text.count("\n#maxBytes = 0\n") == 1
+    assert made.text.count("in its own") == 1
+    assert "#maxBytes" not in Made(tmp_path, "pup.json", text % ', "maxBytes": "1K"').text
+
+
+def test_limits_that_the_top_level_has_count_for_its_processes(tmp_path: Path) -> None:
+    made = Made(tmp_path, "pup.json", """{"logger": {"stdout": "all", "maxBytes": 1024},
+        "processes": [{"id": "a", "cmd": "a", "logger": {"stderr": "all", "maxBytes": "1K"}},
+                      {"id": "b", "cmd": "b", "logger": {"stderr": "all"}}]}""")
+    assert made.lost == ""
+    assert {each.logger.stderr for each in made.processes.values()} == {str(tmp_path / "all")}
 
 
 def test_the_keys_of_pup_stay_as_they_are(tmp_path: Path) -> None:

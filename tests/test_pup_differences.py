@@ -14,6 +14,9 @@ from running import run
 SERVER = {"id": "web", "cmd": "sleep 600", "autostart": True}
 BALANCED = dict(SERVER, cluster={"instances": 2, "startPort": 8000, "commonPort": 3000})
 
+JOB = {"id": "job", "cmd": "true"}
+LOGGED = dict(JOB, logger={"stdout": "job.log"})
+
 
 @pytest.mark.parametrize("processes, top, told", [
     ([SERVER], {}, ["restartDelayMs is not set (web): ", "restart is not set (web): "]),
@@ -27,6 +30,13 @@ BALANCED = dict(SERVER, cluster={"instances": 2, "startPort": 8000, "commonPort"
     ([dict(BALANCED, restart="never", restartDelayMs=1)], {"terminateGracePeriod": 0}, []),
     ([dict(SERVER, id=name, restart="never") for name in "abcd"], {},
      ["restartDelayMs is not set (a, b, c, ...): "]),
+    ([JOB], {"logger": {"console": False, "stdout": None}}, []),
+    ([JOB], {"logger": {"stdout": "a.log"}}, ["maxBytes is not set in logger: "]),
+    ([JOB], {"logger": {"stderr": "a.log", "maxBytes": 5}}, []),
+    ([LOGGED], {}, ["maxBytes is not set in logger: "]),
+    ([LOGGED, JOB, dict(LOGGED, id="x")], {"logger": {"stderr": "a.log", "maxBytes": 0}},
+     ["logger has a file of its own (job, x): "]),
+    ([LOGGED], {"logger": "wrong"}, ["maxBytes is not set in logger: "]),
 ])
 def test_each_default_that_differs_is_told_once(
     processes: List[Any], top: Any, told: List[str]

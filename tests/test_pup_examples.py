@@ -7,12 +7,14 @@ PUP_EXAMPLES set to the folder docs/src/examples of a checkout of Pup, Pup's own
 import os
 import re
 import shutil
+import signal
 import socket
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+import documents
 import keys
 from conftest import eventually
 from examples import is_supported, with_other_ports
@@ -164,13 +166,40 @@ def test_watcher_restarts_after_a_change(example: Make) -> None:
 
 
 @runs("basic")
-def test_basic_writes_its_log_files(example: Make) -> None:
+def test_basic_writes_its_log_files(example: Make, place: Path) -> None:
     app = begun(example("basic"))
-    written = set(re.findall(r'"(?:stdout|stderr)": "([^"]+)"', app.config.read_text()))
-    paths = {app.config.parent / name for name in written if "error" not in name}
-    eventually(lambda: all(path.read_text() for path in paths))
-    assert "Europe/Berlin" in app.said()
-    assert any("Europe/Berlin" in path.read_text() for path in paths)
+    top: Any = documents.read(str(app.config)).values
+    server, task = top["processes"]
+
+    def logged(table: Any, stream: str) -> str:
+        return Path(str(app.config.parent), table["logger"][stream]).read_text()
+
+    eventually(lambda: "Europe/Berlin" in logged(top, "stdout") and logged(task, "stdout"))
+    if place == OURS:
+        # The server fails, and Deno says so.
+        eventually(lambda: "Uncaught" in logged(top, "stderr"))
+    app.signal(signal.SIGTERM)
+    assert app.wait() == 0
+    said, errors = (decorated(logged(top, stream)) for stream in ("stdout", "stderr"))
+    assert {"[core]", "[%s][core]" % server["id"], "[%s][core]" % task["id"]} <= said
+    assert printed(said) == {"[%s][stdout]" % server["id"]}
+    assert printed(errors) <= {"[%s][stderr]" % server["id"]}
+    # Its own files take what it prints; in Pup the others get that, too.
+    assert decorated(logged(task, "stdout")) == {"[%s][stdout]" % task["id"]}
+    assert decorated(logged(task, "stderr")) <= {"[%s][stderr]" % task["id"]}
+
+
+def printed(heads: Set[str]) -> Set[str]:
+    """Those of lines that a child has printed."""
+    return {head for head in heads if head.endswith(("[stdout]", "[stderr]"))}
+
+
+def decorated(text: str) -> Set[str]:
+    """What stands in front of the lines of a file, behind the time: each of them has it."""
+    heads = [re.match(r"\[\d{4}(?:-\d\d){2} \d\d(?::\d\d){2}\]((?:\[[\w-]+\]){1,2}) ", line)
+             for line in text.splitlines()]
+    assert None not in heads, text
+    return {head.group(1) for head in heads if head}
 
 
 @pytest.mark.parametrize("permission, state", [
