@@ -16,11 +16,6 @@ from schema import Key, Table
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 
-#: Named there already, and not in the code yet. What has come has to be taken off the list.
-AWAITED_KEYS = """
-    logger.decorate logger.decorateFiles logger.internalLogHours
-""".split()
-
 #: Every key of the schema of Pup 1.0.4.
 PUPS = """
     $schema name terminateTimeout terminateGracePeriod processes
@@ -89,7 +84,7 @@ def test_every_key_of_ours_that_a_table_names_exists() -> None:
     named = {name for row in ROWS for name in row.keys}
     assert len(named) > 40
     missing = {name for name in named if found_key(name) is None and name not in keys.IGNORED}
-    assert missing - set(AWAITED_KEYS) == set()
+    assert missing == set()
 
 
 def test_every_value_that_a_table_gives_a_key_is_one_that_it_takes() -> None:
@@ -125,12 +120,6 @@ def test_a_row_says_not_yet_exactly_where_a_key_is_not_supported() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", AWAITED_KEYS)
-def test_a_key_that_is_awaited_is_not_there_yet(name: str) -> None:
-    assert found_key(name) is None, "take it off the list"
-    assert name in {each for row in ROWS for each in row.keys}
-
-
 def test_every_key_of_pup_has_its_row() -> None:
     assert sorted(row.theirs.strip("`") for row in PUP_ROWS) == sorted(PUPS)
 
@@ -152,12 +141,11 @@ def found_here(pups: str) -> Optional[Key]:
 REFUSED = [row.theirs.strip("`") for row in PUP_ROWS if row.ours == "refused"]
 
 
-def test_what_is_not_refused_is_there_or_awaited() -> None:
+def test_what_is_not_refused_is_there() -> None:
     assert {name.split(".")[0] for name in REFUSED} == {"api", "plugins", "processes"}
     for row in PUP_ROWS:
         name = row.theirs.strip("`")
-        if name not in REFUSED and name not in keys.IGNORED:
-            assert found_here(name) or name.replace("processes.", "") in AWAITED_KEYS
+        assert name in REFUSED or name in keys.IGNORED or found_here(name)
 
 
 @pytest.mark.parametrize("name", REFUSED)

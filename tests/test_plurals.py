@@ -36,7 +36,7 @@ def literals() -> Iterator[str]:
 
 
 #: These two are never of one.
-ALWAYS_SEVERAL = {"client.py: (%d lines more)", "logs.py: %d bytes of log were lost: %s"}
+ALWAYS_SEVERAL = {"client.py: (%d lines more)", "sinks.py: %d bytes of log were lost: %s"}
 
 
 def test_no_message_has_a_plural_of_its_own() -> None:

@@ -54,7 +54,7 @@ def test_signals_without_a_meaning_are_told_and_change_nothing(running: Make) ->
     app.signal(signal.SIGRTMIN + 5)
     eventually(lambda: "signal %d changes nothing" % (signal.SIGRTMIN + 5) in app.said())
     app.signal(signal.SIGUSR1)
-    eventually(lambda: "SIGUSR1: there are no log files to reopen" in app.said())
+    eventually(lambda: "SIGUSR1: 0 log files opened anew" in app.said())
     assert app.pids() == before
 
 
