@@ -26,12 +26,15 @@ PARTING = 30.0
 #: What takes long and depends little on the Python: with PUPGEVENT_TEST_QUICK set, only the oldest
 #: Python runs it, as does `make test` on its own one. CI, which has half an hour, tests so.
 THOROUGH = {
-    "test_balancer_times", "test_child_io", "test_chosen", "test_cli", "test_commands",
-    "test_control_hostile", "test_control_place", "test_default_config",
-    "test_demonstration_server", "test_documents_mutated", "test_drain", "test_examples",
-    "test_file_restarts", "test_init_random", "test_leaving", "test_links", "test_other_users",
-    "test_pup_examples", "test_relay_random", "test_reload", "test_reload_keys",
-    "test_reload_meanwhile", "test_shellexec", "test_strategies", "test_unit_in_systemd",
+    "test_background_loader", "test_balancer_times", "test_child_io", "test_chosen", "test_cli",
+    "test_commands", "test_control_hostile", "test_control_place", "test_cron",
+    "test_cron_pattern", "test_default_config", "test_demonstration_server",
+    "test_documents_mutated", "test_drain", "test_examples", "test_file_restarts",
+    "test_file_watch", "test_init", "test_init_random", "test_init_sources", "test_last_line",
+    "test_leaving", "test_links", "test_log_files", "test_log_history", "test_log_rotation",
+    "test_min_uptime", "test_other_users", "test_pup_examples", "test_relay_random",
+    "test_reload", "test_reload_keys", "test_reload_meanwhile", "test_scheduler",
+    "test_shellexec", "test_signal_command", "test_strategies", "test_unit_in_systemd",
 }  # fmt: skip
 OLDEST = (3, 6)
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 from gevent.subprocess import Popen
 
+from conftest import eventually
 from guardian import SCRIPT, WORD, Guardian
 from logs import Log
 from supervision import (
@@ -38,6 +39,7 @@ SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox", "mksh")
 #: Has a guardian kill the group that it is told of.
 WITHOUT_PROC = """
 import sys
+from conftest import eventually
 from guardian import Guardian
 from logs import Log
 from sinks import Sink
@@ -397,12 +399,15 @@ def test_suspended_guardian_is_replaced_before_its_pipe_is_full_for_good(
 def test_guardian_holds_no_descriptor_but_its_pipe() -> None:
     with supervise(process()) as stage:
         readers = three(pid_of(stage.supervisor.guardian))
-        targets = {
-            os.readlink("/proc/%d/fd/%s" % (pid, name))
-            for pid in readers for name in os.listdir("/proc/%d/fd" % pid)}
-    targets.remove("/dev/null")
-    # Its own, and the one between the two readers.
-    assert len(targets) == 2 and all(target.startswith("pipe:") for target in targets)
+
+        def has_its_own() -> bool:
+            """Its own, and the one between the two readers, once all three have begun."""
+            kinds = sorted(target.partition(":")[0] for target in {
+                os.readlink("/proc/%d/fd/%s" % (pid, name))
+                for pid in readers for name in os.listdir("/proc/%d/fd" % pid)})
+            return kinds == ["/dev/null", "pipe", "pipe"]
+
+        eventually(has_its_own)
 
 
 def test_guardian_is_not_found_by_the_name_of_what_it_guards(
