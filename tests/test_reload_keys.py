@@ -15,7 +15,7 @@ import status
 from inside import RuntimeStage, inside, listening, sleeper
 from schema import Table
 from sinks import Source
-from supervision import script, wait_until
+from supervision import PATIENCE, script, wait_until
 
 Ports = Callable[[int], List[int]]
 ENV_FILE = Path(__file__).resolve().parent / "children" / "variables.env"
@@ -211,6 +211,8 @@ def file_gets(
         same(stage, before)
         path = stage.config.parent / name
         if path.exists():
+            # What came before the change may still wait to be written.
+            stage.runtime._outlets.flush(PATIENCE)
             path.write_bytes(b"")
         stage.runtime.log.info("core", "still here")
         wait_until(lambda: path.exists() and all(each in path.read_bytes() for each in texts))
