@@ -39,7 +39,6 @@ SHELLS = [path for path in map(shutil.which, ("dash", "bash", "busybox", "mksh")
 #: Has a guardian kill the group that it is told of.
 WITHOUT_PROC = """
 import sys
-from conftest import eventually
 from guardian import Guardian
 from logs import Log
 from sinks import Sink
