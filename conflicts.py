@@ -11,13 +11,12 @@ import start_order
 import validators
 from errors import KeyPath, format_path, format_value, nearest
 from model import (
-    OWN_ID,
     Configuration,
     Dashboard,
     Logger,
     Process,
     instance_specs,
-    log_file_of,
+    loggers_of,
     pid_file_of,
 )
 
@@ -47,8 +46,7 @@ def find_all(configuration: Configuration) -> Iterator[Conflict]:
         _order_conflicts(configuration.processes),
         _unprotected_dashboard(configuration.dashboard),
         _port_conflicts(configuration),
-        _pid_file_conflicts(configuration),
-        _log_file_conflicts(configuration),
+        _file_conflicts(configuration),
     )
 
 
@@ -186,7 +184,8 @@ def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:
             taken.setdefault(port, []).append(claim)
 
 
-def _pid_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+def _file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    """Of the pid files, then of the log files with all that has a path by then."""
     own_paths = (configuration.absolute_path, configuration.real_path)
     #: The owner of each path, and the key that its name depends on.
     taken: Dict[str, Tuple[str, KeyPath]] = dict.fromkeys(own_paths, ("the configuration file", ()))
@@ -204,48 +203,29 @@ def _pid_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
             yield Conflict(where + ("pidFile",), reason, (number, other))
         for path in paths:
             taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))
+    yield from _log_file_conflicts(configuration, taken)
 
 
 #: The keys of a logger that say what becomes of its files.
 _FILE_KEYS = (("maxBytes", "max_bytes"), ("backups", "backups"), ("compress", "compress"))
 
 
-def _log_file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+def _log_file_conflicts(
+    configuration: Configuration, others: Dict[str, Tuple[str, KeyPath]]
+) -> Iterator[Conflict]:
     """A log file is nothing else besides, and all who write to it want the same of it."""
-    others = dict.fromkeys(
-        (configuration.absolute_path, configuration.real_path), "the configuration file")
-    if configuration.control.socket is not None:
-        others[configuration.control.socket] = "the control socket"
-    for index, process in enumerate(configuration.processes):
-        for number in range(process.cluster.instances if process.cluster else 1):
-            path = pid_file_of(process, number)
-            if path is not None:
-                others.setdefault(path, "the pidFile of processes[%d]" % index)
     #: By path: who writes to it.
     taken: Dict[str, Tuple[Logger, KeyPath]] = {}
-    for where, logger, ids, count in _loggers(configuration):
+    for owned in loggers_of(configuration):
+        where, logger = owned.where, owned.logger
         own_errors = None if logger.stderr == logger.stdout else logger.stderr
         for key, template in (("stdout", logger.stdout), ("stderr", own_errors)):
-            paths = [] if template is None else _log_files(template, ids, count)
+            paths = owned.files(template)
             path = next((path for path in paths if path in others), None)
             if path is not None:
                 yield Conflict(where + (key,), "%s is %s already" % (
-                    format_value(path), others[path]))
+                    format_value(path), others[path][0]))
             yield from _limits_conflict(where, logger, paths, taken)
-
-
-def _loggers(
-    configuration: Configuration
-) -> Iterator[Tuple[KeyPath, Logger, str, int]]:
-    """Each logger, with its place, what `{id}` stands for in it, and how many instances it has."""
-    yield ("logger",), configuration.logger, OWN_ID, 1
-    for index, process in enumerate(configuration.processes):
-        count = process.cluster.instances if process.cluster else 1
-        yield ("processes", index, "logger"), process.logger, str(process.id), count
-
-
-def _log_files(template: str, process_id: str, count: int) -> List[str]:
-    return list(dict.fromkeys(log_file_of(template, process_id, n) for n in range(count)))
 
 
 def _limits_conflict(

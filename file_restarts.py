@@ -14,7 +14,7 @@ from gevent.event import Event
 from concurrency import Task, Threads, in_slices, pause
 from errors import PupgeventError, ShortageError, counted, one_line
 from file_watch import FileWatch, Watched, WatchOwner
-from model import OWN_ID, Configuration, Logger, log_file_of
+from model import Configuration, loggers_of
 from operations import Operations
 from rollout import Busy
 from runtime import Runtime
@@ -157,14 +157,9 @@ def _own_files(configuration: Configuration) -> Iterator[str]:
     for process in configuration.processes:
         if process.pid_file is not None:
             yield process.pid_file
-        count = process.cluster.instances if process.cluster is not None else 1
-        yield from _log_files(process.logger, process.id, count)
-    yield from _log_files(configuration.logger, OWN_ID, 1)
-
-
-def _log_files(logger: Logger, process_id: str, count: int) -> Set[str]:
-    templates = [each for each in (logger.stdout, logger.stderr) if each is not None]
-    return {log_file_of(each, process_id, number) for each in templates for number in range(count)}
+    for owned in loggers_of(configuration):
+        yield from owned.files(owned.logger.stdout)
+        yield from owned.files(owned.logger.stderr)
 
 
 def _folders_above(path: str) -> Iterator[str]:

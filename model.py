@@ -7,7 +7,7 @@ environment of each instance follow from its process is said here and nowhere el
 
 import ipaddress
 import os
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
@@ -233,6 +233,32 @@ def pid_file_of(process: Process, number: int) -> Optional[str]:
         return path
     stem, suffix = os.path.splitext(path)
     return "%s-%d%s" % (stem, number + 1, suffix)
+
+
+class OwnedLogger(NamedTuple):
+    """A logger, and whose lines it is for."""
+
+    #: Its keys in the file.
+    where: Tuple[Union[str, int], ...]
+    #: What `{id}` stands for.
+    id: str
+    instances: int
+    logger: Logger
+
+    def files(self, template: Optional[str]) -> List[str]:
+        """The log files of all instances, each once."""
+        if template is None:
+            return []
+        return list(dict.fromkeys(
+            log_file_of(template, self.id, number) for number in range(self.instances)))
+
+
+def loggers_of(configuration: Configuration) -> Iterator[OwnedLogger]:
+    """All of them, pupgevent's own first."""
+    yield OwnedLogger(("logger",), OWN_ID, 1, configuration.logger)
+    for index, process in enumerate(configuration.processes):
+        count = process.cluster.instances if process.cluster else 1
+        yield OwnedLogger(("processes", index, "logger"), str(process.id), count, process.logger)
 
 
 def log_file_of(template: str, process_id: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Iterator, List, Optional, Set, Tuple
+from typing import Iterator, Optional, Set, Tuple
 
 import cron_pattern
 import model
@@ -10,7 +10,7 @@ import programs
 import pup_differences
 from documents import Document
 from errors import KeyPath, encoded, format_path, local_time
-from model import OWN_ID, Configuration, Logger, Process, log_file_of
+from model import Configuration, Process, log_file_of, loggers_of
 
 
 def plan(configuration: Configuration) -> Iterator[str]:
@@ -53,15 +53,12 @@ def _start(process: Process) -> str:
 
 
 def _warnings(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
-    seen: Set[str] = set()
-    loggers: List[Tuple[KeyPath, Logger, str]] = [(("logger",), configuration.logger, OWN_ID)]
     for index, process in enumerate(configuration.processes):
-        where: KeyPath = ("processes", index)
         problem = _program_problem(process)
         if problem:
-            yield where + ("cmd",), problem
-        loggers.append((where + ("logger",), process.logger, process.id))
-    for where, logger, process_id in loggers:
+            yield ("processes", index, "cmd"), problem
+    seen: Set[str] = set()
+    for where, process_id, _, logger in loggers_of(configuration):
         for key, template in (("stdout", logger.stdout), ("stderr", logger.stderr)):
             folder = os.path.dirname(log_file_of(template or "/", process_id, 0))
             if folder in seen:
