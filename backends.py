@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 import gevent
 from gevent.event import Event
 
+from histograms import Histogram
 from relay import STREAM, RelaySocket
 from sockets import SHORTAGES, is_self_connected, may_self_connect, tcp_check
 from status_report import BackendStatus
@@ -59,7 +60,8 @@ class Backend(Candidate):
 
     __slots__ = (
         "address", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
-        "connect_time", "draining", "emptied", "family", "may_self_connect", "name",
+        "connect_time", "connect_times", "downs", "draining", "emptied", "family",
+        "first_byte_times", "may_self_connect", "name",
         "open", "probe", "reason", "retries", "sampled", "state", "total",
         "ttfb",
     )  # fmt: skip
@@ -87,6 +89,11 @@ class Backend(Candidate):
         #: Smoothed seconds; None before the first sample.
         self.connect_time: Optional[float] = None
         self.ttfb: Optional[float] = None
+        #: Of all of its processes, while the smoothed ones are of the one that runs.
+        self.connect_times = Histogram()
+        self.first_byte_times = Histogram()
+        #: How often it was found not to answer though its process lived.
+        self.downs = 0
         self.sampled = False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
@@ -116,9 +123,11 @@ class Backend(Candidate):
 
     def add_connect_time(self, seconds: float) -> None:
         self.connect_time = _smooth(self.connect_time, seconds)
+        self.connect_times.add(seconds)
 
     def add_ttfb(self, seconds: float) -> None:
         self.ttfb = _smooth(self.ttfb, seconds)
+        self.first_byte_times.add(seconds)
         self.sampled = True
 
     def decay(self, usual: float) -> None:
@@ -163,6 +172,7 @@ class Backend(Candidate):
             bytes_out=self.bytes_out,
             connect_errors=self.connect_errors,
             retries=self.retries,
+            downs=self.downs,
             connect_time=self.connect_time,
             first_byte_time=self.ttfb,
         )
@@ -353,6 +363,7 @@ class Pool:
 
     def _take_down(self, backend: Backend, reason: str) -> None:
         backend.become(DOWN, reason)
+        backend.downs += 1
         self._refresh()
         backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
         self._owner.on_reach_changed()

@@ -47,6 +47,8 @@ class Arguments(NamedTuple):
     signal: str = ""
     #: How many lines; None where it is not said.
     lines: Optional[int] = None
+    #: From when on lines are wanted, in Unix time; None where it is not said.
+    since: Optional[float] = None
     #: Whose completion; or one of ASKED.
     shell: str = ""
     #: What `init` carries over.
@@ -106,6 +108,7 @@ def _arguments(command: str, taken: "Dict[str, Any]") -> Arguments:
         _one_of("export: FORMAT", taken["FORMAT"], FORMATS),
         _signal(taken["SIGNAL"]),
         _lines(taken["--lines"]),
+        _since(taken["--since"]),
         _one_of("completion: SHELL", taken["SHELL"], SHELLS),
         _source(taken["--from"]),
     )
@@ -201,6 +204,10 @@ def _lines(word: "Optional[str]") -> Optional[int]:
     if word is not None and not re.match("[0-9]{1,9}$", word):
         raise UsageError('logs: LINES "%s" is not a whole number from 0' % word)
     return None if word is None else int(word)
+
+
+def _since(word: "Optional[str]") -> Optional[float]:
+    return None
 
 
 def _source(word: "Optional[str]") -> str:

@@ -13,6 +13,7 @@ import lifecycle
 from child import describe_exit
 from concurrency import Broadcast, Condition, Task
 from context import Context
+from instance_history import SHORTAGE, InstanceHistory
 from lifecycle import Lifecycle
 from logs import InstanceLog
 from model import InstanceSpec, Process, same_child
@@ -80,13 +81,13 @@ class Instance(RunOwner):
         self.since = context.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
         self.due_at: Optional[float] = None
-        #: How often it was started, and how often of these after a run that had ended.
+        #: How often it was started.
         self.attempts = 0
-        self.restarts = 0
+        self.history = InstanceHistory()
         #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
         self.last_exit: Optional[str] = None
         #: What the child of that run has said last.
-        self._last_line = ""
+        self.last_line = ""
         #: What the last run came to, and what follows from it: "exit code 3, restart in 0.5 s".
         self._outcome = ""
 
@@ -146,6 +147,11 @@ class Instance(RunOwner):
         return None if self.started_at is None else self._context.clock() - self.started_at
 
     @property
+    def restarts(self) -> int:
+        """How often it was started after a run that had ended by itself."""
+        return sum(self.history.restarts.values())
+
+    @property
     def outcome(self) -> str:
         """Why it does not run, and what comes next, as a message says it: "exit code 3, given up
         after 4 failures in a row"."""
@@ -161,8 +167,8 @@ class Instance(RunOwner):
     def failure(self) -> str:
         """The outcome, with the last line of its child, which often says why: "exit code 1, restart
         in 0.5 s (last line: "KeyError: 'DATABASE_URL'")"."""
-        if self._last_line and self.state in lifecycle.FAILED | {lifecycle.STARTING}:
-            return '%s (last line: "%s")' % (self.outcome, self._last_line)
+        if self.last_line and self.state in lifecycle.FAILED | {lifecycle.STARTING}:
+            return '%s (last line: "%s")' % (self.outcome, self.last_line)
         return self.outcome
 
     def intruder(self) -> str:
@@ -307,7 +313,7 @@ class Instance(RunOwner):
         finally:
             self._run = None
         self.last_exit = run.failure or describe_exit(run.returncode or 0)
-        self._last_line = run.last_line
+        self.last_line = run.last_line
 
     def _handle_exit(self, run: ProcessRun) -> None:
         if run.ending:
@@ -321,20 +327,20 @@ class Instance(RunOwner):
             return
         self._shortages = 0
         if run.recycled is not None:
-            self._start_again(run.recycled)
+            self._start_again(run)
             return
         verdict = self._restart_policy.verdict(
             self._process, run.returncode, run.lasted, run.failure is not None)
         if verdict == lifecycle.RETRY:
-            self._back_off(self._restart_policy.delay(self._process))
+            self._back_off(self._restart_policy.delay(self._process), run.cause)
         else:
             self._settle(verdict)
 
-    def _start_again(self, reason: str) -> None:
+    def _start_again(self, run: ProcessRun) -> None:
         """After a run that was ended to be replaced, which is no failure."""
-        self._outcome = "%s, it is started again" % reason
+        self._outcome = "%s, it is started again" % run.recycled
         self._move(lifecycle.RETRY)
-        self.restarts += self._wanted
+        self.history.restarts[run.cause] += self._wanted
 
     def _settle(self, verdict: str) -> None:
         reason = self._restart_policy.reason(self._process, verdict)
@@ -351,7 +357,7 @@ class Instance(RunOwner):
         says."""
         self._shortages += 1
         longest = min(_SHORTAGE_DELAY * self._shortages, _LONGEST_SHORTAGE_DELAY)
-        self._back_off(longest * random.uniform(0.8, 1.0))
+        self._back_off(longest * random.uniform(0.8, 1.0), SHORTAGE)
 
     def _recover_from_shortage(self) -> None:
         """Memory ran out in the main loop: its child is gone, and is started again."""
@@ -359,16 +365,16 @@ class Instance(RunOwner):
         if self.state in lifecycle.ALIVE:
             self._lifecycle.move(lifecycle.RETRY)
         try:
-            self.last_exit, self._last_line = "out of memory", ""
+            self.last_exit, self.last_line = "out of memory", ""
             self._log.warning("out of memory, %s" % self.state)
             self._state_changed()
             due = self._context.clock() + _SHORTAGE_DELAY
             self._condition.wait_for(lambda: not self._wanted, due)
-            self.restarts += self._wanted
+            self.history.restarts[SHORTAGE] += self._wanted
         except MemoryError:
             pass  # the main loop goes on from the state that it has now
 
-    def _back_off(self, delay: float) -> None:
+    def _back_off(self, delay: float, cause: str) -> None:
         self.due_at = self._context.clock() + delay
         when = "at once" if delay < 0.05 else "in %.1f s" % delay
         self._outcome = "%s, restart %s" % (self.last_exit, when)
@@ -378,7 +384,7 @@ class Instance(RunOwner):
         self._condition.wait_for(lambda: self._start_now or not self._wanted, self.due_at)
         self.due_at = None
         if self._wanted:
-            self.restarts += 1
+            self.history.restarts[cause] += 1
         else:
             self._move(lifecycle.OVER)
 
@@ -386,7 +392,7 @@ class Instance(RunOwner):
         """A bug of pupgevent has ended the main loop: log it in full, and give the instance up."""
         for line in traceback.format_exc().splitlines():
             self._log.error(line)
-        self._outcome, self._last_line = "a bug of pupgevent has ended it", ""
+        self._outcome, self.last_line = "a bug of pupgevent has ended it", ""
         self._wanted = False
         self._task = None
         self._lifecycle.break_down()
@@ -400,8 +406,15 @@ class Instance(RunOwner):
 
     def _state_changed(self) -> None:
         self.since = self._context.clock()
+        self.history.add(self.state, self._what_happened())
         self._wake()
         self._notify_owner()
+
+    def _what_happened(self) -> str:
+        """Of a state that it has just come into."""
+        if self.state in lifecycle.ENDED:
+            return self._outcome
+        return (self.last_exit or "") if self.state == lifecycle.STOPPED else ""
 
     def _notify_owner(self) -> None:
         self._log.debug(self.state)

@@ -26,6 +26,7 @@ from child_setup import Attributes
 from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
+from instance_history import EXIT, MEMORY, SHORTAGE, SIGNAL, START, TIMEOUT
 from lifecycle import READY, STOP
 from logs import InstanceLog
 from model import InstanceSpec, Process, variables_of
@@ -89,6 +90,7 @@ class ProcessRun:
         self.recycled: Optional[str] = None
         #: True: it failed to start for lack of processes, threads or memory.
         self.shortage = False
+        self._timed_out = False
 
     @property
     def pid(self) -> Optional[int]:
@@ -111,6 +113,19 @@ class ProcessRun:
         if self.ready_at is None or self.ended_at is None:
             return 0.0
         return self.ended_at - self.ready_at
+
+    @property
+    def cause(self) -> str:
+        """Why it has ended, as instance_history.py names it."""
+        if self.shortage:
+            return SHORTAGE
+        if self.recycled is not None:
+            return MEMORY
+        if self.failure is not None:
+            return START
+        if self._timed_out:
+            return TIMEOUT
+        return SIGNAL if (self.returncode or 0) < 0 else EXIT
 
     def end(self) -> None:
         """Order it to stop: out of rotation, drain, stop signal, SIGKILL."""
@@ -165,6 +180,7 @@ class ProcessRun:
             return
         # It was ordered to end, is to be replaced, or has reached its time limit.
         if not self.ending:
+            self._timed_out = self.recycled is None
             self._log.warning("%s, stopping it" % (
                 self.recycled or "runs longer than %g s" % (self.process.timeout or 0)))
         self._owner.on_move(STOP)

@@ -27,7 +27,14 @@ from procfs import Usage
 from rollout import should_run
 from runtime import Runtime
 from scheduler import START, STOP
-from status_report import BackendStatus, BalancerStatus, InstanceStatus, ProcessStatus, Status
+from status_report import (
+    BackendStatus,
+    BalancerStatus,
+    InstanceStatus,
+    ProcessStatus,
+    RestartCauses,
+    Status,
+)
 
 #: Of a process, besides the states of instances.
 DEGRADED, DOWN = "degraded", "down"
@@ -162,7 +169,10 @@ def _member(
         pid=instance.pid,
         uptime=instance.uptime if instance.pid is not None else None,
         restarts=instance.restarts,
+        restarts_by=RestartCauses(**instance.history.restarts),
         last_exit=instance.last_exit,
+        reason=None if instance.state == RUNNING else instance.outcome,
+        last_line=(instance.last_line or None) if health.fails else None,
         waits_for=" and ".join(map(str, instance.blockers)) or None,
         retry_in=None if due is None else max(0.0, due - now),
         cpu=None if usage is None or usage.cpu is None else round(usage.cpu, 4),

@@ -21,11 +21,16 @@ order in which the records have them, and spells them as the configuration file 
         serves      it runs, and the balancer, where there is one, reaches it
         pid, uptime      of the living child
         restarts, lastExit, retryIn (seconds to the next start, in backoff)
+        restartsBy  by cause: exit (with a code), signal, start (it did not come up), timeout,
+                    memory, shortage (of processes or memory)
+        reason      why it does not run, in words; null where it runs
+        lastLine    what the child of its last run has said last, after a failure
         waitsFor    before its start, in words: "db, which is errored"
         cpu (1.0 is one core), memory      with all that it has started
         backend   null without a balancer, else:
           state (up, down, draining, absent), reason, since
           open, total, bytesIn (from clients), bytesOut, connectErrors, retries
+          downs       how often it did not answer though its process lived
           connectTime, firstByteTime       smoothed
 """
 
@@ -59,6 +64,7 @@ class BackendStatus(NamedTuple):
     bytes_out: int
     connect_errors: int
     retries: int
+    downs: int
     since: float
     connect_time: Optional[float]
     first_byte_time: Optional[float]
@@ -77,6 +83,17 @@ class BalancerStatus(NamedTuple):
     port: int
 
 
+class RestartCauses(NamedTuple):
+    """How often an instance was started again, by cause: see instance_history.py."""
+
+    exit: int
+    signal: int
+    start: int
+    timeout: int
+    memory: int
+    shortage: int
+
+
 class InstanceStatus(NamedTuple):
     id: str
     number: int
@@ -88,7 +105,10 @@ class InstanceStatus(NamedTuple):
     pid: Optional[int]
     uptime: Optional[float]
     restarts: int
+    restarts_by: RestartCauses
     last_exit: Optional[str]
+    reason: Optional[str]
+    last_line: Optional[str]
     retry_in: Optional[float]
     waits_for: Optional[str]
     cpu: Optional[float]
@@ -128,7 +148,8 @@ JSON_NAMES = {
     "number": "index", "bytes_in": "bytesIn", "bytes_out": "bytesOut",
     "connect_errors": "connectErrors", "connect_time": "connectTime",
     "first_byte_time": "firstByteTime", "queue_most": "queueMost", "turned_away": "turnedAway",
-    "last_exit": "lastExit", "retry_in": "retryIn", "waits_for": "waitsFor",
+    "last_exit": "lastExit", "last_line": "lastLine", "restarts_by": "restartsBy",
+    "retry_in": "retryIn", "waits_for": "waitsFor",
     "next_run": "nextRun", "next_stop": "nextStop",
 }  # fmt: skip
 

@@ -19,8 +19,8 @@ COMMANDS: Dict[str, str] = {
     "enable": "export systemd", "enable-service": "export systemd", "startup": "export systemd",
     "install": "export systemd",
     # Looking at it.
-    "list": "status", "ls": "status", "ps": "status", "l": "status", "show": "status",
-    "describe": "status", "desc": "status", "info": "status", "summary": "status",
+    "ls": "list", "l": "list", "instances": "list", "ps": "status", "summary": "status",
+    "show": "describe", "desc": "describe", "info": "describe", "inspect": "describe",
     "is-active": "status", "is-failed": "status", "is-running": "status", "pid": "status",
     "port": "status", "ping": "status", "health": "status", "list-units": "status",
     "jlist": "status --json", "prettylist": "status --json",
@@ -38,7 +38,7 @@ COMMANDS: Dict[str, str] = {
     "sendsignal": "signal", "send-signal": "signal", "pause": "signal STOP",
     "unpause": "signal CONT", "suspend": "signal STOP", "resume": "signal CONT",
     "hup": "signal HUP", "usr1": "signal USR1", "usr2": "signal USR2", "term": "signal TERM",
-    "numprocesses": "scale", "resize": "scale", "instances": "scale",
+    "numprocesses": "scale", "resize": "scale",
     # Its file.
     "validate": "check", "test": "check", "configtest": "check", "verify": "check",
     "lint": "check", "config": "check", "avail": "check", "cat": "check",

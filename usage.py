@@ -11,13 +11,15 @@ Usage:
   pupgevent init [--from=FILE] [CONFIG]
   pupgevent check [CONFIG]
   pupgevent status [--json] [CONFIG] [PROCESS...]
+  pupgevent describe [CONFIG] PROCESS
   pupgevent (start | stop | restart) [CONFIG] [PROCESS...]
   pupgevent signal [CONFIG] SIGNAL [PROCESS...]
   pupgevent scale [CONFIG] ID INSTANCES
   pupgevent reload [CONFIG]
   pupgevent shutdown [CONFIG]
-  pupgevent logs [--follow] [--lines=LINES] [CONFIG] [PROCESS...]
+  pupgevent logs [--follow] [--lines=LINES] [--since=TIME] [CONFIG] [PROCESS...]
   pupgevent top [CONFIG]
+  pupgevent list
   pupgevent export FORMAT [CONFIG]
   pupgevent completion SHELL
   pupgevent --help | --version
@@ -28,6 +30,7 @@ Commands:
               Procfile, a PM2 ecosystem file as JSON, a supervisord.conf, a pup.json.
   check       Validate CONFIG and print what would run.
   status      Print what runs: instances, connections, traffic, CPU, memory.
+  describe    Print all about one process: its settings, its last states and exits, its last lines.
   start       Start what does not run.
   stop        Stop what runs.
   restart     Restart one instance after the other.
@@ -37,7 +40,9 @@ Commands:
   shutdown    Stop everything and end pupgevent.
   logs        Print the last lines of pupgevent and its processes.
   top         The status, refreshed in place.
-  export      Print CONFIG in another's FORMAT: systemd, a unit that runs it.
+  list        Print every pupgevent of this user, or of all for root: its CONFIG, pid, health.
+  export      Print what another needs of CONFIG: FORMAT is systemd, for a unit that runs it, or
+              prometheus, for alert rules.
   completion  Print what lets SHELL complete these words: bash, zsh or fish.
 
 Options:
@@ -46,6 +51,7 @@ Options:
   --json            The status as JSON.
   -f --follow       Go on with new lines until Ctrl-C.
   -n --lines=LINES  The last so many lines; else all that are remembered, or 10 before new ones.
+  --since=TIME      Lines from then on: 10m, 2h, 3d ago; 15:04, "2026-11-23 15:04:05".
   -h --help         Show this.
   -V --version      Show the versions of pupgevent, Python, gevent and greenlet.
 
@@ -88,6 +94,7 @@ COMMANDS: Dict[str, Command] = {
     "init": Command(options=("--from",), makes_config=True),
     "check": Command(),
     "status": Command(("CONFIG", "PROCESS"), repeats=True, options=("--json",)),
+    "describe": Command(("CONFIG", "PROCESS")),
     "start": Command(("CONFIG", "PROCESS"), repeats=True),
     "stop": Command(("CONFIG", "PROCESS"), repeats=True),
     "restart": Command(("CONFIG", "PROCESS"), repeats=True),
@@ -95,8 +102,10 @@ COMMANDS: Dict[str, Command] = {
     "scale": Command(("CONFIG", "ID", "INSTANCES")),
     "reload": Command(),
     "shutdown": Command(),
-    "logs": Command(("CONFIG", "PROCESS"), repeats=True, options=("--follow", "--lines")),
+    "logs": Command(
+        ("CONFIG", "PROCESS"), repeats=True, options=("--follow", "--lines", "--since")),
     "top": Command(),
+    "list": Command(()),
     "export": Command(("FORMAT", "CONFIG")),
     "completion": Command(("SHELL",)),
 }
@@ -108,6 +117,7 @@ OPTIONS: Dict[str, Option] = {
     "--json": Option(),
     "--follow": Option("-f"),
     "--lines": Option("-n", "LINES"),
+    "--since": Option("", "TIME"),
     "--help": Option("-h"),
     "--version": Option("-V"),
 }
@@ -119,7 +129,7 @@ ALWAYS = ("--help", "--version")
 SUFFIXES = (".toml", ".json", ".jsonc")
 
 #: What `export` can write, as exports.py has it, and the shells of completion.py.
-FORMATS = ("systemd",)
+FORMATS = ("systemd", "prometheus")
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
-import client
+import control_client
 from conftest import eventually
 from errors import PupgeventError
 
@@ -91,7 +91,7 @@ class Running:
     def ask(self, command: str, **fields: Any) -> Dict[str, Any]:
         """Speak to it as the commands do; raises what they raise."""
         request: Dict[str, Any] = dict({"command": command}, **fields)
-        return dict(client.call(str(self.config), request, lambda line: None, 100))
+        return dict(control_client.call(str(self.config), request, lambda line: None, 100))
 
     def status(self) -> Dict[str, Any]:
         found = self.ask("status", usage=False)["status"]

@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-import client
+import control_client
+import status_report
 from conftest import eventually
 from errors import PupgeventError
 from running import PUPGEVENT, Running, get, instance_of, is_free, lives, run, server, sleeper
@@ -81,7 +82,7 @@ def test_status_as_json_is_what_its_description_says(running: Make, free_ports: 
 
 def assert_described(found: Any) -> None:
     """Each key that is printed is in the text about it."""
-    described = Path(client.__file__).with_name("status_report.py").read_text().split('"""')[1]
+    described = status_report.__doc__ or ""
     for key, value in found.items() if isinstance(found, dict) else ():
         assert key in described, key
         assert_described(value)
@@ -168,7 +169,8 @@ def test_progress_says_what_comes_of_one_that_has_ended_and_not_only_its_state(
                           restartDelayMs=60000)).start()
     progress: List[Any] = []
     with pytest.raises(PupgeventError):
-        client.call(str(app.config), {"command": "start", "words": ["bad"]}, progress.append)
+        control_client.call(
+            str(app.config), {"command": "start", "words": ["bad"]}, progress.append)
     assert [each["progress"][:30] for each in progress] == [
         "bad: starting", "bad: exit code 3, restart in 6"]
 

@@ -6,7 +6,7 @@ from typing import Any, Dict
 import pytest
 from hypothesis import given, strategies as st
 
-import client
+import status_commands
 from control_protocol import BadReply, checked
 from errors import PupgeventError
 
@@ -58,13 +58,13 @@ def test_a_field_that_is_missing_is_odd_however_deep() -> None:
     with pytest.raises(BadReply):
         reply["text"]
     with pytest.raises(BadReply):
-        client.status_in(reply)
+        status_commands.status_in(reply)
 
 
 @given(PLAIN)
 def test_a_status_of_another_form_is_odd(value: Any) -> None:
     with pytest.raises(BadReply):
-        client.status_in(checked({"ok": True, "status": {"processes": value}}, True))
+        status_commands.status_in(checked({"ok": True, "status": {"processes": value}}, True))
 
 
 def test_a_reply_that_is_too_deep_is_odd() -> None:

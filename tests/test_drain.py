@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 import pytest
 from gevent.event import Event
 
-import client as commands
+import control_client
 from concurrency import Condition
 from conftest import eventually
 from model import InstanceSpec
@@ -222,7 +222,7 @@ def told(app: Running, command: str, **fields: Any) -> Tuple[List[str], Aside]:
     """What a command shows; it is under way."""
     lines: List[str] = []
     request: Dict[str, Any] = dict({"command": command}, **fields)
-    return lines, Aside(commands.call, str(app.config), request,
+    return lines, Aside(control_client.call, str(app.config), request,
                         lambda line: lines.append(line["progress"]), 60)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-import client
+import control_client
 from errors import PupgeventError
 from logs import LineWriter, last_line_of
 from running import Running, cluster, run, server, sleeper
@@ -95,7 +95,7 @@ def test_it_is_told_as_soon_as_it_has_died_and_not_when_its_time_is_over(
     progress: List[Any] = []
     began = time.monotonic()
     with pytest.raises(PupgeventError, match="DATABASE_URL"):
-        client.call(str(failing.config), {"command": "start", "words": ["bad"]},
+        control_client.call(str(failing.config), {"command": "start", "words": ["bad"]},
                     progress.append, 600)
     assert time.monotonic() - began < 60
     assert "DATABASE_URL" in progress[-1]["progress"]

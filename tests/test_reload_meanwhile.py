@@ -142,10 +142,10 @@ def test_progress_is_of_what_the_reload_touches(running: Make) -> None:
 
 
 def progress(app: Running, request: Any) -> List[str]:
-    import client
+    import control_client
 
     lines: List[str] = []
-    client.call(str(app.config), request, lambda line: lines.append(line["progress"]), 50)
+    control_client.call(str(app.config), request, lambda line: lines.append(line["progress"]), 50)
     return lines
 
 

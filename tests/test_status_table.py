@@ -5,7 +5,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-import client
+import status_commands
 import status_table
 from procfs import _ProcStat, _Sample, usage
 from status_report import (
@@ -13,6 +13,7 @@ from status_report import (
     BalancerStatus,
     InstanceStatus,
     ProcessStatus,
+    RestartCauses,
     Status,
     from_json,
     to_json,
@@ -46,13 +47,15 @@ def test_durations(seconds: float, text: str) -> None:
     assert status_table.duration(seconds) == text
 
 
-BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 60.0, None, None)
+BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 0, 60.0, None, None)
+NO_RESTARTS = RestartCauses(0, 0, 0, 0, 0, 0)
 
 
 def member(name: str, **more: Any) -> InstanceStatus:
     found = InstanceStatus(
         id=name, number=0, port=8000, state="running", since=60.0, wanted=True, serves=True,
-        pid=4711, uptime=12345.6, restarts=3, last_exit=None, retry_in=None, waits_for=None,
+        pid=4711, uptime=12345.6, restarts=3, restarts_by=NO_RESTARTS._replace(exit=3),
+        last_exit=None, reason=None, last_line=None, retry_in=None, waits_for=None,
         cpu=0.123,
         memory=18 * 2**20, backend=BACKEND)  # fmt: skip
     return found._replace(**more)
@@ -81,10 +84,10 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
     assert " ".join(process["balancer"]) == (
         "strategy accepted open queue queueMost turnedAway host port")
     assert " ".join(one) == (
-        "id index port state since wanted serves pid uptime restarts lastExit retryIn waitsFor cpu"
-        " memory backend")
+        "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
+        " lastLine retryIn waitsFor cpu memory backend")
     assert " ".join(one["backend"]) == (
-        "state reason open total bytesIn bytesOut connectErrors retries since connectTime"
+        "state reason open total bytesIn bytesOut connectErrors retries downs since connectTime"
         " firstByteTime")
     assert one["since"] == 1.234568
 
@@ -126,7 +129,7 @@ def test_what_there_is_none_of_is_a_dash() -> None:
 @pytest.mark.parametrize("lines", [3, 5, 10, 24])
 def test_a_frame_fits_its_screen(lines: int) -> None:
     found = status([member("my-app-%d" % number) for number in range(50)])
-    frame = client.frame(found, 60, lines)
+    frame = status_commands.frame(found, 60, lines)
     assert len(frame) <= lines and max(map(len, frame)) <= 60
     assert any("lines more)" in line for line in frame)
 

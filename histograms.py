@@ -1,0 +1,26 @@
+"""Histograms of times, as Prometheus has them: how many were at most so long, and their sum."""
+
+from bisect import bisect_left
+from typing import List, Tuple
+
+#: Seconds; the upper bounds of the buckets, besides the last, which has none. From what one machine
+#: takes for itself to what a client no longer waits for.
+BOUNDS: Tuple[float, ...] = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)
+
+
+class Histogram:
+    """Counts of times by the bucket that they fall into."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        #: By bucket, each without those below it.
+        self.counts: List[int] = [0] * (len(BOUNDS) + 1)
+        #: Seconds.
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.sum += seconds

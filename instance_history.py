@@ -1,0 +1,48 @@
+"""What has happened to an instance: its last states, and how often it was started again and why."""
+
+import collections
+import time
+from typing import Callable, Deque, Dict, NamedTuple
+
+#: States that are kept of each instance. A run that fails takes two of them.
+MOST_MOMENTS = 30
+
+# Why an instance was started again.
+
+#: Its child had ended with an exit code, or of a signal.
+EXIT, SIGNAL = "exit", "signal"
+#: It had not come up: no child, a port that is taken, a time-out.
+START = "start"
+#: It ran longer than `timeout`, or held more than `maxMemory`.
+TIMEOUT, MEMORY = "timeout", "memory"
+#: There was no process, thread or memory for it.
+SHORTAGE = "shortage"
+
+CAUSES = (EXIT, SIGNAL, START, TIMEOUT, MEMORY, SHORTAGE)
+
+
+class Moment(NamedTuple):
+    """It came into a state then."""
+
+    #: Unix time.
+    at: float
+    state: str
+    #: What is to be said of it: why it does not run, who its child is. Empty: nothing.
+    text: str
+
+
+class InstanceHistory:
+    """`clock` is Unix time."""
+
+    def __init__(self, clock: "Callable[[], float]" = time.time) -> None:
+        self._clock = clock
+        #: The latest is the last.
+        self.moments: Deque[Moment] = collections.deque(maxlen=MOST_MOMENTS)
+        #: By cause.
+        self.restarts: Dict[str, int] = dict.fromkeys(CAUSES, 0)
+        #: How many there were, those that are forgotten included.
+        self.total = 0
+
+    def add(self, state: str, text: str) -> None:
+        self.total += 1
+        self.moments.append(Moment(self._clock(), state, text))
