@@ -23,7 +23,6 @@ from backends import (
     OUR_SHORTAGES,
     UNDER_WAY,
     Backend,
-    Pool,
     connect_state,
     open_upstream,
     start_connect,
@@ -31,6 +30,7 @@ from backends import (
 from connections import Connections
 from listener import Admitter
 from poller import Poller
+from pool import Pool
 from relay import STREAM, RelaySocket
 from sockets import WarningLimiter, upstream_ceiling
 from strategies import Strategy

@@ -8,7 +8,7 @@ parts, in the order in which a client meets them, and how each comes back to it:
     connections.py   who is open, for how long          tells its owner that one has ended, or has
                                                         to go to another instance
     relay.py         bytes
-    backends.py      who can take a client              tells its owner that somebody can again
+    pool.py          who can take a client              tells its owner that somebody can again
 
 The balancer is the owner of both and passes on what they tell. All of it runs in the hub and never
 blocks, except `drain` and `wait_delivered`, for which their caller waits.
@@ -23,11 +23,12 @@ import gevent
 from gevent import get_hub
 
 from admission import Admission, QueueLimits
-from backends import Backend, Pool, PoolOwner
+from backends import Backend, Times, times_of
 from connections import SWEEP_SECONDS, Connections, ConnectionsOwner, IdleLimits
 from listener import Listener
 from model import Cluster
 from poller import Handler, Poller
+from pool import Pool, PoolOwner
 from relay import RelaySocket
 from sockets import WarningLimiter
 from splicing import Pipes
@@ -119,7 +120,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._slice_timer = loop.timer(_SLICE_PAUSE)
         self._sweep_timer.start(self.sweep)
 
-    # Told of instances, by name; see backends.py
+    # Told of instances, by name; see pool.py
 
     def up(self, name: str, host: str, port: int) -> None:
         self._pool.up(name, host, port)
@@ -222,13 +223,18 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def status(self) -> BalancerStatus:
         """With an empty host while it does not listen."""
         host, port = ("", 0) if self.address is None else self.address[:2]
-        admission = self._admission
+        admission, totals = self._admission, self._pool.totals()
         return BalancerStatus(
             host=host,
             port=port,
             strategy=self._cluster.strategy,
             accepted=admission.accepted,
             open=len(self._connections),
+            total=totals.total,
+            bytes_in=totals.bytes_in,
+            bytes_out=totals.bytes_out,
+            connect_errors=totals.connect_errors,
+            retries=totals.retries,
             queue=len(admission.queue),
             queue_most=admission.queue.most,
             turned_away=admission.turned_away,
@@ -237,6 +243,11 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def backend_statuses(self) -> "Dict[str, BackendStatus]":
         """By the name of the instance."""
         return {backend.name: backend.status() for backend in self._pool}
+
+    def times(self) -> "Tuple[Times, Dict[str, Times]]":
+        """How long connects and first bytes have taken: of all that there ever were, and by the
+        name of the instance."""
+        return times_of(self._pool.totals()), {each.name: times_of(each) for each in self._pool}
 
     # Told by its parts
 

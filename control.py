@@ -14,7 +14,7 @@ import json
 import select
 import sys
 import time
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional
 
 import gevent
 from gevent.event import Event
@@ -25,6 +25,7 @@ from control_protocol import JsonObject, Refused, check_fields, read_request, sp
 from credentials import Peer, is_trusted, peer_of
 from errors import NotRunningError, PupgeventError
 from hub_server import HubServer
+from json_pieces import json_pieces
 from logs import Log
 from sockets import SHORTAGES
 
@@ -97,7 +98,7 @@ class ControlConnection:
 
     def send(self, what: JsonObject) -> None:
         """One line; blocks until the kernel has it."""
-        data = "".join(in_slices(_json(what))).encode() + b"\n"
+        data = "".join(in_slices(json_pieces(what))).encode() + b"\n"
         self._sending_since = time.monotonic()
         try:
             with gevent.Timeout(self.send_timeout, Gone()):
@@ -142,28 +143,6 @@ class ControlConnection:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _json(what: Any) -> "Iterator[str]":
-    """The text of a value in pieces: each object of a list, of which there may be thousands, is a
-    piece of its own."""
-    if not _has_objects(what):
-        yield json.dumps(what)
-        return
-    named = isinstance(what, dict)
-    before = "{" if named else "["
-    for each in what:
-        yield "%s%s: " % (before, json.dumps(each)) if named else before
-        yield from _json(what[each] if named else each)
-        before = ", "
-    yield "}" if named else "]"
-
-
-def _has_objects(what: object) -> bool:
-    """Is there a list of objects anywhere in it?"""
-    if isinstance(what, list):
-        return bool(what) and isinstance(what[0], dict)
-    return isinstance(what, dict) and any(map(_has_objects, what.values()))
 
 
 #: How many may be connected at a time.

@@ -7,7 +7,6 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-import status
 import status_report
 from concurrency import in_slices
 from control import FOLLOWER_TIMEOUT, LOOK_EVERY, ControlConnection, Request
@@ -16,9 +15,9 @@ from errors import PupgeventError, decoded
 from instance import Instance
 from log_history import Wanted, pieces, uncolored
 from operations import ALL, Operations, Say, choose, news
-from procfs import Meter
 from runtime import Runtime
 from signal_names import signal_number
+from snapshots import Snapshots
 
 #: Lines that a follower gets of what was before, where he does not say how many.
 _LINES_BEFORE = 10
@@ -32,17 +31,16 @@ _REST = 0.001
 
 
 class ControlRequests:
-    """`on_shutdown()` orders what SIGTERM orders; `version` is pupgevent's."""
+    """`on_shutdown()` orders what SIGTERM orders."""
 
     def __init__(
         self, runtime: Runtime, operations: Operations, on_shutdown: "Callable[[], object]",
-        version: str,
+        snapshots: Snapshots,
     ) -> None:  # fmt: skip
         self._runtime = runtime
         self._operations = operations
         self._on_shutdown = on_shutdown
-        self._version = version
-        self._meter = Meter(runtime.threads)
+        self._snapshots = snapshots
         #: Held by whoever sends the next piece of lines.
         self._turn = BoundedSemaphore()
         #: Set when all has stopped.
@@ -64,10 +62,8 @@ class ControlRequests:
 
     def _status(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:
         chosen = choose(self._runtime, fields["words"])
-        pids = [each.pid for each in chosen.instances if each.pid is not None]
-        usages = self._meter.measure(pids) if fields["usage"] else {}
         names = None if _means_all(fields["words"]) else {each.name for each in chosen.instances}
-        found = status.snapshot(self._runtime, usages, self._version, names)
+        found = self._snapshots.take(names, fields["usage"])
         return {"status": status_report.to_json(found, slices=in_slices)}
 
     def _signal(self, fields: JsonObject, connection: ControlConnection) -> JsonObject:

@@ -14,9 +14,11 @@ from typing import Any, Iterator, NamedTuple, Optional, Union
 from gevent.queue import Queue
 
 import control_socket
+import journal
 from concurrency import Task, pause
 from control import Control
 from control_requests import ControlRequests
+from dashboard import Dashboard
 from errors import PupgeventError, ShortageError, counted
 from file_restarts import FileRestarts
 from model import Configuration
@@ -25,6 +27,7 @@ from outlets import Outlets
 from rollout import Busy
 from runtime import Runtime, RuntimeOwner
 from sinks import DescriptorSink
+from snapshots import Snapshots
 from sockets import Limits
 from systemd import NotifySocket, ServiceNotifier
 
@@ -87,7 +90,9 @@ class Daemon(RuntimeOwner):
         self._version = version
         #: Of `Order`.
         self._orders: Any = Queue()
-        self._outlets = Outlets(configuration.logger, DescriptorSink(fd), fd, verbose)
+        self._outlets = Outlets(
+            configuration.logger, DescriptorSink(fd), fd, verbose,
+            journal.is_console(os.environ, fd))
         self.log = self._outlets.log
         self._endpoint = self._take_endpoint()
         self.runtime = Runtime(configuration, self._outlets, self, limits=limits)
@@ -96,8 +101,10 @@ class Daemon(RuntimeOwner):
         self.runtime.watchers.add(self._notifier.changed)
         self._operations = Operations(self.runtime, self._around_reload)
         self._file_restarts = FileRestarts(self.runtime, self._operations)
+        self._snapshots = Snapshots(self.runtime, version)
         self._requests = ControlRequests(
-            self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), version)
+            self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), self._snapshots)
+        self._dashboard = Dashboard(self.runtime, self._snapshots, version)
         self._control = Control(self._endpoint, self._requests.requests(), self.log)
         self._exit_code = 0
         self._stopping: Optional[Task] = None
@@ -140,7 +147,11 @@ class Daemon(RuntimeOwner):
     def on_reach_changed(self) -> None:
         self._notifier.look()
 
+    def prepare(self, configuration: Configuration) -> None:
+        self._dashboard.prepare(configuration.dashboard)
+
     def on_configured(self) -> None:
+        self._dashboard.apply(self.runtime.configuration.dashboard)
         self._file_restarts.on_configured()
 
     def _put(self, order: Order) -> None:
@@ -150,9 +161,11 @@ class Daemon(RuntimeOwner):
 
     def start(self) -> None:
         """Open the ports and start what starts by itself; raises PupgeventError."""
+        self._dashboard.prepare(self._configuration.dashboard)
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
+        self._dashboard.apply(self._configuration.dashboard)
         self.runtime.start()
         self._file_restarts.start()
         self._notifier.start()
@@ -268,6 +281,7 @@ class Daemon(RuntimeOwner):
         self._control.close()
         self._endpoint.release()
         self._file_restarts.close()
+        self._dashboard.close()
         self.runtime.close()
         self._notifier.close()
         self._outlets.flush(_LAST_LINES)

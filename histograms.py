@@ -24,3 +24,8 @@ class Histogram:
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
+
+    def absorb(self, other: "Histogram") -> None:
+        """Count what the other has counted as well."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts)]
+        self.sum += other.sum

@@ -1,8 +1,7 @@
 """Every key of the configuration file: one record each, with its name, type, default and meaning.
 
 The validation, the README's reference and the test of conf/full.toml come from these records. Those
-of a cluster are in cluster_keys.py. A key made with `_unsupported` is checked, and then refused as
-not yet supported, because nothing acts on it yet: when something does, make it with `_key`.
+of a cluster are in cluster_keys.py.
 """
 
 import time
@@ -26,7 +25,6 @@ from schema import (
     ms as _ms,
     no_default,
     seconds as _seconds,
-    unsupported as _unsupported,
 )
 
 RESTART_POLICIES = ("always", "error", "never")
@@ -382,8 +380,7 @@ TOP = Table(
         ),
         _seconds("terminateTimeout", 30, "the default of every process"),
         _key("control", CONTROL, {}, "how the other commands reach this one, below"),
-        _unsupported(
-            "dashboard", DASHBOARD, no_default("off"), "metrics and a web page, below"),
+        _key("dashboard", DASHBOARD, no_default("off"), "a page and metrics, below"),
         _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
     ),
 )

@@ -4,7 +4,6 @@ It runs in the hub, without a greenlet (`spawn=None`): `admit` must not block, a
 belongs to whoever it is handed to, so nothing here closes it.
 """
 
-import _socket
 import errno
 import os
 from typing import Any, Callable, Optional
@@ -13,16 +12,13 @@ import gevent.socket
 
 from errors import PupgeventError
 from hub_server import HubServer
-from sockets import SHORTAGES, WarningLimiter, client_ceiling, keep_alive
+from sockets import SHORTAGES, WarningLimiter, client_ceiling, listen, longest_backlog
 
 #: Seconds that accepting pauses when descriptors have run out, before the next look.
 _PAUSE = 0.1
 
 #: The other reason.
 _NO_MEMORY = "memory has run out"
-
-#: The longest queue of connections not yet accepted, where the system does not say its own.
-_BACKLOG = 4096
 
 #: Clients taken in before those who are connected have their turn.
 ACCEPTS_A_TURN = 64
@@ -88,7 +84,7 @@ class Listener(HubServer):
         """Close the port, and hand over those who had got through to it before."""
         if self.started:
             # They are no more than the backlog; who comes after them comes too late.
-            for _ in range(_longest_backlog()):
+            for _ in range(longest_backlog()):
                 if not self._take_one():
                     break
         self.close()
@@ -143,47 +139,12 @@ class Listener(HubServer):
 
 def _bind(host: str, port: int, beside: "Optional[Listener]") -> "gevent.socket.socket":
     try:
-        return _open(host, port, beside)
+        return listen(host, port, None if beside is None else beside.socket)
     except OSError as error:
         kind = PortTaken if error.errno == errno.EADDRINUSE else PupgeventError
         raise kind(
             "cannot listen on %s port %d: %s" % (host, port, os.strerror(error.errno or 0).lower())
         ) from None
-
-
-def _open(host: str, port: int, beside: "Optional[Listener]") -> "gevent.socket.socket":
-    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
-    socket = gevent.socket.socket(family, gevent.socket.SOCK_STREAM)
-    try:
-        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        if beside is not None:
-            for each in (beside.socket, socket):
-                each.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
-        if family == gevent.socket.AF_INET6:
-            # `::` takes IPv4 too, whatever net.ipv6.bindv6only says.
-            socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0)
-        _inherited_options(socket)
-        socket.bind((host, port))
-        socket.listen(_longest_backlog())
-        socket.setblocking(False)
-    except OSError:
-        socket.close()
-        raise
-    return socket
-
-
-def _inherited_options(socket: Any) -> None:
-    """Set on the listener, these are inherited by what it accepts: no system call per client."""
-    socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-    keep_alive(socket)
-
-
-def _longest_backlog() -> int:
-    try:
-        with open("/proc/sys/net/core/somaxconn") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return _BACKLOG
 
 
 def _next_descriptor() -> int:

@@ -131,10 +131,9 @@ class Reload:
     def _tell_what_stays(self) -> List[str]:
         """Warn of the tables whose change needs a restart of pupgevent."""
         old, new = self._old, self._new
-        differs = {
-            "control": old.control != new.control, "dashboard": old.dashboard != new.dashboard}
-        texts = ["%s: a change of it needs a restart of pupgevent" % table
-                 for table, changed in differs.items() if changed]
+        texts = []
+        if old.control != new.control:
+            texts.append("control: a change of it needs a restart of pupgevent")
         for text in texts:
             self._runtime.log.warning("core", text)
             self._say(text)
@@ -146,11 +145,11 @@ class Reload:
         try:
             merged = self._merged()
             self._runtime.refuse_when_closing()
+            self._runtime.adopt(merged)
         except BaseException:
             for listener in fresh.values():
                 listener.close()
             raise
-        self._runtime.adopt(merged)
         self._runtime.move_ports(merged.processes, fresh)
 
     def _merged(self) -> Configuration:
@@ -174,7 +173,7 @@ class Reload:
             for each in in_slices(self._new.processes)))
 
     def _with_what_stays(self, present: Configuration) -> Configuration:
-        return self._new._replace(control=present.control, dashboard=present.dashboard)
+        return self._new._replace(control=present.control)
 
     def _set(self) -> None:
         """The record of each process, and what does not concern its instances."""
@@ -200,8 +199,9 @@ class Reload:
             self._done.top.append("name")
         if self._runtime.set_logger(self._new.logger):
             self._done.top.append("logger")
-        if self._old.watcher != self._new.watcher:
-            self._done.top.append("watcher")
+        for name in ("watcher", "dashboard"):
+            if getattr(self._old, name) != getattr(self._new, name):
+                self._done.top.append(name)
 
     def _remove(self) -> None:
         surplus: List[Instance] = []

@@ -82,6 +82,10 @@ class RuntimeOwner:
     def on_reach_changed(self) -> None:
         """A balancer no longer reaches an instance that runs, or does so again."""
 
+    def prepare(self, configuration: Configuration) -> None:
+        """This one is about to run: get what it needs besides processes and their ports. Raises
+        PupgeventError, and then it does not run."""
+
     def on_configured(self) -> None:
         """The configuration that runs is another."""
 
@@ -307,7 +311,8 @@ class Runtime(SupervisorOwner, BalancerOwner):
                 return changed, conflict
 
     def adopt(self, configuration: Configuration) -> None:
-        """From now on this is what counts."""
+        """From now on this is what counts. Raises PupgeventError, and then it does not."""
+        self._owner.prepare(configuration)
         self.configuration = configuration
         self._owner.on_configured()
 

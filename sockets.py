@@ -12,7 +12,7 @@ import fcntl
 import resource
 import struct
 import termios
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import gevent.socket
 
@@ -39,6 +39,9 @@ SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 #: Soft and hard, as of getrlimit(2).
 Limits = Tuple[int, int]
+
+#: The longest queue of connections not yet accepted, where the system does not say its own.
+_BACKLOG = 4096
 
 #: Where the kernel takes the ports of outgoing connections from.
 _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
@@ -130,6 +133,48 @@ def _less(reserve: int, part: int) -> int:
 
 
 # Does a port accept?
+
+
+def listen(
+    host: str, port: int, beside: "Optional[gevent.socket.socket]" = None
+) -> "gevent.socket.socket":
+    """A socket that listens there, for who accepts without blocking. OSError.
+
+    `beside` is one of ours on the same port, at another address that overlaps with this one.
+    """
+    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
+    socket = gevent.socket.socket(family, gevent.socket.SOCK_STREAM)
+    try:
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if beside is not None:
+            for each in (beside, socket):
+                each.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+        if family == gevent.socket.AF_INET6:
+            # `::` takes IPv4 too, whatever net.ipv6.bindv6only says.
+            socket.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0)
+        _inherited_options(socket)
+        socket.bind((host, port))
+        socket.listen(longest_backlog())
+        socket.setblocking(False)
+    except OSError:
+        socket.close()
+        raise
+    return socket
+
+
+def _inherited_options(socket: Any) -> None:
+    """Set on the listener, these are inherited by what it accepts: no system call per client."""
+    socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    keep_alive(socket)
+
+
+def longest_backlog() -> int:
+    """How many connections may wait to be accepted."""
+    try:
+        with open("/proc/sys/net/core/somaxconn") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return _BACKLOG
 
 
 def tcp_check(host: str, port: int, timeout: float) -> bool:

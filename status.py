@@ -6,9 +6,12 @@ on: how a process and its instances are is of one moment, their details may be o
 
 import os
 from typing import (
+    Any,
+    Callable,
     Container,
     Dict,
     Iterable,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -36,8 +39,13 @@ from status_report import (
     Status,
 )
 
+#: A long loop in slices: concurrency.in_slices, or one that leaves more time to others.
+Slices = Callable[[Iterable[Any]], Iterable[Any]]
+
 #: Of a process, besides the states of instances.
 DEGRADED, DOWN = "degraded", "down"
+
+PROCESS_STATES = (RUNNING, STARTING, DEGRADED, DOWN, STOPPING, STOPPED, FINISHED)
 
 
 class Health(NamedTuple):
@@ -89,14 +97,14 @@ def state_of(members: Iterable[Health]) -> str:
 
 def snapshot(
     runtime: Runtime, usages: "Mapping[int, Usage]", version: str,
-    chosen: "Optional[Container[str]]" = None,
+    chosen: "Optional[Container[str]]" = None, slices: Slices = in_slices,
 ) -> Status:  # fmt: skip
     """All of it, or of the `chosen` instances only, by name; blocks the calling greenlet now and
     then. `usages` are by pid."""
     processes: List[ProcessStatus] = []
     healthy = True
-    for process in in_slices(list(runtime.supervisor.processes.values())):
-        found, is_well = _process(runtime, process, usages, chosen)
+    for process in slices(list(runtime.supervisor.processes.values())):
+        found, is_well = _process(runtime, process, usages, chosen, slices)
         if found.members or chosen is None:
             processes.append(found)
             healthy = healthy and is_well
@@ -112,9 +120,33 @@ def snapshot(
     )
 
 
+def failing(runtime: Runtime, slices: Slices) -> Iterator[str]:
+    """The ids of the processes that are not healthy."""
+    for process in slices(list(runtime.supervisor.processes.values())):
+        if not is_healthy(process, _healths(runtime, process)):
+            yield process.id
+
+
+def is_well(runtime: Runtime, word: str) -> Optional[bool]:
+    """Is a process healthy, or an instance? None: there is none of that name."""
+    process = runtime.supervisor.processes.get(word)
+    if process is not None:
+        return is_healthy(process, _healths(runtime, process))
+    instance = runtime.supervisor.instances.get(word)
+    if instance is None:
+        return None
+    return is_healthy(instance.process, [health_of(instance, runtime.backend_state(instance))])
+
+
+def _healths(runtime: Runtime, process: Process) -> List[Health]:
+    """At one moment."""
+    return [health_of(each, runtime.backend_state(each))
+            for each in runtime.supervisor.instances_of(process.id)]
+
+
 def _process(
     runtime: Runtime, process: Process, usages: "Mapping[int, Usage]",
-    chosen: "Optional[Container[str]]",
+    chosen: "Optional[Container[str]]", slices: Slices,
 ) -> "Tuple[ProcessStatus, bool]":  # fmt: skip
     """The process with its chosen instances, and whether these are healthy."""
     balancer, backend_statuses = _counters(runtime.balancers.get(process.id))
@@ -126,7 +158,7 @@ def _process(
              if chosen is None or each.name in chosen]
     members = tuple(
         _member(each, backend, health, usages.get(each.pid or 0), runtime.clock())
-        for each, backend, health in in_slices(shown)
+        for each, backend, health in slices(shown)
     )
     status = ProcessStatus(
         id=process.id,
@@ -153,6 +185,15 @@ def _counters(
     return balancer.status() if balancer.address else None, balancer.backend_statuses()
 
 
+def _failing_for(instance: Instance, backend: "Optional[BackendStatus]", now: float) -> float:
+    """Of one with which something is wrong."""
+    if instance.blockers:
+        return now - instance.since
+    if instance.state == RUNNING and backend is not None:
+        return backend.since
+    return instance.history.failing_for
+
+
 def _member(
     instance: Instance, backend: "Optional[BackendStatus]", health: Health,
     usage: "Optional[Usage]", now: float,
@@ -172,10 +213,12 @@ def _member(
         restarts_by=RestartCauses(**instance.history.restarts),
         last_exit=instance.last_exit,
         reason=None if instance.state == RUNNING else instance.outcome,
+        failing_for=_failing_for(instance, backend, now) if health.fails else None,
         last_line=(instance.last_line or None) if health.fails else None,
         waits_for=" and ".join(map(str, instance.blockers)) or None,
         retry_in=None if due is None else max(0.0, due - now),
         cpu=None if usage is None or usage.cpu is None else round(usage.cpu, 4),
+        cpu_time=None if usage is None else round(usage.cpu_time, 2),
         memory=None if usage is None else usage.memory,
         backend=backend,
     )

@@ -16,6 +16,8 @@ order in which the records have them, and spells them as the configuration file 
       balancer    null without a common port, else:
         host, port, strategy
         accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
+        total, bytesIn, bytesOut, connectErrors, retries     of all instances, as below, those that
+                    are gone included
       members     its instances in the order of their index, with PROCESS only those, each:
         id, index, port, state, since (seconds in that state), wanted
         serves      it runs, and the balancer, where there is one, reaches it
@@ -24,9 +26,11 @@ order in which the records have them, and spells them as the configuration file 
         restartsBy  by cause: exit (with a code), signal, start (it did not come up), timeout,
                     memory, shortage (of processes or memory)
         reason      why it does not run, in words; null where it runs
+        failingFor  seconds since its first failure in a row, or since the balancer does not reach
+                    it; null where nothing is wrong with it
         lastLine    what the child of its last run has said last, after a failure
         waitsFor    before its start, in words: "db, which is errored"
-        cpu (1.0 is one core), memory      with all that it has started
+        cpu (1.0 is one core), cpuTime, memory     with all that it has started
         backend   null without a balancer, else:
           state (up, down, draining, absent), reason, since
           open, total, bytesIn (from clients), bytesOut, connectErrors, retries
@@ -76,6 +80,11 @@ class BalancerStatus(NamedTuple):
     strategy: str
     accepted: int
     open: int
+    total: int
+    bytes_in: int
+    bytes_out: int
+    connect_errors: int
+    retries: int
     queue: int
     queue_most: int
     turned_away: int
@@ -108,10 +117,12 @@ class InstanceStatus(NamedTuple):
     restarts_by: RestartCauses
     last_exit: Optional[str]
     reason: Optional[str]
+    failing_for: Optional[float]
     last_line: Optional[str]
     retry_in: Optional[float]
     waits_for: Optional[str]
     cpu: Optional[float]
+    cpu_time: Optional[float]
     memory: Optional[int]
     backend: Optional[BackendStatus]
 
@@ -148,9 +159,10 @@ JSON_NAMES = {
     "number": "index", "bytes_in": "bytesIn", "bytes_out": "bytesOut",
     "connect_errors": "connectErrors", "connect_time": "connectTime",
     "first_byte_time": "firstByteTime", "queue_most": "queueMost", "turned_away": "turnedAway",
-    "last_exit": "lastExit", "last_line": "lastLine", "restarts_by": "restartsBy",
+    "last_exit": "lastExit", "last_line": "lastLine", "failing_for": "failingFor",
+    "restarts_by": "restartsBy",
     "retry_in": "retryIn", "waits_for": "waitsFor",
-    "next_run": "nextRun", "next_stop": "nextStop",
+    "next_run": "nextRun", "next_stop": "nextStop", "cpu_time": "cpuTime",
 }  # fmt: skip
 
 

@@ -26,9 +26,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
-from backends import PoolOwner
 from balancer import BalancerOwner
 from model import Cluster
+from pool import PoolOwner
 
 CHILD = Path(__file__).resolve().parent / "children" / "balancing.py"
 

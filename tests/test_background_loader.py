@@ -24,6 +24,7 @@ from errors import ConfigurationError
 from inside import inside, listening, sleeper
 from model import Configuration
 from running import SCALE
+from snapshots import Snapshots
 from supervision import gevent_waits_for_children
 
 pytest_plugins = ["runs"]
@@ -166,7 +167,8 @@ def test_the_hub_has_its_turn_while_thousands_are_told_of(
         for n in range(processes)
     ]
     with inside(tmp_path, shops) as stage, contextlib.ExitStack() as stack:
-        requests = ControlRequests(stage.runtime, stage.operations, list, "")
+        requests = ControlRequests(
+            stage.runtime, stage.operations, list, Snapshots(stage.runtime, ""))
         ours, theirs = map(stack.enter_context, gevent.socket.socketpair())
         heard = gevent.spawn(stack.enter_context(theirs.makefile()).readline)
         monkeypatch.setattr(concurrency, "SLICE", 0)

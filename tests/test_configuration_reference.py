@@ -106,15 +106,20 @@ def test_full_configuration_shows_the_default(title: str, key: Key) -> None:
         assert found.commented
     elif key.default != {}:
         assert found.literal == json.dumps(key.default)
-        assert found.commented is (not key.supported or not table_is_supported(title))
+        assert found.commented is (not key.supported or not table_is_on(title))
 
 
-def table_is_supported(title: str) -> bool:
+#: Tables that turn something on by being there.
+OFF = ("dashboard",)
+
+
+def table_is_on(title: str) -> bool:
+    """Supported, and there without being asked for."""
     outer, _, name = title.rpartition(".")
     if not title:
         return True
     key = {key.name: key for key in SHOWN[outer].keys}[name]
-    return key.supported and table_is_supported(outer)
+    return key.supported and name not in OFF and table_is_on(outer)
 
 
 def test_full_configuration_shows_no_other_key() -> None:

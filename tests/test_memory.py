@@ -18,7 +18,7 @@ import gevent.event
 import gevent.socket
 import pytest
 
-from backends import DOWN, Pool
+from backends import DOWN
 from balancer import Balancer, Engine
 from control import ControlServer
 from listener import Listener
@@ -34,6 +34,7 @@ from peers import (
     started,
 )
 from poller import EVENTS_A_TURN, Handler, Poller
+from pool import Pool
 
 #: Memory left to a process that is to run out of it, and clients whose answers would take more.
 LEFT = 6 << 20

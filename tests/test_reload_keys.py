@@ -273,6 +273,17 @@ def follows_changes_of(name: str, watches: int = 2) -> Callable[[RuntimeStage, A
     return effect
 
 
+def dashboard_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
+    """The tests of the dashboard show what it does with these."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        settings = stage.runtime.configuration.dashboard
+        assert settings is not None
+        assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
 def nothing(stage: RuntimeStage, before: Any) -> None:
     same(stage, before)
 
@@ -320,6 +331,14 @@ CASES: Dict[Place, Case] = {
         [], follows_changes_of("a.js"), old=["**"], told="changed the watcher"),
     ("control", "socket"): Case(
         "other.sock", nothing, told="control: a change of it needs a restart of pupgevent"),
+    ("dashboard", "port"): Case(
+        12345, dashboard_has(port=12345), old=12346, told="changed the dashboard"),
+    ("dashboard", "host"): Case(
+        "127.0.0.2", dashboard_has(host="127.0.0.2"), beside={"port": 12345},
+        told="changed the dashboard"),
+    ("dashboard", "token"): Case(
+        "other", dashboard_has(token="other"), beside={"port": 12345},
+        told="changed the dashboard"),
     ("processes", "id"): Case(
         "work", told="started work; removed job", old="job",
         effect=lambda stage, before: stage.states() == {"work": "running", "web-1": "running"}),
@@ -368,7 +387,7 @@ CASES: Dict[Place, Case] = {
     ("processes", "restartMaxDelayMs"): Case(
         15000, retries_after(15), old=20000, beside={"restartDelayMs": 15000}),
     ("processes", "restartLimit"): Case(0, settles_in("exhausted")),
-    ("processes", "minUptimeMs"): Case(3000, process_has(min_uptime=3.0)),
+    ("processes", "minUptimeMs"): Case(300, process_has(min_uptime=0.3)),
     ("processes", "timeout"): Case(0.01, is_stopped_in_time, old=600),
     ("processes", "cluster"): Case(
         {"instances": 2}, told="started job-1, job-2; removed job",
@@ -419,7 +438,8 @@ CASES: Dict[Place, Case] = {
 }  # fmt: skip
 
 #: Tables of other tables: what is in them is what changes.
-TABLES_OF_TABLES = {("", "logger"), ("", "watcher"), ("", "control"), ("", "processes")}
+TABLES_OF_TABLES = {
+    ("", name) for name in ("logger", "watcher", "control", "dashboard", "processes")}
 
 
 def places(table: Table = keys.TOP) -> Iterator[Place]:
@@ -438,7 +458,7 @@ def test_it_is_decided_for_every_key_what_a_reload_makes_of_it() -> None:
 def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str, Any]:
     """A file in which the key has this value."""
     title, name = place
-    job = sleeper("job", cmd=["sh", "-c", TICKING], restart="always")
+    job = sleeper("job", cmd=["sh", "-c", TICKING], restart="always", minUptimeMs=0)
     anywhere = list(script("listener.py", "0", "0.0.0.0"))
     web = listening("web", ports[0], ports[2], more={"cmd": anywhere})
     top: Dict[str, Any] = {"processes": [job, web]}
@@ -448,6 +468,7 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         "processes.limits": job.setdefault("limits", {}) if title == "processes.limits" else {},
         "logger": top.setdefault("logger", {}), "control": top.setdefault("control", {}),
         "watcher": top.setdefault("watcher", {}),
+        "dashboard": top.setdefault("dashboard", {}) if title == "dashboard" else {},
     }[title]  # fmt: skip
     if title == "watcher":
         job["watch"] = ["src"]

@@ -56,13 +56,14 @@ def member(name: str, **more: Any) -> InstanceStatus:
         id=name, number=0, port=8000, state="running", since=60.0, wanted=True, serves=True,
         pid=4711, uptime=12345.6, restarts=3, restarts_by=NO_RESTARTS._replace(exit=3),
         last_exit=None, reason=None, last_line=None, retry_in=None, waits_for=None,
-        cpu=0.123,
+        cpu=0.123, cpu_time=1.5,
         memory=18 * 2**20, backend=BACKEND)  # fmt: skip
     return found._replace(**more)
 
 
 def status(members: List[InstanceStatus], process_id: str = "my-app") -> Status:
-    balancer = BalancerStatus("least-connections", 100, 48, 2, 5, 0, "::", 3000)
+    balancer = BalancerStatus(
+        "least-connections", 100, 48, 99, 10**6, 10**9, 0, 0, 2, 5, 0, "::", 3000)
     process = ProcessStatus(
         process_id, True, True, "running", 4, 4, len(members), None, None, balancer,
         tuple(members))
@@ -82,10 +83,11 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
     assert " ".join(process) == (
         "id autostart healthy state up wanted instances nextRun nextStop balancer members")
     assert " ".join(process["balancer"]) == (
-        "strategy accepted open queue queueMost turnedAway host port")
+        "strategy accepted open total bytesIn bytesOut connectErrors retries queue queueMost"
+        " turnedAway host port")
     assert " ".join(one) == (
         "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
-        " lastLine retryIn waitsFor cpu memory backend")
+        " lastLine retryIn waitsFor cpu cpuTime memory backend")
     assert " ".join(one["backend"]) == (
         "state reason open total bytesIn bytesOut connectErrors retries downs since connectTime"
         " firstByteTime")
@@ -135,7 +137,7 @@ def test_a_frame_fits_its_screen(lines: int) -> None:
 
 
 def process(parent: int, session: int, cpu: float, started: bytes = b"1") -> _ProcStat:
-    return _ProcStat(parent, session, cpu, 1000, started)
+    return _ProcStat(parent, session, cpu, 0.25, 1000, started)
 
 
 def test_what_an_instance_has_started_counts_for_it() -> None:
@@ -145,10 +147,15 @@ def test_what_an_instance_has_started_counts_for_it() -> None:
         5: process(1, 5, 1.5), 6: process(5, 5, 2.5), 7: process(1, 5, 1.0),
         8: process(6, 8, 0.5), 9: process(1, 9, 50.0),
     })  # fmt: skip
-    assert usage(before, now, {5}) == {5: (1.25, 4000)}
+    assert usage(before, now, {5}, {}) == {5: (1.25, 5.5, 4000)}
 
 
 def test_a_pid_that_is_given_out_again_is_another_process() -> None:
     before = _Sample(10.0, {5: process(1, 5, 100.0, b"1")})
     now = _Sample(11.0, {5: process(1, 5, 0.5, b"2")})
-    assert usage(before, now, {5, 6}) == {5: (0.5, 1000)}
+    assert usage(before, now, {5, 6}, {}) == {5: (0.5, 0.75, 1000)}
+
+
+def test_cpu_time_does_not_fall_when_a_child_ends_that_nobody_waits_for() -> None:
+    now = _Sample(11.0, {5: process(1, 5, 0.5)})
+    assert usage(now, now, {5}, {5: 7.0})[5].cpu_time == 7.0

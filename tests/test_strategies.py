@@ -7,8 +7,8 @@ from typing import Any, Counter, Dict, List, Optional, Sequence, Set, Tuple
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from backends import Pool
 from peers import Unconcerned
+from pool import Pool
 from strategies import STRATEGIES, Candidate, Strategy
 
 CLIENT = "192.0.2.1"

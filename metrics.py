@@ -1,0 +1,332 @@
+"""The metrics of a running pupgevent in Prometheus's text format, named as HAProxy's exporter does.
+
+A record for each family of metrics says what it is and where its value comes from. `proxy` is the
+id of a process, `server` the name of an instance. The format:
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
+
+import lifecycle
+import status
+from backends import Times
+from histograms import BOUNDS, Histogram
+from instance_history import CAUSES
+from procfs import OwnUsage
+from status_report import BalancerStatus, InstanceStatus, ProcessStatus, Status
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
+
+Number = Union[int, float, bool]
+
+#: Of a family without a label of its own: one value, None where there is none. Of one with: a value
+#: for each value of that label.
+Value = Union[None, Number, Histogram, Mapping[str, Number]]
+
+
+class Family(NamedTuple):
+    """Some metrics of one name."""
+
+    name: str
+    type: str
+    help: str
+    #: Takes what the family is about: see the tables below.
+    value: Callable[[Any], Value]
+    #: Its own label, besides those of the table.
+    label: str = ""
+
+
+class Server(NamedTuple):
+    """What families of instances are about."""
+
+    status: InstanceStatus
+    #: None without a common port.
+    times: Optional[Times]
+
+
+class Proxy(NamedTuple):
+    """What families of processes are about."""
+
+    status: ProcessStatus
+    times: Optional[Times]
+
+
+class Sources(NamedTuple):
+    """All that the metrics come from."""
+
+    status: Status
+    #: None where it could not be had.
+    own: Optional[OwnUsage]
+    #: Of each process with a common port: of all its instances, and by their names.
+    times: Mapping[str, Tuple[Times, Mapping[str, Times]]]
+    #: By the names of the labels of `build_info`.
+    versions: Mapping[str, str]
+
+
+def _one_of(words: Iterable[str], present: str) -> Dict[str, Number]:
+    return {word: word == present for word in words}
+
+
+# pupgevent itself: of a `Sources`. The names with `process_` are those of all of Prometheus's own
+# client libraries.
+
+
+def _own(read: Callable[[OwnUsage], Number]) -> Callable[["Sources"], Value]:
+    return lambda all: None if all.own is None else read(all.own)
+
+
+_OWN = (
+    Family("pupgevent_healthy", GAUGE, "1: everything that should run serves.",
+           lambda all: all.status.healthy),
+    Family("process_cpu_seconds_total", COUNTER, "CPU time of pupgevent itself.",
+           _own(lambda own: own.cpu_time)),
+    Family("process_resident_memory_bytes", GAUGE, "Resident memory of pupgevent itself.",
+           _own(lambda own: own.memory)),
+    Family("process_virtual_memory_bytes", GAUGE, "Virtual memory of pupgevent itself.",
+           _own(lambda own: own.virtual_memory)),
+    Family("process_start_time_seconds", GAUGE, "When pupgevent was started, in Unix time.",
+           _own(lambda own: own.started_at)),
+    Family("process_open_fds", GAUGE, "Descriptors that pupgevent has open.",
+           _own(lambda own: own.descriptors)),
+    Family("process_max_fds", GAUGE, "Descriptors that it may have open.",
+           _own(lambda own: own.most_descriptors)),
+)  # fmt: skip
+
+# Each process: of a `Proxy`, with the label `proxy`
+
+
+def _balancer(read: Callable[[BalancerStatus], Number]) -> Callable[[Proxy], Value]:
+    def value(proxy: Proxy) -> Value:
+        balancer = proxy.status.balancer
+        return None if balancer is None else read(balancer)
+
+    return value
+
+
+_PROXIES = (
+    Family("pupgevent_backend_status", GAUGE, "1 for the state that the process is in.",
+           lambda proxy: _one_of(status.PROCESS_STATES, proxy.status.state), "state"),
+    Family("pupgevent_backend_healthy", GAUGE,
+           "0: an instance fails, or none of a cluster that should run serves.",
+           lambda proxy: proxy.status.healthy),
+    Family("pupgevent_backend_servers", GAUGE, "Instances.",
+           lambda proxy: proxy.status.instances),
+    Family("pupgevent_backend_wanted_servers", GAUGE, "Instances that should run.",
+           lambda proxy: proxy.status.wanted),
+    Family("pupgevent_backend_active_servers", GAUGE, "Instances that serve.",
+           lambda proxy: proxy.status.up),
+    Family("pupgevent_frontend_connections_total", COUNTER,
+           "Connections accepted at the common port.",
+           _balancer(lambda balancer: balancer.accepted)),
+    Family("pupgevent_backend_current_sessions", GAUGE, "Open connections.",
+           _balancer(lambda balancer: balancer.open)),
+    Family("pupgevent_backend_sessions_total", COUNTER, "Connections brought to an instance.",
+           _balancer(lambda balancer: balancer.total)),
+    Family("pupgevent_backend_bytes_in_total", COUNTER, "Bytes from clients.",
+           _balancer(lambda balancer: balancer.bytes_in)),
+    Family("pupgevent_backend_bytes_out_total", COUNTER, "Bytes to clients.",
+           _balancer(lambda balancer: balancer.bytes_out)),
+    Family("pupgevent_backend_connection_errors_total", COUNTER,
+           "Connects to instances that failed.",
+           _balancer(lambda balancer: balancer.connect_errors)),
+    Family("pupgevent_backend_retry_warnings_total", COUNTER,
+           "Clients for whom another instance was looked for because of it.",
+           _balancer(lambda balancer: balancer.retries)),
+    Family("pupgevent_backend_current_queue", GAUGE, "Clients that wait for an instance.",
+           _balancer(lambda balancer: balancer.queue)),
+    Family("pupgevent_backend_max_queue", GAUGE, "The most that have waited at a time.",
+           _balancer(lambda balancer: balancer.queue_most)),
+    Family("pupgevent_backend_turned_away_total", COUNTER,
+           "Clients turned away: the queue was full, or their time in it over.",
+           _balancer(lambda balancer: balancer.turned_away)),
+    Family("pupgevent_backend_connect_time_seconds", HISTOGRAM, "Times to connect to an instance.",
+           lambda proxy: proxy.times and proxy.times.connect),
+    Family("pupgevent_backend_first_byte_time_seconds", HISTOGRAM,
+           "Times from a client's first byte to the first of the answer.",
+           lambda proxy: proxy.times and proxy.times.first_byte),
+)  # fmt: skip
+
+# Each instance: of a `Server`, with the labels `proxy` and `server`
+
+
+def _backend(read: Callable[[Any], Value]) -> Callable[[Server], Value]:
+    def value(server: Server) -> Value:
+        backend = server.status.backend
+        return None if backend is None else read(backend)
+
+    return value
+
+
+_SERVERS = (
+    Family("pupgevent_server_status", GAUGE, "1 for the state that the instance is in.",
+           lambda server: _one_of(lifecycle.STATES, server.status.state), "state"),
+    Family("pupgevent_server_wanted", GAUGE, "1: it should run.",
+           lambda server: server.status.wanted),
+    Family("pupgevent_server_up", GAUGE,
+           "1: it runs, and its balancer, where it has one, reaches it.",
+           lambda server: server.status.serves),
+    Family("pupgevent_server_uptime_seconds", GAUGE, "Since its child was started.",
+           lambda server: server.status.uptime),
+    Family("pupgevent_server_state_seconds", GAUGE, "Since it has come into its state.",
+           lambda server: server.status.since),
+    Family("pupgevent_server_restarts_total", COUNTER,
+           "How often it was started again by itself, by what had ended the run before.",
+           lambda server: server.status.restarts_by._asdict(), "cause"),
+    Family("pupgevent_server_cpu_seconds_total", COUNTER,
+           "CPU time of its child, with all that it has started.",
+           lambda server: server.status.cpu_time),
+    Family("pupgevent_server_resident_memory_bytes", GAUGE,
+           "Resident memory of its child, with all that it has started.",
+           lambda server: server.status.memory),
+    Family("pupgevent_server_current_sessions", GAUGE, "Open connections.",
+           _backend(lambda backend: backend.open)),
+    Family("pupgevent_server_sessions_total", COUNTER, "Connections brought to it.",
+           _backend(lambda backend: backend.total)),
+    Family("pupgevent_server_bytes_in_total", COUNTER, "Bytes from clients.",
+           _backend(lambda backend: backend.bytes_in)),
+    Family("pupgevent_server_bytes_out_total", COUNTER, "Bytes to clients.",
+           _backend(lambda backend: backend.bytes_out)),
+    Family("pupgevent_server_connection_errors_total", COUNTER, "Connects to it that failed.",
+           _backend(lambda backend: backend.connect_errors)),
+    Family("pupgevent_server_retry_warnings_total", COUNTER,
+           "Clients for whom another one was looked for because of it.",
+           _backend(lambda backend: backend.retries)),
+    Family("pupgevent_server_check_up_down_total", COUNTER,
+           "How often it did not answer though its child lived.",
+           _backend(lambda backend: backend.downs)),
+    Family("pupgevent_server_connect_time_average_seconds", GAUGE,
+           "Time to connect to it, smoothed.",
+           _backend(lambda backend: backend.connect_time)),
+    Family("pupgevent_server_response_time_average_seconds", GAUGE,
+           "Time from a client's first byte to the first of the answer, smoothed.",
+           _backend(lambda backend: backend.first_byte_time)),
+    Family("pupgevent_server_connect_time_seconds", HISTOGRAM, "Times to connect to it.",
+           lambda server: server.times and server.times.connect),
+    Family("pupgevent_server_first_byte_time_seconds", HISTOGRAM,
+           "Times from a client's first byte to the first of the answer.",
+           lambda server: server.times and server.times.first_byte),
+)  # fmt: skip
+
+_BUILD_INFO = Family(
+    "pupgevent_build_info", GAUGE, "What it is made of; always 1.", lambda all: True)
+
+#: The values of the labels that are a family's own.
+LABEL_VALUES: Dict[str, Tuple[str, ...]] = {"cause": CAUSES}
+
+
+class Described(NamedTuple):
+    """A family, for who writes queries."""
+
+    type: str
+    #: Without `le` of histograms.
+    labels: Tuple[str, ...]
+
+
+def described() -> Dict[str, Described]:
+    """All families, by their names."""
+    found = {_BUILD_INFO.name: Described(GAUGE, ("version", "python", "gevent"))}
+    for families, labels in ((_OWN, ()), (_PROXIES, ("proxy",)), (_SERVERS, ("proxy", "server"))):
+        for family in families:
+            own = (family.label,) if family.label else ()
+            found[family.name] = Described(family.type, (*labels, *own))
+    return found
+
+
+def render(sources: Sources, slices: status.Slices) -> Iterator[str]:
+    """The text, in parts; blocks the calling greenlet now and then, as `slices` does."""
+    yield _head(_BUILD_INFO) + "%s{%s} 1\n" % (
+        _BUILD_INFO.name, _labels(sources.versions.items()))
+    for family in _OWN:
+        yield from _family(family, [("", sources)], slices)
+    proxies, servers = _subjects(sources, slices)
+    for family in _PROXIES:
+        yield from _family(family, proxies, slices)
+    for family in _SERVERS:
+        yield from _family(family, servers, slices)
+
+
+def _subjects(
+    sources: Sources, slices: status.Slices
+) -> "Tuple[List[Tuple[str, Proxy]], List[Tuple[str, Server]]]":
+    """What the families are about, each with its labels."""
+    proxies: List[Tuple[str, Proxy]] = []
+    servers: List[Tuple[str, Server]] = []
+    for process in slices(sources.status.processes):
+        of_all, by_name = sources.times.get(process.id, (None, {}))
+        labels = _labels([("proxy", process.id)])
+        listens = process.balancer is not None
+        proxies.append((labels, Proxy(process, of_all if listens else None)))
+        for each in slices(process.members):
+            times = by_name.get(each.id) if each.backend is not None else None
+            servers.append(('%s,server="%s"' % (labels, _escaped(each.id)), Server(each, times)))
+    return proxies, servers
+
+
+def _family(
+    family: Family, subjects: "Iterable[Tuple[str, object]]", slices: status.Slices
+) -> Iterator[str]:
+    """All lines of one, which have to stand together; nothing where it has no value."""
+    parts: List[str] = []
+    for labels, subject in slices(subjects):
+        value = family.value(subject)
+        if value is not None:
+            parts.append(_lines(family, labels, value))
+    if parts:
+        parts.insert(0, _head(family))
+        yield "".join(parts)
+
+
+def _head(family: Family) -> str:
+    return "# HELP %s %s\n# TYPE %s %s\n" % (family.name, family.help, family.name, family.type)
+
+
+def _lines(family: Family, labels: str, value: Value) -> str:
+    name = family.name
+    if isinstance(value, Histogram):
+        return _histogram(name, labels, value)
+    if isinstance(value, dict):
+        return "".join('%s{%s,%s="%s"} %s\n' % (name, labels, family.label, word, _number(each))
+                       for word, each in value.items())
+    return "%s{%s} %s\n" % (name, labels, _number(value)) if labels else "%s %s\n" % (
+        name, _number(value))
+
+
+#: `le` of each bucket.
+_LIMITS = (*("%g" % bound for bound in BOUNDS), "+Inf")
+
+
+def _histogram(name: str, labels: str, histogram: Histogram) -> str:
+    lines: List[str] = []
+    count = 0
+    for limit, own in zip(_LIMITS, histogram.counts):
+        count += own
+        lines.append('%s_bucket{%s,le="%s"} %d\n' % (name, labels, limit, count))
+    lines.append("%s_sum{%s} %s\n" % (name, labels, repr(histogram.sum)))
+    lines.append("%s_count{%s} %d\n" % (name, labels, count))
+    return "".join(lines)
+
+
+def _number(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else "%d" % value
+
+
+def _labels(pairs: "Iterable[Tuple[str, str]]") -> str:
+    return ",".join('%s="%s"' % (name, _escaped(value)) for name, value in pairs)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
