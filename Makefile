@@ -23,7 +23,7 @@ bin := $(VENV)/bin
 # The newest gevent lacks wheels for some old Pythons: the newest with one needs no compiler. What an
 # earlier build has left would be installed too, modules of other names among it.
 install := rm -rf build/lib; $(bin)/python -m pip install --quiet --prefer-binary
-sources := $(wildcard *.py) setup.cfg pyproject.toml
+sources := $(wildcard *.py page/*) setup.cfg pyproject.toml
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

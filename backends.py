@@ -6,7 +6,8 @@ of a cluster, and says which can take a client now.
 
 import _socket
 import errno
-from typing import Any, Callable, NamedTuple, Optional
+from operator import attrgetter
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from gevent.event import Event
 
@@ -111,17 +112,6 @@ class Backend(Candidate):
         self.connect_time = None
         self.ttfb = None
 
-    def absorb(self, other: "Backend") -> None:
-        """Count what the other has counted as well."""
-        self.total += other.total
-        self.bytes_in += other.bytes_in
-        self.bytes_out += other.bytes_out
-        self.connect_errors += other.connect_errors
-        self.retries += other.retries
-        self.downs += other.downs
-        self.connect_times.absorb(other.connect_times)
-        self.first_byte_times.absorb(other.first_byte_times)
-
     def add_connect_time(self, seconds: float) -> None:
         self.connect_time = _smooth(self.connect_time, seconds)
         self.connect_times.add(seconds)
@@ -188,6 +178,20 @@ class Times(NamedTuple):
 
 def times_of(backend: Backend) -> Times:
     return Times(backend.connect_times, backend.first_byte_times)
+
+
+class Counters(NamedTuple):
+    """What several backends have counted together."""
+
+    total: int
+    bytes_in: int
+    bytes_out: int
+    connect_errors: int
+    retries: int
+
+
+def counters_of(backends: Sequence[Backend]) -> Counters:
+    return Counters(*(sum(map(attrgetter(name), backends)) for name in Counters._fields))
 
 
 def _smooth(old: "Optional[float]", new: float) -> float:

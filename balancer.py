@@ -223,31 +223,32 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def status(self) -> BalancerStatus:
         """With an empty host while it does not listen."""
         host, port = ("", 0) if self.address is None else self.address[:2]
-        admission, totals = self._admission, self._pool.totals()
+        admission, counters = self._admission, self._pool.counters()
         return BalancerStatus(
             host=host,
             port=port,
             strategy=self._cluster.strategy,
             accepted=admission.accepted,
             open=len(self._connections),
-            total=totals.total,
-            bytes_in=totals.bytes_in,
-            bytes_out=totals.bytes_out,
-            connect_errors=totals.connect_errors,
-            retries=totals.retries,
+            total=counters.total,
+            bytes_in=counters.bytes_in,
+            bytes_out=counters.bytes_out,
+            connect_errors=counters.connect_errors,
+            retries=counters.retries,
             queue=len(admission.queue),
             queue_most=admission.queue.most,
             turned_away=admission.turned_away,
         )
 
-    def backend_statuses(self) -> "Dict[str, BackendStatus]":
-        """By the name of the instance."""
-        return {backend.name: backend.status() for backend in self._pool}
+    def backend_status(self, name: str) -> Optional[BackendStatus]:
+        """Of that instance; None where it was never up."""
+        backend = self._pool.get(name)
+        return None if backend is None else backend.status()
 
     def times(self) -> "Tuple[Times, Dict[str, Times]]":
         """How long connects and first bytes have taken: of all that there ever were, and by the
         name of the instance."""
-        return times_of(self._pool.totals()), {each.name: times_of(each) for each in self._pool}
+        return self._pool.times(), {each.name: times_of(each) for each in self._pool}
 
     # Told by its parts
 

@@ -1,7 +1,7 @@
 """Histograms of times, as Prometheus has them: how many were at most so long, and their sum."""
 
 from bisect import bisect_left
-from typing import List, Tuple
+from typing import Iterable, List, Tuple
 
 #: Seconds; the upper bounds of the buckets, besides the last, which has none. From what one machine
 #: takes for itself to what a client no longer waits for.
@@ -25,7 +25,12 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
 
-    def absorb(self, other: "Histogram") -> None:
-        """Count what the other has counted as well."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts)]
-        self.sum += other.sum
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """What all of them have counted."""
+    every = list(histograms)
+    found = Histogram()
+    found.counts = list(map(sum, zip(*(each.counts for each in every))))
+    found.sum = sum(each.sum for each in every)
+    return found

@@ -5,11 +5,12 @@ Two parties change that: the supervising half, which knows processes (`up`, `dow
 backend that failed is probed, and is up again at the first success.
 """
 
-from typing import Callable, Dict, Iterator, Mapping, Tuple
+from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 import gevent
 
-from backends import ABSENT, DOWN, DRAINING, UP, Backend
+from backends import ABSENT, DOWN, DRAINING, UP, Backend, Counters, Times, counters_of
+from histograms import merged
 from sockets import tcp_check
 
 #: Seconds between two probes of a backend that is down though its process lives.
@@ -59,6 +60,9 @@ class Pool:
 
     def __iter__(self) -> "Iterator[Backend]":
         return iter(self._backends.values())
+
+    def get(self, name: str) -> Optional[Backend]:
+        return self._backends.get(name)
 
     def state_of(self, name: str) -> str:
         """Of an instance; ABSENT where it was never up."""
@@ -113,17 +117,18 @@ class Pool:
         """An instance will not come back: forget it."""
         backend = self._backends.pop(name, None)
         if backend is not None:
-            self._removed.absorb(backend)
+            self._keep_counters(backend)
             backend.become(ABSENT, "removed")
             self._refresh()
 
     def decay(self) -> None:
         """Once a second: old measurements approach what is measured elsewhere."""
-        times = {each: each.ttfb for each in self if each.ttfb is not None}
+        measured = {each: each.ttfb for each in self if each.ttfb is not None}
+        total = sum(measured.values())
         for backend in self:
-            others = [time for each, time in times.items() if each is not backend]
+            others = len(measured) - (backend in measured)
             if others:
-                backend.decay(sum(others) / len(others))
+                backend.decay((total - measured.get(backend, 0.0)) / others)
 
     def maintain(self) -> None:
         """Once a second: what could not be done when memory had run out is done now."""
@@ -159,12 +164,22 @@ class Pool:
         if self._limit and backend.open == self._limit - 1:
             self._refresh()
 
-    def totals(self) -> Backend:
-        """With the counters of all that there ever were: they do not fall when one is removed."""
-        found = Backend("", self._clock)
-        for backend in [self._removed, *self]:
-            found.absorb(backend)
-        return found
+    def counters(self) -> Counters:
+        """Of all that there ever were: they do not fall when one is removed."""
+        return counters_of([self._removed, *self])
+
+    def times(self) -> Times:
+        """The same for how long things took."""
+        every = [self._removed, *self]
+        return Times(merged(each.connect_times for each in every),
+                     merged(each.first_byte_times for each in every))
+
+    def _keep_counters(self, gone: Backend) -> None:
+        kept = self._removed
+        for name, value in counters_of([kept, gone])._asdict().items():
+            setattr(kept, name, value)
+        kept.connect_times = merged([kept.connect_times, gone.connect_times])
+        kept.first_byte_times = merged([kept.first_byte_times, gone.first_byte_times])
 
     @property
     def assigned(self) -> int:

@@ -9,7 +9,6 @@ from typing import (
     Any,
     Callable,
     Container,
-    Dict,
     Iterable,
     Iterator,
     List,
@@ -32,7 +31,6 @@ from runtime import Runtime
 from scheduler import START, STOP
 from status_report import (
     BackendStatus,
-    BalancerStatus,
     InstanceStatus,
     ProcessStatus,
     RestartCauses,
@@ -149,16 +147,16 @@ def _process(
     chosen: "Optional[Container[str]]", slices: Slices,
 ) -> "Tuple[ProcessStatus, bool]":  # fmt: skip
     """The process with its chosen instances, and whether these are healthy."""
-    balancer, backend_statuses = _counters(runtime.balancers.get(process.id))
+    balancer = runtime.balancers.get(process.id)
     instances = runtime.supervisor.instances_of(process.id)
-    found = [(each, backend_statuses.get(each.name)) for each in instances]
     # At one moment, lest a roll-out under way should look like a service that is down.
-    healths = [health_of(each, backend.state if backend else None) for each, backend in found]
-    shown = [(each, backend, health) for (each, backend), health in zip(found, healths)
+    healths = _healths(runtime, process)
+    shown = [(each, health) for each, health in zip(instances, healths)
              if chosen is None or each.name in chosen]
     members = tuple(
-        _member(each, backend, health, usages.get(each.pid or 0), runtime.clock())
-        for each, backend, health in slices(shown)
+        _member(each, _backend_of(balancer, each), health, usages.get(each.pid or 0),
+                runtime.clock())
+        for each, health in slices(shown)
     )
     status = ProcessStatus(
         id=process.id,
@@ -167,22 +165,17 @@ def _process(
         state=state_of(healths),
         up=sum(each.serves for each in healths),
         wanted=sum(each.wanted for each in healths),
-        instances=len(found),
+        instances=len(instances),
         next_run=runtime.scheduler.next_time(process.id, START),
         next_stop=runtime.scheduler.next_time(process.id, STOP),
-        balancer=balancer,
+        balancer=balancer.status() if balancer is not None and balancer.address else None,
         members=members,
     )
-    return status, is_healthy(process, [health for _, _, health in shown])
+    return status, is_healthy(process, [health for _, health in shown])
 
 
-def _counters(
-    balancer: "Optional[Balancer]",
-) -> "Tuple[Optional[BalancerStatus], Dict[str, BackendStatus]]":
-    """Of a balancer while it listens, and of its backends by name."""
-    if balancer is None:
-        return None, {}
-    return balancer.status() if balancer.address else None, balancer.backend_statuses()
+def _backend_of(balancer: "Optional[Balancer]", instance: Instance) -> "Optional[BackendStatus]":
+    return None if balancer is None else balancer.backend_status(instance.name)
 
 
 def _failing_for(instance: Instance, backend: "Optional[BackendStatus]", now: float) -> float:

@@ -127,8 +127,8 @@ def own_wheel() -> Wheel:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(str(ROOT / "setup.cfg"), encoding="utf-8")
     package = setup["options"]["packages"]
-    modules = sorted(ROOT.glob("*.py"))
-    files = {"%s/%s" % (package, path.name): path.read_bytes() for path in modules}
+    own = sorted([*ROOT.glob("*.py"), *ROOT.glob("page/*")])
+    files = {"%s/%s" % (package, path.relative_to(ROOT)): path.read_bytes() for path in own}
     folder = "pupgevent-%s.dist-info/" % version()
     files[folder + "METADATA"] = (
         "Metadata-Version: 2.1\nName: pupgevent\nVersion: %s\nRequires-Python: %s\nLicense: MIT\n"

@@ -15,7 +15,8 @@ from conftest import ROOT, eventually
 
 PAGE = "docs/pupgevent.1"
 #: What a wheel is built from.
-SOURCES = [path.name for path in ROOT.glob("*.py")] + [
+PAGE_FILES = [str(path.relative_to(ROOT)) for path in ROOT.glob("page/*")]
+SOURCES = [path.name for path in ROOT.glob("*.py")] + PAGE_FILES + [
     "setup.cfg", "pyproject.toml", "README.md", "LICENSE", PAGE]
 #: Below the environment's folder, where `man` looks for the page of a command in its `bin`.
 INSTALLED_PAGE = "share/man/man1/pupgevent.1"
@@ -103,7 +104,7 @@ def test_everything_but_the_manual_page_is_installed_into_one_folder(wheel: Path
     project = wheel.name.rpartition("-py3")[0]
     metadata = project + ".dist-info/"
     assert sorted(name for name in names if not name.startswith(metadata)) == sorted(
-        ["pupgevent_app/" + name for name in own_modules()]
+        ["pupgevent_app/" + name for name in [*own_modules(), *PAGE_FILES]]
         + ["%s.data/data/%s" % (project, INSTALLED_PAGE)])
 
 

@@ -430,7 +430,7 @@ def test_a_backend_is_given_back_when_its_socket_cannot_be_watched(
         client = knock(balancer)
         accepted = good + 1
         wait_until(lambda: balancer.status().accepted == accepted)  # noqa: B023
-        (backend,) = balancer.backend_statuses().values()
+        (backend,) = [each.status() for each in balancer._pool]
         assert backend.open == balancer.status().open == (1 if good == 2 else 0)
         client.close()
     poller.watch = usual
@@ -499,7 +499,7 @@ def test_a_backend_is_given_back_when_its_connect_cannot_be_watched(
     client = knock(balancer)
     wait_until(lambda: is_readable(client))
     assert client.recv(1) == b""
-    (backend,) = balancer.backend_statuses().values()
+    (backend,) = [each.status() for each in balancer._pool]
     assert (backend.open, balancer.status().queue) == (0, 0)
     for each in [*fillers, client]:
         each.close()
