@@ -20,7 +20,6 @@ import ipaddress
 import os
 import platform
 import re
-import urllib.parse
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import gevent
@@ -39,7 +38,7 @@ from snapshots import Snapshots
 from sockets import listen
 from status_report import Status
 from timeline import Timeline
-from web_server import WebServer
+from web_server import Share, WebServer
 
 #: What the page is made of, by the path that it is asked for.
 _FILES = {
@@ -65,6 +64,9 @@ _HEADERS = [
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 ]
+
+#: Characters that are sent at once.
+_BLOCK = 64 * 1024
 
 #: Lines of a process: how many where it is not said, and at most.
 _LINES, _MOST_LINES = 200, 1000
@@ -113,19 +115,20 @@ class Dashboard:
         #: A socket for the settings to come, where they need another one.
         self._prepared: Any = None
         self._timeline: Optional[Timeline] = None
-        self._files: Dict[str, bytes] = {}
+        # Now: a reload that turns this on may come after pupgevent's own files were exchanged.
+        self._files = _load_files()
         self._json: Tuple[Optional[Status], List[bytes]] = (None, [])
         #: One at a time: each takes memory while it is made.
         self._turn = BoundedSemaphore()
 
     def prepare(self, settings: Optional[Settings]) -> None:
         """Open the port of these settings, if it is another one; nobody is served there before
-        `apply`. Raises PupgeventError, and then nothing has changed."""
+        `apply`. Does not block. Raises PupgeventError, and then nothing has changed."""
         self._drop_prepared()
         if settings is None:
             return
         if not self._files:
-            self._files = {path: _load(name) for path, (name, _) in _FILES.items()}
+            raise PupgeventError("dashboard: the files of its page are not there: %s" % _PAGE)
         present, beside = self._settings, None
         if present is not None and self._server is not None and present.port == settings.port:
             if present.host == settings.host:
@@ -179,32 +182,34 @@ class Dashboard:
 
     # A request
 
-    def _respond(self, environ: "Dict[str, Any]", start_response: "Callable[..., Any]") -> Any:
-        answer = self._answer(environ)
+    def _respond(
+        self, environ: "Dict[str, Any]", start_response: "Callable[..., Any]", share: Share
+    ) -> List[bytes]:
+        answer = self._answer(environ, share)
         length = str(sum(map(len, answer.body)))
         start_response(answer.code, [
             ("Content-Type", answer.type), ("Content-Length", length), *_HEADERS, *answer.headers])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else answer.body
 
-    def _answer(self, environ: "Dict[str, Any]") -> Answer:
+    def _answer(self, environ: "Dict[str, Any]", share: Share) -> Answer:
         refusal = self._refusal(environ)
         if refusal is not None:
             return refusal
-        path, query = environ["PATH_INFO"], urllib.parse.parse_qs(environ["QUERY_STRING"])
+        path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
         if path in _FILES:
             return Answer("200 OK", _FILES[path][1], [self._files[path]])
         first, _, rest = path[1:].partition("/")
         if first == "healthz":
-            return self._health(rest)
+            return self._health(rest, share)
         if first == "logs" and rest:
-            return self._logs(rest, _whole(query, "lines", _LINES))
+            return self._logs(rest, _whole(query, "lines", _LINES), share)
         if path in ("/status.json", "/metrics", "/history.json"):
             with self._turn:
                 if first == "status.json":
-                    return Answer("200 OK", _JSON, self._status())
+                    return Answer("200 OK", _JSON, self._status(share))
                 if first == "metrics":
-                    return Answer("200 OK", metrics.CONTENT_TYPE, self._metrics())
-                return Answer("200 OK", _JSON, self._history(_whole(query, "after", 0)))
+                    return Answer("200 OK", metrics.CONTENT_TYPE, self._metrics(share))
+                return Answer("200 OK", _JSON, self._history(_whole(query, "after", 0), share))
         return _NOT_FOUND
 
     def _refusal(self, environ: "Dict[str, Any]") -> Optional[Answer]:
@@ -213,42 +218,40 @@ class Dashboard:
             return _NOT_FOUND  # it has just been turned off
         if settings.token is not None:
             if not _has_token(environ.get("HTTP_AUTHORIZATION", ""), settings.token):
-                return _NO_TOKEN
+                # The page itself says that the token is another one: a browser that asks for a
+                # password at each of its requests would be in the way.
+                by_script = environ.get("HTTP_SEC_FETCH_DEST") == "empty"
+                return _NO_TOKEN._replace(headers=()) if by_script else _NO_TOKEN
         elif not _is_ours(environ.get("HTTP_HOST", ""), settings.host):
             return _WRONG_HOST
         return None if environ["REQUEST_METHOD"] in ("GET", "HEAD") else _NOT_ALLOWED
 
-    def _share(self, items: "Iterable[Any]") -> "Iterable[Any]":
-        server = self._server
-        return items if server is None else server.share(items)
-
     # What there is
 
-    def _status(self) -> List[bytes]:
-        found = self._snapshots.recent(self._share)
+    def _status(self, share: Share) -> List[bytes]:
+        found = self._snapshots.recent(share)
         if self._json[0] is not found:
-            as_json = status_report.to_json(found, slices=self._share)
-            self._json = (found, _joined(self._share(json_pieces(as_json))))
+            as_json = status_report.to_json(found, slices=share)
+            self._json = (found, _in_blocks(share(json_pieces(as_json))))
         return self._json[1]
 
-    def _history(self, after: int) -> List[bytes]:
+    def _history(self, after: int, share: Share) -> List[bytes]:
         timeline = self._timeline
         if timeline is None:
             return []
         moments = [each._asdict() for each in timeline.after(after)]
         found = {"began": timeline.began, "number": timeline.number, "moments": moments}
-        return _joined(self._share(json_pieces(found)))
+        return _in_blocks(share(json_pieces(found)))
 
-    def _metrics(self) -> List[bytes]:
+    def _metrics(self, share: Share) -> List[bytes]:
+        found = self._snapshots.recent(share)
+        own = self._runtime.threads.ask(_LOOK_UP, procfs.own_usage)
         balancers = list(self._runtime.balancers.items())
-        sources = metrics.Sources(
-            self._snapshots.recent(self._share),
-            self._runtime.threads.ask(_LOOK_UP, procfs.own_usage),
-            {name: balancer.times() for name, balancer in self._share(balancers)},
-            self._versions)
-        return [part.encode() for part in metrics.render(sources, self._share)]
+        times = {name: balancer.times() for name, balancer in share(balancers)}
+        sources = metrics.Sources(found, own, times, self._versions)
+        return _in_blocks(metrics.render(sources, share))
 
-    def _logs(self, word: str, lines: int) -> Answer:
+    def _logs(self, word: str, lines: int, share: Share) -> Answer:
         supervisor = self._runtime.supervisor
         if word in supervisor.processes:
             wanted = Wanted({word}, set())
@@ -257,13 +260,13 @@ class Dashboard:
         else:
             return _NOT_FOUND
         found = self._runtime.history.last(wanted, min(lines, _MOST_LINES))
-        return Answer("200 OK", _TEXT, [uncolored(each) for each in self._share(found) if each])
+        return Answer("200 OK", _TEXT, [uncolored(each) for each in share(found) if each])
 
-    def _health(self, word: str) -> Answer:
+    def _health(self, word: str, share: Share) -> Answer:
         if self._runtime.closing:
             return _text("503 Service Unavailable", "stopping")
         if not word:
-            failing = list(status.failing(self._runtime, self._share))
+            failing = list(status.failing(self._runtime, share))
         else:
             healthy = status.is_well(self._runtime, word)
             if healthy is None:
@@ -276,24 +279,35 @@ class Dashboard:
             ", ".join(failing[:_MOST_NAMED]), " and %d more" % more if more > 0 else ""))
 
 
-def _load(name: str) -> bytes:
-    """A file of the page, from wherever our modules are loaded: a folder, or an archive."""
-    path = os.path.join(_PAGE, name)
-    loader: Any = globals().get("__loader__")
-    if hasattr(loader, "get_data"):
-        return bytes(loader.get_data(path))
-    with open(path, "rb") as file:
-        return file.read()
+def _load_files() -> Dict[str, bytes]:
+    """The files of the page by the path that they are asked for; empty where one is missing. They
+    are wherever our modules are loaded from: in a folder, or in an archive."""
+    loader: Any = globals()["__loader__"]
+    try:
+        return {path: bytes(loader.get_data(os.path.join(_PAGE, name)))
+                for path, (name, _) in _FILES.items()}
+    except OSError:
+        return {}
 
 
-def _joined(texts: "Iterable[str]") -> List[bytes]:
-    return ["".join(texts).encode()]
+def _in_blocks(texts: "Iterable[str]") -> List[bytes]:
+    """All of it, in some pieces of which each is sent at once."""
+    blocks: List[bytes] = []
+    parts: List[str] = []
+    size = 0
+    for text in texts:
+        parts.append(text)
+        size += len(text)
+        if size >= _BLOCK:
+            blocks.append("".join(parts).encode())
+            parts, size = [], 0
+    return [*blocks, "".join(parts).encode()]
 
 
-def _whole(query: "Dict[str, List[str]]", name: str, default: int) -> int:
+def _whole(query: str, name: str, default: int) -> int:
     """A whole number of the query, else the default."""
-    word = query.get(name, [""])[-1]
-    return int(word) if re.match("[0-9]{1,15}$", word) else default
+    found = re.search("(?:^|&)%s=([0-9]{1,15})(?:&|$)" % name, query)
+    return int(found.group(1)) if found else default
 
 
 def _has_token(authorization: str, token: str) -> bool:

@@ -26,11 +26,10 @@ class Histogram:
         self.sum += seconds
 
 
-
 def merged(histograms: Iterable[Histogram]) -> Histogram:
     """What all of them have counted."""
     every = list(histograms)
     found = Histogram()
-    found.counts = list(map(sum, zip(*(each.counts for each in every))))
+    found.counts = list(map(sum, zip(found.counts, *(each.counts for each in every))))
     found.sum = sum(each.sum for each in every)
     return found

@@ -247,7 +247,8 @@ def described() -> Dict[str, Described]:
 
 
 def render(sources: Sources, slices: status.Slices) -> Iterator[str]:
-    """The text, in parts; blocks the calling greenlet now and then, as `slices` does."""
+    """The text, in many small parts; blocks the calling greenlet now and then, as `slices`
+    does."""
     yield _head(_BUILD_INFO) + "%s{%s} 1\n" % (
         _BUILD_INFO.name, _labels(sources.versions.items()))
     for family in _OWN:
@@ -280,14 +281,12 @@ def _family(
     family: Family, subjects: "Iterable[Tuple[str, object]]", slices: status.Slices
 ) -> Iterator[str]:
     """All lines of one, which have to stand together; nothing where it has no value."""
-    parts: List[str] = []
+    head = _head(family)
     for labels, subject in slices(subjects):
         value = family.value(subject)
         if value is not None:
-            parts.append(_lines(family, labels, value))
-    if parts:
-        parts.insert(0, _head(family))
-        yield "".join(parts)
+            yield head + _lines(family, labels, value)
+            head = ""
 
 
 def _head(family: Family) -> str:

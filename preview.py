@@ -1,6 +1,7 @@
 """`pupgevent check CONFIG`: what would run, and what should be known of it before it does."""
 
 import os
+import stat
 import time
 from typing import Iterator, Optional, Set, Tuple
 
@@ -12,9 +13,15 @@ from documents import Document
 from errors import KeyPath, encoded, format_path, local_time
 from model import Configuration, Process, log_file_of, loggers_of
 
+#: Characters of a token. One of 16 letters and digits is not found by trying.
+_LONG_ENOUGH = 16
+
 
 def plan(configuration: Configuration) -> Iterator[str]:
-    """A line for each balancer and instance."""
+    """A line for the dashboard, and for each balancer and instance."""
+    dashboard = configuration.dashboard
+    if dashboard is not None:
+        yield "dashboard on %s port %d" % (dashboard.host, dashboard.port)
     for process in configuration.processes:
         cluster = process.cluster
         if cluster is not None and cluster.common_port is not None:
@@ -66,6 +73,28 @@ def _warnings(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
             seen.add(folder)
             if not os.path.isdir(folder):
                 yield where + (key,), "there is no folder %s" % folder
+    if configuration.dashboard is not None and configuration.dashboard.token is not None:
+        for text in _token_problems(configuration.dashboard.token, configuration.real_path):
+            yield ("dashboard", "token"), text
+
+
+def _token_problems(token: str, path: str) -> Iterator[str]:
+    if len(token) < _LONG_ENOUGH:
+        yield "it is shorter than %d characters, and may be guessed" % _LONG_ENOUGH
+    if _everybody_reads(path):
+        yield "every user of this machine can read it in this file (chmod o-r)"
+
+
+def _everybody_reads(path: str) -> bool:
+    """Somebody who is neither its owner nor of its group; the folders above count, too."""
+    try:
+        found = os.stat(path).st_mode & stat.S_IROTH
+        while found and path != "/":
+            path = os.path.dirname(path)
+            found = os.stat(path).st_mode & stat.S_IXOTH
+    except OSError:
+        return False
+    return bool(found)
 
 
 def _program_problem(process: Process) -> Optional[str]:

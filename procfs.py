@@ -7,7 +7,18 @@ the session that each instance leads, or descends from it.
 import os
 import resource
 import time
-from typing import Container, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set
+from typing import (
+    Container,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 import gevent
 
@@ -58,8 +69,8 @@ class Meter:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._last = _NOTHING
-        #: The CPU time that was told last, of each instance.
-        self._told: Dict[int, float] = {}
+        #: The CPU time that was told last, of each instance by its pid and the time of its start.
+        self._told: Dict[Tuple[int, bytes], float] = {}
 
     def measure(self, pids: "Iterable[int]") -> "Dict[int, Usage]":
         """By the pid of each instance; nothing where there is no thread or memory for it just now.
@@ -78,9 +89,21 @@ class Meter:
             gevent.sleep(wait)
         now = self._last = self._sample()
         # There may be thousands.
-        found = self._threads.call(usage, before, now, set(pids), self._told)
-        self._told = {pid: seconds for pid, seconds in self._told.items() if pid in now.processes}
-        self._told.update((pid, each.cpu_time) for pid, each in found.items())
+        return self._never_less(now, self._threads.call(usage, before, now, set(pids)))
+
+    def _never_less(self, now: _Sample, found: "Dict[int, Usage]") -> "Dict[int, Usage]":
+        """The time of a child that nobody has waited for is gone with it: what was told before is
+        the least that is told now."""
+        told = {(pid, started): seconds for (pid, started), seconds in self._told.items()
+                if pid in now.processes and now.processes[pid].started == started}
+        for pid, each in found.items():
+            key = (pid, now.processes[pid].started)
+            least = told.get(key, 0.0)
+            if each.cpu_time < least:
+                found[pid] = each._replace(cpu_time=least)
+            else:
+                told[key] = each.cpu_time
+        self._told = told
         return found
 
     def _sample(self) -> _Sample:
@@ -88,14 +111,8 @@ class Meter:
         return _Sample(time.monotonic(), taken)
 
 
-def usage(
-    before: _Sample, now: _Sample, pids: "set[int]", told: Mapping[int, float]
-) -> "Dict[int, Usage]":
-    """What each instance used between two samples.
-
-    The time of a child that nobody has waited for is gone with it: what was `told` before is the
-    least that is told now.
-    """
+def usage(before: _Sample, now: _Sample, pids: "set[int]") -> "Dict[int, Usage]":
+    """What each instance used between two samples."""
     elapsed = now.taken_at - before.taken_at
     spent = dict.fromkeys(pids, 0.0)
     so_far = dict.fromkeys(pids, 0.0)
@@ -108,8 +125,7 @@ def usage(
             memory[owner] += process.memory
     return {
         pid: Usage(
-            max(0.0, spent[pid]) / elapsed if elapsed > 0 else None,
-            max(so_far[pid], told.get(pid, 0.0)), memory[pid])
+            max(0.0, spent[pid]) / elapsed if elapsed > 0 else None, so_far[pid], memory[pid])
         for pid in pids
         if pid in now.processes
     }
@@ -259,7 +275,7 @@ def own_usage() -> OwnUsage:
         data = file.read()
     fields = data[data.rindex(b")") + 2 :].split()
     with open("/proc/stat", "rb") as file:
-        booted_at = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+        booted_at = next((int(line.split()[1]) for line in file if line.startswith(b"btime ")), 0)
     return OwnUsage(
         cpu_time=(int(fields[11]) + int(fields[12])) / _TICKS,
         memory=int(fields[21]) * _PAGE,

@@ -124,6 +124,12 @@ def upstream_ceiling() -> int:
     return _less(_LAST_RESERVE, 8)
 
 
+def few(most: int, part: int) -> int:
+    """So many descriptors, or such a part of the limit where that is less."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if limit == resource.RLIM_INFINITY else max(1, min(most, limit // part))
+
+
 def _less(reserve: int, part: int) -> int:
     """The limit without a reserve, which is at most such a part of it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -2,7 +2,8 @@
 
 import collections
 import time
-from typing import Deque, Dict, List, NamedTuple, Tuple
+import weakref
+from typing import Deque, List, NamedTuple
 
 from instance import Instance
 from instance_history import InstanceHistory, Moment
@@ -33,20 +34,24 @@ class Timeline:
         self.began = time.time()
         self.number = 0
         self._events: Deque[Event] = collections.deque(maxlen=MOST_EVENTS)
-        #: By name: its history, and how many changes of it have been seen.
-        self._seen: Dict[str, Tuple[InstanceHistory, int]] = {}
+        #: How many changes of each have been seen, for as long as there is the instance.
+        self._seen: weakref.WeakKeyDictionary[InstanceHistory, int] = weakref.WeakKeyDictionary()
         past = [(moment, each) for each in instances for moment in each.history.moments]
         for moment, each in sorted(past, key=lambda pair: pair[0].at)[-MOST_EVENTS:]:
             self._add(each, moment)
         for each in instances:
-            self._seen[each.name] = (each.history, each.history.total)
+            self._seen[each.history] = each.history.total
 
     def note(self, instance: Instance) -> None:
-        """It has changed, in its state or in something else."""
+        """It has changed, in its state or in something else. Where there is no memory for it, it is
+        left out: what failed here would end the run of the instance."""
         history = instance.history
-        if history.moments and self._seen.get(instance.name) != (history, history.total):
-            self._seen[instance.name] = (history, history.total)
-            self._add(instance, history.moments[-1])
+        try:
+            if self._seen.get(history, 0) != history.total:
+                self._seen[history] = history.total
+                self._add(instance, history.moments[-1])
+        except MemoryError:
+            pass
 
     def after(self, number: int) -> List[Event]:
         """The events with a higher number, the oldest first."""

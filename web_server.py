@@ -1,24 +1,44 @@
 """A web server for a few people and programs: gevent.pywsgi, within limits.
 
 Whatever its clients do, the rest of pupgevent goes on as before. It serves so many connections and
-no more, the oldest making room; a request and its answer have their time; only GET and HEAD are
-taken, without a body; and all of it together has at most a share of the hub's time.
+no more, the oldest making room; a request and its answer have their time and their size; only heads
+are read, no bodies; and all of it together has at most a share of the hub's time.
+
+The share is an account (`TokenBucket`). What can be measured is paid for as measured, what cannot,
+as it was found to cost: see the numbers below. Who has overdrawn the account waits before the next
+thing is done for him, or is not accepted yet.
 """
 
 import collections
+import io
+import os
+import sys
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, Tuple, TypeVar
+import traceback as tracebacks
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple, TypeVar
 
 import gevent
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from concurrency import SLICE, TokenBucket
-from sockets import SHORTAGES
+from hub_server import HubServer
+from sockets import SHORTAGES, WarningLimiter, few, upstream_ceiling
 
 T = TypeVar("T")
 
-#: Connections at a time.
-MOST_CONNECTIONS = 64
+#: Connections at a time, and where descriptors are few, such a part of them.
+MOST_CONNECTIONS, _PART = 64, 16
+
+#: Large answers at a time, and what is large: a client that does not read keeps his in memory.
+MOST_LARGE, LARGE = 8, 256 * 1024
+
+#: Connections that wait to be accepted: so many are served within a second, also where all of the
+#: share is used up.
+_BACKLOG = 128
+
+#: Bytes of a head behind its first line, and lines of it. A browser sends about one KB; one that
+#: knows many cookies of this machine's other ports, more.
+_MOST_HEAD, _MOST_LINES = 16 * 1024, 100
 
 #: Seconds for one read or write; so long a connection is kept that is not used.
 _STEP_TIMEOUT = 20.0
@@ -26,11 +46,17 @@ _STEP_TIMEOUT = 20.0
 #: Seconds for a request, with the wait for it, and its answer.
 _REQUEST_TIMEOUT = 60.0
 
-#: Seconds of the hub that a connection costs, and that a request costs besides what it asks for.
-_CONNECTION_COST, _REQUEST_COST = 0.0002, 0.0005
+# Seconds of the hub, about twice what they were measured to take with Python 3.6 to 3.13.
 
-#: Seconds that accepting rests when the share is used up, or when descriptors or memory are.
-_PAUSE, _SHORTAGE_PAUSE = 0.02, 0.5
+#: A connection; a request besides what it asks for; each read; each byte of an answer.
+_CONNECTION_COST, _REQUEST_COST, _READ_COST, _BYTE_COST = 0.0005, 0.0005, 0.00005, 2e-9
+
+#: Seconds that accepting rests when the share is used up.
+_PAUSE = 0.02
+
+#: Seconds between two looks whether it accepts: so long at most it rests when descriptors or memory
+#: have run out.
+_LOOK_AFTER = 0.5
 
 #: The shortest sleep: with 0 the loop would not look at its sockets (see concurrency.py).
 _SHORTEST = 1e-6
@@ -40,13 +66,66 @@ _BAD_REQUEST = (
     b"Connection: close\r\n\r\nBad request\n"
 )
 
-Application = Callable[[Dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+class Share:
+    """What one request may have of the hub's time: it works in slices, as with
+    concurrency.in_slices, and waits between them for as long as they have cost.
+
+    Loops within loops are one piece of work. Nothing else in them may block.
+    """
+
+    def __init__(self, bucket: TokenBucket) -> None:
+        self._bucket = bucket
+        self._depth = 0
+        self._began = 0.0
+
+    def __call__(self, items: "Iterable[T]") -> "Iterator[T]":
+        if not self._depth:
+            self._began = time.monotonic()
+        self._depth += 1
+        try:
+            for item in items:
+                yield item
+                if time.monotonic() - self._began >= SLICE:
+                    gevent.sleep(max(_SHORTEST, self._pay()))
+                    self._began = time.monotonic()
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._pay()
+
+    def _pay(self) -> float:
+        """Seconds to wait."""
+        return self._bucket.delay_after(self._began, time.monotonic())
+
+
+Application = Callable[[Dict[str, Any], Callable[..., Any], Share], List[bytes]]
+
+
+class _Incoming(io.RawIOBase):
+    """What a client sends; each read is paid for, lest many short ones should be free."""
+
+    def __init__(self, sock: Any, pay: "Callable[[float], None]") -> None:
+        super().__init__()
+        self._sock = sock
+        self._pay = pay
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._pay(_READ_COST)
+        return int(self._sock.recv_into(buffer))
 
 
 class _Handler(WSGIHandler):
     """One connection. Nothing that a client does is worth a line, or a traceback."""
 
     content_length: Any
+
+    def __init__(self, sock: Any, address: Any, server: "WebServer") -> None:
+        super().__init__(sock, address, server)
+        self.rfile = io.BufferedReader(_Incoming(sock, server.pay))
 
     def handle(self) -> None:
         self.socket.settimeout(_STEP_TIMEOUT)
@@ -60,6 +139,21 @@ class _Handler(WSGIHandler):
             return super().handle_one_request()
         return None
 
+    def MessageClass(self, *_: Any) -> Any:
+        """The head behind the first line. pywsgi's own would take megabytes."""
+        head: List[bytes] = []
+        room = _MOST_HEAD
+        while not head or head[-1] not in (b"\r\n", b"\n", b""):
+            head.append(self.rfile.readline(room + 1))
+            room -= len(head[-1])
+            if room < 0 or len(head) > _MOST_LINES:
+                raise ValueError("the head is too long")
+        began = time.monotonic()
+        try:
+            return super().MessageClass(io.BytesIO(b"".join(head)), 0)
+        finally:
+            self.server.draw(began)
+
     def read_request(self, raw_requestline: str) -> Any:
         read = super().read_request(raw_requestline)
         if self.content_length or "transfer-encoding" in self.headers:
@@ -70,9 +164,10 @@ class _Handler(WSGIHandler):
         return read
 
     def handle_error(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Also called by pywsgi with what ends the greenlet: then all that is left is to close."""
         self.close_connection = True
         if isinstance(error, Exception) and not isinstance(error, (OSError, MemoryError)):
-            self.server.warn("a request met a bug: %r" % error)
+            self.server.on_bug(traceback)
             self._send_error_response_if_possible(500)
 
     def _handle_client_error(self, error: Exception) -> "Tuple[str, bytes]":
@@ -82,7 +177,25 @@ class _Handler(WSGIHandler):
         """Nobody reads them, and an address may hold anything."""
 
 
-class WebServer(WSGIServer):
+class _Connection(gevent.Greenlet):
+    """Serves one connection."""
+
+    def __init__(self, server: "WebServer", sock: Any, address: Any) -> None:
+        super().__init__()
+        self.socket = sock
+        self._about = (server, address)
+
+    def _run(self) -> None:
+        server, address = self._about
+        try:
+            server.handler_class(self.socket, address, server).handle()
+        except MemoryError:
+            pass
+        except Exception:
+            server.on_bug(sys.exc_info()[2])
+
+
+class WebServer(HubServer, WSGIServer):
     """Serves what waits at a listening socket. `warn(text)` takes a line for people."""
 
     handler_class = _Handler
@@ -93,91 +206,124 @@ class WebServer(WSGIServer):
     def __init__(
         self, listener: Any, application: Application, warn: "Callable[[str], object]"
     ) -> None:
-        self.warn = warn
-        self._application = application
+        self._warnings = WarningLimiter(warn, time.monotonic)
+        self._content = application
         self._bucket = TokenBucket()
-        #: The greenlets of the open connections, the oldest first.
+        self._most = few(MOST_CONNECTIONS, _PART)
+        self._ceiling = upstream_ceiling()
+        #: The greenlets of the open connections, and of those that send something large; the oldest
+        #: first.
         self._open: Any = collections.OrderedDict()
-        # Made now: when it is needed, memory may be what there is none of.
-        loop = gevent.get_hub().loop
-        self._pause_timer = loop.timer(_PAUSE, _PAUSE)
-        self._shortage_timer = loop.timer(_SHORTAGE_PAUSE, _SHORTAGE_PAUSE)
-        super().__init__(
-            listener, self._respond, spawn=self._begin, log=None, error_log=None,
-            # Else it would look its own name up, in a DNS that may not answer.
-            environ={"SERVER_NAME": "pupgevent"})
+        self._large: Any = collections.OrderedDict()
+        # Made now, as HubServer's.
+        self._pause = gevent.get_hub().loop.timer(_PAUSE, _PAUSE)
+        listener.listen(_BACKLOG)
+        super().__init__(listener, None, _LOOK_AFTER)
+        self.application = self._respond
+        self.log = self.error_log = io.StringIO()  # never written to
+        # Else it would look its own name up, in a DNS that may not answer.
+        self.set_environ({"SERVER_NAME": "pupgevent"})
 
-    def share(self, items: "Iterable[T]") -> "Iterator[T]":
-        """As concurrency.in_slices does, within this server's share of the hub's time."""
-        began = time.monotonic()
-        for item in items:
-            yield item
-            now = time.monotonic()
-            if now - began >= SLICE:
-                gevent.sleep(max(_SHORTEST, self._bucket.delay_after(began, now)))
-                began = time.monotonic()
+    def start(self) -> None:
+        super().start()
+        self.timer.start(self._look_after)
 
     def close(self) -> None:
         """Stop accepting, and disconnect everybody. Idempotent."""
-        for timer in (self._pause_timer, self._shortage_timer):
-            timer.stop()
-            timer.close()
+        self._pause.stop()
+        self._pause.close()
         super().close()
         gevent.killall(list(self._open), block=False)
 
-    def retire(self) -> None:
-        """Stop accepting; who is connected is still served what he has asked for."""
-        super().close()
+    def on_bug(self, traceback: Any) -> None:
+        """Tell where, and not what: it may have been about a token."""
+        *_, last = tracebacks.extract_tb(traceback)
+        self._warnings.warn("a request met a bug in %s, line %d" % (
+            os.path.basename(last.filename), last.lineno or 0))
 
-    # In the hub
+    # In the hub: nothing may leave these, or accepting ends with a traceback
 
     def do_read(self) -> Any:
         try:
-            return super().do_read()
+            found = super().do_read()
         except (OSError, MemoryError) as error:
-            if isinstance(error, OSError) and error.errno not in SHORTAGES:
-                return None
-            # Others need what is left more. Who comes now waits.
-            self._rest(self._shortage_timer)
+            if not isinstance(error, OSError) or error.errno in SHORTAGES:
+                self._rest_for_long()
             return None
+        if found and found[0].fileno() >= self._ceiling:
+            # Others need what is left more.
+            found[0].close()
+            self._rest_for_long()
+            return None
+        return found
 
-    def _begin(self, *work: Any) -> None:
-        """Serve a connection: `work` is a function and its arguments, the last of them the socket
-        and its address."""
-        while len(self._open) >= MOST_CONNECTIONS:
-            self._open.popitem(last=False)[0].kill(block=False)
+    def handle(self, sock: Any, address: Any) -> None:
+        """A client has been accepted."""
         try:
-            greenlet = gevent.Greenlet(*work)
-            self._open[greenlet] = None
-            greenlet.rawlink(self._end)
-            greenlet.start()
+            self._make_room(self._open, self._most)
+            connection = _Connection(self, sock, address)
+            self._open[connection] = None
+            connection.rawlink(self._on_end)
+            connection.start()
         except MemoryError:
-            self.do_close(*work[-1])
+            sock.close()
+            self._rest_for_long()
             return
         now = time.monotonic()
         if self._bucket.delay_after(now - _CONNECTION_COST, now):
-            self._rest(self._pause_timer)
-
-    def _end(self, greenlet: Any) -> None:
-        self._open.pop(greenlet, None)
-
-    def _rest(self, timer: Any) -> None:
-        self.stop_accepting()
-        timer.start(self._accept_again)
-
-    def _accept_again(self) -> None:
-        """Where this fails, the timer comes again."""
-        if self.started:
             self.stop_accepting()
-            self.start_accepting()
-        self._pause_timer.stop()
-        self._shortage_timer.stop()
+            self._pause.start(self._look_after)
+
+    def _make_room(self, some: Any, most: int) -> None:
+        while len(some) >= most:
+            some.popitem(last=False)[0].kill(block=False)
+
+    def _on_end(self, connection: _Connection) -> None:
+        self._open.pop(connection, None)
+        connection.socket.close()
+
+    def _rest_for_long(self) -> None:
+        """Who comes now waits."""
+        self.stop_accepting()
+        self._pause.stop()
+
+    def _look_after(self) -> None:
+        """Accept again, whatever has ended it."""
+        try:
+            if self.has_stopped_accepting:
+                self.accept_again()
+            self._pause.stop()
+        except MemoryError:
+            pass  # the timers come again
 
     # In the greenlet of a connection
 
-    def _respond(self, environ: "Dict[str, Any]", start_response: "Callable[..., Any]") -> Any:
+    def pay(self, seconds: float, shortest: float = 0.0) -> None:
+        """For something that takes so long; blocks while the share is used up, and for the
+        `shortest` time at least."""
         now = time.monotonic()
-        delay = self._bucket.delay_after(now - _REQUEST_COST, now)
+        delay = max(shortest, self._bucket.delay_after(now - seconds, now))
         if delay:
             gevent.sleep(delay)
-        return self._application(environ, start_response)
+
+    def draw(self, began: float) -> None:
+        """For what was done since then, without a wait."""
+        self._bucket.delay_after(began, time.monotonic())
+
+    def _respond(self, environ: "Dict[str, Any]", start_response: "Callable[..., Any]") -> Any:
+        self.pay(_REQUEST_COST)
+        return self._sent(self._content(environ, start_response, Share(self._bucket)))
+
+    def _sent(self, body: List[bytes]) -> "Iterator[bytes]":
+        """The answer, with a turn for everybody else in between."""
+        me = gevent.getcurrent()
+        if sum(map(len, body)) >= LARGE:
+            self._make_room(self._large, MOST_LARGE)
+            self._large[me] = None
+        try:
+            for number, part in enumerate(body, 1):
+                yield part
+                self.pay(len(part) * _BYTE_COST, _SHORTEST if number < len(body) else 0.0)
+        finally:
+            self._large.pop(me, None)
+

@@ -134,14 +134,13 @@ class BalancerHost(BalancerOwner):
         """Of the balancer, and of its backends."""
         balancer = self.balancer
         assert balancer is not None
-        backends = {backend.name: backend for backend in balancer._pool}
         return dict(
             balancer.status()._asdict(),
             address=balancer.address,
             backends=[
-                dict(each._asdict(), name=name, host=backends[name].address[0],
-                     port=backends[name].address[1])
-                for name, each in balancer.backend_statuses().items()
+                dict(each.status()._asdict(), name=each.name, host=each.address[0],
+                     port=each.address[1])
+                for each in balancer._pool
             ],
         )
 
