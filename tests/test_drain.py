@@ -25,7 +25,7 @@ from model import InstanceSpec
 from peers import Aside
 from rotation import Draining, Registration, Rotation
 from running import PUPGEVENT, Running, cluster, lives, server, sleeper
-from websocket import CLOSE, TEXT, frame, read, receive
+from web_sockets import CLOSE, TEXT, frame, read, receive
 
 pytest_plugins = ["runs"]
 

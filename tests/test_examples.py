@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 import pytest
 
 import keys
-import websocket
+import web_sockets as websocket
 from conftest import eventually
 from examples import MOST, PORTS, is_supported, with_other_ports
 from load import Load

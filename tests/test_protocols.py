@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-import websocket
+import web_sockets as websocket
 from peers import PATIENCE, SCALE, Aside, BalancerStage, eventually
 from tools import tool
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from websocket import CLOSE, TEXT, answer_to, frame, receive
+from web_sockets import CLOSE, TEXT, answer_to, frame, receive
 
 stopping = threading.Event()
 

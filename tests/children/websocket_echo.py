@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from websocket import CLOSE, PING, PONG, TEXT, frame, receive, shake_hands
+from web_sockets import CLOSE, PING, PONG, TEXT, frame, receive, shake_hands
 
 
 def serve(sock: socket.socket) -> None:
