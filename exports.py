@@ -1,6 +1,6 @@
 """`pupgevent export FORMAT CONFIG`: a configuration in the format of another program.
 
-FORMATS names them. The only one is `systemd`: a unit that runs the configuration.
+FORMATS names them: `systemd`, a unit that runs the configuration, and `prometheus`, alert rules.
 """
 
 import math
@@ -10,8 +10,10 @@ import sys
 import zipfile
 from typing import Callable, Dict, List
 
-from model import Configuration, Process
+from model import Configuration
+from prometheus_export import prometheus
 from start_order import longest_chain
+from time_limits import time_to_start, time_to_stop
 from unit_hardening import hardening
 from unit_syntax import SERVICE_PATH, quoted, unit_name
 
@@ -105,23 +107,15 @@ def start_timeout(configuration: Configuration) -> int:
     """Seconds. The instances start side by side, but for those that start after others; each is
     awaited until it is up or has failed."""
     started = [each for each in configuration.processes if each.autostart]
-    longest = longest_chain(started, _time_to_start)
+    longest = longest_chain(started, time_to_start)
     return max(_START_TIMEOUT, math.ceil(longest) + _START_MARGIN)
-
-
-def _time_to_start(process: Process) -> float:
-    if process.cluster is None or process.cluster.start_port is None:
-        return process.min_uptime
-    return process.cluster.ready_timeout
 
 
 def stop_timeout(configuration: Configuration) -> int:
     """Seconds. The instances stop side by side, but for those that start after others."""
-    return math.ceil(longest_chain(configuration.processes, _time_to_stop)) + _STOP_MARGIN
+    return math.ceil(longest_chain(configuration.processes, time_to_stop)) + _STOP_MARGIN
 
 
-def _time_to_stop(process: Process) -> float:
-    return process.terminate_grace_period + process.terminate_timeout
-
-
-FORMATS: Dict[str, Callable[[Configuration], str]] = {"systemd": systemd}
+FORMATS: Dict[str, Callable[[Configuration], str]] = {
+    "systemd": systemd, "prometheus": prometheus,
+}

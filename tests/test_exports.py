@@ -92,7 +92,7 @@ def test_a_bad_file_is_told_as_ever_and_nothing_is_printed(tmp_path: Path) -> No
 def test_an_unknown_format_gets_the_nearest(tmp_path: Path) -> None:
     done = run("export", "systmd", "x.toml")
     assert done.returncode == 2
-    assert 'FORMAT "systmd" is not systemd: did you mean "systemd"?' in done.stderr
+    assert 'FORMAT "systmd" is not systemd or prometheus: did you mean "systemd"?' in done.stderr
 
 
 @pytest.mark.parametrize("word, expected", [
