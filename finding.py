@@ -5,12 +5,15 @@ a right to run a file, so it is said whose it is that has answered, and where th
 one of the file's owner is meant, or nobody. Who is not root learns whose it is, and no more.
 """
 
+import collections
+import itertools
 import os
 import socket
-from typing import Iterator, List, NamedTuple, Optional, Set
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import control_socket
 import folders
+import locks
 from credentials import NoAnswer, Peer, Stranger, connect, owner, peer_of, user_name
 from errors import PupgeventError
 
@@ -19,6 +22,10 @@ _OTHERS_TIMEOUT = 1.0
 
 #: A socket that listens, in the flags of /proc/net/unix (__SO_ACCEPTCON of <linux/net.h>).
 _LISTENS = 0x10000
+
+
+#: Files of a user that are looked at: somebody may have put any number there.
+_MOST_FILES = 10000
 
 
 class Found(NamedTuple):
@@ -38,7 +45,7 @@ def reach(config: str, override: "Optional[str]", timeout: float) -> "Optional[F
     named = [] if override is None else [override]
     for path in [*control_socket.addresses(config), *named]:
         try:
-            found = _ask(path, _believed(config, path == override), timeout)
+            found = ask(path, _believed(config, path == override), timeout)
         except PupgeventError as error:
             if isinstance(error, NoAnswer) and path != override:
                 raise
@@ -54,6 +61,53 @@ def reach(config: str, override: "Optional[str]", timeout: float) -> "Optional[F
     return elsewhere
 
 
+class Place(NamedTuple):
+    """A socket at which a pupgevent may listen, as a folder tells."""
+
+    address: str
+    #: Whose the folder is: nobody else is to be believed there.
+    uid: int
+    #: What the lock tells, where there is one: the configuration file as it was given, and a pid.
+    config: Optional[str] = None
+    pid: Optional[int] = None
+
+
+def places() -> "List[Place]":
+    """Where to ask for all pupgevents of ours, and root for those of all users."""
+    uid = os.geteuid()
+    found: Dict[Tuple[str, int], Place] = {}
+    owned: List[Tuple[str, int]] = [
+        (folder, uid) for folder in [*folders.own(), *folders.of_sessions()]]
+    left: Dict[int, int] = collections.defaultdict(lambda: _MOST_FILES)
+    for folder, user in [*owned, *(folders.of_others() if uid == 0 else ())]:
+        names = _listed(folder, left[user])
+        left[user] -= len(names)
+        for place in _places_in(folder, names, user):
+            known = found.get((place.address, user))
+            if known is None or known.config is None:
+                found[place.address, user] = place
+    return list(found.values())
+
+
+def _places_in(folder: str, names: "List[str]", uid: int) -> "Iterator[Place]":
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.endswith(".sock"):
+            yield Place(path, uid)
+        elif name.endswith(".lock"):
+            told = locks.read(path)
+            if told.address is not None and os.path.isabs(told.address):
+                yield Place(told.address, uid, told.config, told.pid)
+
+
+def _listed(folder: str, most: int) -> "List[str]":
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(each.name for each in itertools.islice(entries, most))
+    except OSError:
+        return []
+
+
 def _believed(config: str, named: bool) -> "Set[int]":
     """Who may answer. Root also believes the file's owner, where that has named the socket."""
     users = {0, os.geteuid()}
@@ -62,8 +116,9 @@ def _believed(config: str, named: bool) -> "Set[int]":
     return users
 
 
-def _ask(path: str, users: "Set[int]", timeout: float) -> "Optional[Found]":
-    """None: nobody is there. Raises what `connect` raises, and Stranger."""
+def ask(path: str, users: "Set[int]", timeout: float) -> "Optional[Found]":
+    """Connect to one of these users; None: nobody is there. Raises what `connect` raises, and
+    Stranger."""
     connection = connect(path, timeout)
     if connection is None:
         return None
@@ -81,7 +136,7 @@ def _of_others(config: str) -> "Optional[Found]":
         for path in control_socket.addresses(config, [folder]):
             # Of nobody else, root included: else its user could send us to any service of root's.
             try:
-                answer = _ask(path, {uid}, _OTHERS_TIMEOUT)
+                answer = ask(path, {uid}, _OTHERS_TIMEOUT)
             except PupgeventError:
                 continue
             if answer is not None:

@@ -4,6 +4,7 @@ import re
 import time
 from typing import Callable, Optional
 
+import journal
 from errors import encoded
 from sinks import NO_INSTANCE, Lines, Sink, Source
 
@@ -41,11 +42,13 @@ class Head:
         self._color = color
         self._clock = clock
 
-    def now(self, colored: bool) -> bytes:
-        stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", self._clock()).encode()
+    def now(self, colored: bool, timed: bool = True) -> bytes:
+        stamp = b""
+        if timed:
+            stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", self._clock()).encode()
         if not colored:
             return stamp + self._names + b" "
-        return _GRAY + stamp + self._color + self._names + _RESET + b" "
+        return (_GRAY + stamp if timed else b"") + self._color + self._names + _RESET + b" "
 
 
 class Log:
@@ -67,23 +70,24 @@ class Log:
     def debug(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
         """Only with --verbose."""
         if self._verbose:
-            self._write(self.sink, source, category, text, _GRAY)
+            self._write(self.sink, source, category, text, _GRAY, journal.DEBUG)
 
     def info(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
-        self._write(self.sink, source, category, text, _CYAN)
+        self._write(self.sink, source, category, text, _CYAN, journal.INFO)
 
     def warning(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
-        self._write(self.sink, source, category, "warning: " + text, _YELLOW)
+        self._write(self.sink, source, category, "warning: " + text, _YELLOW, journal.WARNING)
 
     def error(self, category: str, text: str, source: Source = NO_INSTANCE) -> None:
-        self._write(self._errors, source, category, "error: " + text, _RED)
+        self._write(self._errors, source, category, "error: " + text, _RED, journal.ERROR)
 
     def _write(
-        self, sink: Sink, source: Source, category: str, text: str, color: bytes
+        self, sink: Sink, source: Source, category: str, text: str, color: bytes, priority: int
     ) -> None:
         try:
             head = Head(source.instance, category, color, self._clock)
-            sink.write_lines(Lines(_any_text(" ".join(text.splitlines())), head.now, source))
+            line = _any_text(" ".join(text.splitlines()))
+            sink.write_lines(Lines(line, head.now, source, priority=priority))
         except MemoryError:
             pass  # what it tells of shall not fail because it cannot be told
 
@@ -116,8 +120,9 @@ class LineWriter:
     ) -> None:
         self.sink = sink
         self._source = source
-        color = _RED if stream == "stderr" else _CYAN
-        self._head = Head(source.instance, stream, color, clock)
+        is_stderr = stream == "stderr"
+        self._head = Head(source.instance, stream, _RED if is_stderr else _CYAN, clock)
+        self._priority = journal.WARNING if is_stderr else journal.INFO
         self._rest = b""
         self._tail = b""
 
@@ -148,7 +153,8 @@ class LineWriter:
             self._rest = b""
 
     def _write(self, text: bytes, ended: bool = True) -> None:
-        self.sink.write_lines(Lines(text, self._head.now, self._source, ended, self))
+        self.sink.write_lines(
+            Lines(text, self._head.now, self._source, ended, self, self._priority))
 
 
 def last_line_of(text: bytes) -> str:
@@ -160,10 +166,15 @@ def last_line_of(text: bytes) -> str:
     said = [line for line in lines if line.strip() and not _NODE_VERSION.match(line.strip())]
     outdented = [line for line in said if not line[0].isspace()]
     line = (outdented or said or [""])[-1]
-    line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
+    line = " ".join(printable(line).split())
     if len(line) > _LONGEST_REPEATED:
         return line[: _LONGEST_REPEATED - 3] + "..."
     return line
+
+
+def printable(line: str) -> str:
+    """Without orders to a terminal: what cannot be shown is a space."""
+    return "".join(c if c.isprintable() else " " for c in _ESCAPES.sub("", line))
 
 
 def whole_characters(data: bytes, size: int) -> int:

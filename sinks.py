@@ -15,6 +15,7 @@ from typing import Callable, Deque, NamedTuple, Optional, Union
 
 from gevent.event import Event
 
+import journal
 from concurrency import Task, Threads, pause
 from errors import ShortageError
 
@@ -59,12 +60,13 @@ NO_INSTANCE = Source("", "")
 class Lines:
     """What is printed at once by one writer, about one source: as it came, and decorated.
 
-    `text` is without the last newline; `head(colored)` is what stands before each line.
+    `text` is without the last newline; `head(colored)` is what stands before each line, and
+    `head(colored, False)` the same without the time; `priority` is one of journal.py.
     """
 
     def __init__(
-        self, text: bytes, head: Callable[[bool], bytes], source: Source, ended: bool = True,
-        writer: object = None,
+        self, text: bytes, head: Callable[..., bytes], source: Source, ended: bool = True,
+        writer: object = None, priority: int = journal.INFO,
     ) -> None:
         self._text = text
         self._raw = b""
@@ -72,12 +74,25 @@ class Lines:
         self.source = source
         #: False: the last line is too long to be kept until its end comes, and goes on later.
         self._ended = ended
-        #: Who goes on with a line that has not ended.
+        #: The child that has printed it, who goes on with a line that has not ended.
         self.writer = writer
+        self._priority = priority
 
     def decorated(self, colored: bool) -> bytes:
         """Whole lines: one that goes on is given out in pieces, each a line of its own."""
-        head = self._head(colored)
+        return self._below(self._head(colored))
+
+    def for_journal(self, colored: bool) -> bytes:
+        """The same with a priority and without a time. A child may begin a line with a priority
+        of its own, which counts, and is not shown."""
+        mark, head = journal.MARKS[self._priority], self._head(colored, False)
+        lines = self._below(mark + head)
+        # The look costs nothing, and most blocks have no such character.
+        if self.writer is not None and b"<" in self._text:
+            lines = journal.with_own_marks(lines, mark, head)
+        return lines
+
+    def _below(self, head: bytes) -> bytes:
         return head + self._text.replace(b"\n", b"\n" + head) + b"\n"
 
     def make_raw(self) -> None:
@@ -141,6 +156,9 @@ class QueuedSink(Sink):
         #: What is being written, before `_pieces`.
         self._data = memoryview(b"")
         self._size = 0
+        #: Bytes that were taken so far, and those that are written, or lost: `settled` is where the
+        #: next write begins.
+        self.accepted = self.settled = 0
         #: Whose line has not ended, where one goes on.
         self._open_line: object = None
         self._waiting: Deque[Callable[[], None]] = collections.deque()
@@ -197,6 +215,7 @@ class QueuedSink(Sink):
             return
         self._open_line = None if data.endswith(b"\n") else writer
         self._size += len(data)
+        self.accepted += len(data)
         self._start_work()
 
     def _drop(self, data: bytes, reason: str = "") -> None:
@@ -254,6 +273,7 @@ class QueuedSink(Sink):
             self._in_line = self._data[written - 1] != _NEWLINE
             self._data = self._data[written:]
             self._size -= written
+            self.settled += written
             self._resume_producers()
         self._on_written()
 
@@ -279,6 +299,7 @@ class QueuedSink(Sink):
         self._data = memoryview(b"")
         self._pieces.clear()
         self._size = 0
+        self.settled = self.accepted
         self._torn = self._in_line
         self._open_line = None
         self._closed_until = time.monotonic() + _DROPPING
