@@ -6,15 +6,17 @@ are done in threads, so the hub waits for no disk. A file that is asked for twic
 """
 
 import errno
+import itertools
 import os
 import stat
 import threading
 import time
-from typing import Callable, Dict, Iterable, List, NamedTuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional
 
 import log_rotation
 from concurrency import Task, Threads, in_slices
 from errors import ShortageError, counted
+from log_tracks import LogTrack
 from sinks import Losses, QueuedSink, write_some
 
 #: Threads for writing, at most. Files of one folder share one: a disk that hangs holds up no other.
@@ -51,6 +53,10 @@ class LogFiles:
         self._inform = inform
         self._warn = warn
         self._files: Dict[str, LogFile] = {}
+        #: Those that are closed, or will be. They come back as they are: what is in memory of their
+        #: lines can still be found in them.
+        self._released: Dict[str, LogFile] = {}
+        self._numbers = itertools.count(1)
         #: By folder.
         self._writers: Dict[str, Threads] = {}
         self._compressor = Threads(1)
@@ -59,17 +65,25 @@ class LogFiles:
         """The file of that path, which is opened, with these limits from now on."""
         found = self._files.get(path)
         if found is None:
-            found = self._files[path] = LogFile(
-                path, limits, self._writer_of(os.path.dirname(path)), self._compressor,
-                self._inform, self._warn)
-            found.reopen()
+            found = self._released.pop(path, None)
+            if found is None:
+                found = LogFile(
+                    path, limits, self._writer_of(os.path.dirname(path)), self._compressor,
+                    self._inform, self._warn, next(self._numbers))
+            self._files[path] = found
+            found.take_back()
         found.limits = limits
         return found
+
+    def find(self, path: str) -> "Optional[LogFile]":
+        """The file of that path, where it is in use."""
+        return self._files.get(path)
 
     def keep_only(self, paths: Iterable[str]) -> None:
         """Close the others once they have what was written to them."""
         for path in set(self._files).difference(paths):
-            self._files.pop(path).release()
+            file = self._released[path] = self._files.pop(path)
+            file.release()
 
     def reopen(self) -> int:
         """Open all anew, be they moved or not; returns how many there are."""
@@ -95,10 +109,12 @@ class LogFile(QueuedSink):
 
     def __init__(
         self, path: str, limits: FileLimits, writer: Threads, compressor: Threads, inform: Tell,
-        warn: Tell,
+        warn: Tell, number: int,
     ) -> None:
         super().__init__(writer)
         self.path = path
+        #: No other file has it, also not one of that path.
+        self.number = number
         self._compressor = compressor
         self._inform = inform
         self._warn = warn
@@ -108,6 +124,16 @@ class LogFile(QueuedSink):
         self._released = False
         self._failing = False
         self._trouble = ""
+
+    @property
+    def track(self) -> LogTrack:
+        """Where in the files what it has taken is."""
+        return self._file.track
+
+    @property
+    def names(self) -> "threading.Lock":
+        """Held while backups get other names; for threads."""
+        return self._file.names
 
     @property
     def limits(self) -> FileLimits:
@@ -121,6 +147,11 @@ class LogFile(QueuedSink):
         """Open it by its name; returns at once."""
         self._asked += 1
         self._start_work()
+
+    def take_back(self) -> None:
+        """Open it, for the first time or again after `release`."""
+        self._released = False
+        self.reopen()
 
     def release(self) -> None:
         """Close it once all is written; what comes later opens it for a moment.
@@ -138,7 +169,7 @@ class LogFile(QueuedSink):
                 self._waiting.append(callback)
 
     def _write_some(self, data: memoryview) -> int:
-        return self._file.write(data, self._in_line)
+        return self._file.write(data, self._in_line, self.settled)
 
     def _tend(self) -> None:
         asked = self._asked
@@ -216,6 +247,9 @@ class _OpenFile:
         self._is_backup = False
         #: Held by who gives backups other names, or compresses them.
         self._backups = threading.Lock()
+        #: Held by who gives them other names.
+        self.names = threading.Lock()
+        self.track = LogTrack()
 
     def open(self) -> None:
         """Open it by its name; where that fails and the one before is still there, go on with
@@ -248,16 +282,29 @@ class _OpenFile:
         except OSError:
             pass  # closed all the same, and what a far disk has lost is lost
 
-    def write(self, data: memoryview, in_line: bool) -> int:
+    def write(self, data: memoryview, in_line: bool, position: int) -> int:
         """Write some of it, into a new file where there is no room for a line; `in_line`: its
-        beginning belongs to the line that was written last. OSError."""
+        beginning belongs to the line that was written last; `position`: how much there was before
+        it. OSError."""
         if self._fd < 0 or (time.monotonic() >= self._look_at and self._is_moved()):
             self.open()
         size = self._room(data, in_line)
         if size == 0:
             self._rotate()
             size = self._room(data, in_line) or len(data)
-        return write_some(self._fd, data[:size])
+        written = write_some(self._fd, data[:size])
+        self._note(position, written)
+        return written
+
+    def _note(self, position: int, size: int) -> None:
+        try:
+            found = os.fstat(self._fd)
+            if stat.S_ISREG(found.st_mode):
+                # Behind what was just written, though others may have written since.
+                end = os.lseek(self._fd, 0, os.SEEK_CUR)
+                self.track.note(position, found, end, size)
+        except OSError:
+            pass  # it is not read again
 
     def compress(self) -> None:
         """Compress the backups. OSError."""
@@ -310,12 +357,13 @@ class _OpenFile:
         # The backup would be the link, not the file. And the link may be /dev/stdout.
         if os.path.islink(self._path):
             raise OSError(errno.ELOOP, "it is a link")
-        log_rotation.make_room(self._path, backups)
-        if backups:
-            log_rotation.put_away(self._path)
-            self._is_backup = True
-        else:
-            os.ftruncate(self._fd, 0)
+        with self.names:
+            log_rotation.make_room(self._path, backups)
+            if backups:
+                log_rotation.put_away(self._path)
+                self._is_backup = True
+            else:
+                os.ftruncate(self._fd, 0)
 
 
 def _open(path: str) -> int:
@@ -326,12 +374,12 @@ def _open(path: str) -> int:
             raise OSError(errno.ENXIO, "nobody reads from this named pipe, or socket") from None
         if error.errno != errno.ELOOP:
             raise
-    if not _is_ours(os.path.dirname(path)):
+    if not may_follow_links(os.path.dirname(path)):
         raise OSError(errno.ELOOP, "it is a link, in a folder where others than root may write")
     return os.open(path, _FLAGS, _MODE)
 
 
-def _is_ours(folder: str) -> bool:
+def may_follow_links(folder: str) -> bool:
     """Whether nobody can have put a link there to have a file written that he may not write."""
     if os.geteuid() != 0:
         return True

@@ -4,6 +4,9 @@ Each process has a ring of its own: one that floods loses its own lines and nobo
 follower has a queue of its own, from which lines are dropped when it does not keep up; nobody
 waits for it.
 
+Each block of lines also knows where it begins in its log file: what is older than memory is before
+that (log_past.py).
+
 The history may hold 256 KB for each of many processes. So it is given out in pieces, each of about
 half a millisecond of work, and whoever sends them lets the loop turn between two.
 """
@@ -50,7 +53,7 @@ _COLORED_PREFIX = re.compile(
 
 #: A `Block` as it is kept. The garbage collector walks through each named tuple at every full
 #: collection, 60,000 take 14 ms on Python 3.6; plain ones of numbers and bytes it leaves alone.
-_Kept = Tuple[int, str, bytes, int, float]
+_Kept = Tuple[int, str, bytes, int, float, float, int, int]
 
 
 class Block(NamedTuple):
@@ -62,6 +65,31 @@ class Block(NamedTuple):
     lines: int
     #: When it was written, by the clock of the history.
     at: float
+    #: The same as Unix time.
+    time: float
+    #: The number of its log file, and where it begins in all that this has taken; 0: it has none.
+    file: int = 0
+    position: int = 0
+
+
+class Place(NamedTuple):
+    """Where lines begin in all that their log file has taken, and how they look there."""
+
+    file: int
+    position: int
+    #: Empty: they were not taken.
+    data: bytes
+
+
+#: Of lines that are in no file.
+NO_FILE = Place(0, 0, b"")
+
+
+class Gone(NamedTuple):
+    """What a ring has dropped last: its number, and its Unix time."""
+
+    number: int
+    time: float
 
 
 class Wanted(NamedTuple):
@@ -74,11 +102,17 @@ class Wanted(NamedTuple):
         return process in self.processes or name in self.names
 
 
+def wants(wanted: "Optional[Wanted]", process: str, name: str) -> bool:
+    """None wants everything."""
+    return wanted is None or wanted.wants(process, name)
+
+
 class _Ring:
     """`keep` is the seconds for which lines are kept; it may be changed while in use."""
 
     def __init__(self, keep: float) -> None:
         self.keep = keep
+        self.gone = Gone(0, 0.0)
         self._blocks: Deque[_Kept] = collections.deque()
         self._lines = 0
         self._bytes = 0
@@ -106,28 +140,39 @@ class _Ring:
         oldest = Block._make(self._blocks.popleft())
         self._lines -= oldest.lines
         self._bytes -= len(oldest.data)
+        self.gone = Gone(oldest.number, oldest.time)
 
 
 class LogHistory:
     """A ring of lines for each process that it knows, and one for lines that are about none.
 
-    `clock` is monotonic seconds.
+    `clock` is monotonic seconds, `unix_time` tells the time of day.
     """
 
-    def __init__(self, clock: "Callable[[], float]" = time.monotonic) -> None:
+    def __init__(
+        self, clock: "Callable[[], float]" = time.monotonic,
+        unix_time: "Callable[[], float]" = time.time,
+    ) -> None:
         self._clock = clock
+        self._unix_time = unix_time
+        #: Lines of before are in no memory.
+        self.began_at = unix_time()
         self._no_process = _Ring(math.inf)
         #: By the id of the process.
         self._rings: Dict[str, _Ring] = {NO_INSTANCE.process: self._no_process}
         self._number = 0
         self._followers: Set[Follower] = set()
 
-    def add(self, data: bytes, source: Source) -> None:
+    def add(self, data: bytes, source: Source, place: Place = NO_FILE) -> None:
         """Whole lines, all about one source."""
-        data = _last_part(data)
+        last = _last_part(data)
+        position = place.position
+        if len(last) < len(data):
+            position += end_of_lines(place.data, data.count(b"\n") - last.count(b"\n"))
         self._number += 1
         block = Block(
-            self._number, source.instance, data, data.count(b"\n"), self._clock())
+            self._number, source.instance, last, last.count(b"\n"), self._clock(),
+            self._unix_time(), place.file, position)
         self._rings.get(source.process, self._no_process).add(block)
         for follower in self._followers:
             follower.offer(source.process, block)
@@ -153,28 +198,45 @@ class LogHistory:
         merge = _MergedRings(list(self._rings.items()), wanted, self._number, self._clock())
         return _joined(merge.oldest_first()) if most is None else _ending(merge, most)
 
-    def follow(self, wanted: "Optional[Wanted]") -> "Follower":
-        """Every line from now on, until the follower is closed."""
-        follower = Follower(wanted, self._followers.discard)
+    def rings(self) -> "Iterator[RingContent]":
+        """All that is kept now, whoever it is about: one ring after the other, each as it is when
+        its turn comes, but without what is newer than this call."""
+        return _contents(list(self._rings.items()), self._number, self._clock())
+
+    @property
+    def processes(self) -> "Set[str]":
+        """The ids of those that it knows."""
+        return set(self._rings) - {NO_INSTANCE.process}
+
+    def keeps(self, process: str) -> bool:
+        """Are its lines kept in memory at all?"""
+        return self._rings.get(process, self._no_process).keep > 0
+
+    def follow(self, wanted: "Optional[Wanted]", most: int = FOLLOWER_BYTES) -> "Follower":
+        """Every line from now on, until the follower is closed; so many bytes may wait."""
+        follower = Follower(wanted, self._followers.discard, most)
         self._followers.add(follower)
         return follower
 
 
 class Follower:
-    """A bounded queue of the lines that come."""
+    """A bounded queue of the lines that come; of `most` bytes, which may be changed."""
 
-    def __init__(self, wanted: "Optional[Wanted]", leave: "Callable[[Follower], None]") -> None:
+    def __init__(
+        self, wanted: "Optional[Wanted]", leave: "Callable[[Follower], None]", most: int
+    ) -> None:
         self._wanted = wanted
         self._leave = leave
+        self.most = most
         self._waiting: List[bytes] = []
         self._bytes = 0
         self._dropped = 0
         self._news = Event()
 
     def offer(self, process: str, block: Block) -> None:
-        if self._wanted is not None and not self._wanted.wants(process, block.name):
+        if not wants(self._wanted, process, block.name):
             return
-        if self._bytes + len(block.data) > FOLLOWER_BYTES:
+        if self._bytes + len(block.data) > self.most:
             self._dropped += block.lines
         else:
             self._waiting.append(block.data)
@@ -245,9 +307,26 @@ class _MergedRings:
         return [
             kept
             for kept in ring
-            for number, name, _, _, _ in (kept,)
-            if number <= self._newest and (wanted is None or wanted.wants(process, name))
+            if kept[0] <= self._newest and (wanted is None or wanted.wants(process, kept[1]))
         ]
+
+
+class RingContent(NamedTuple):
+    """What a ring holds."""
+
+    #: "": of lines about none.
+    process: str
+    gone: Gone
+    blocks: List[Block]
+
+
+def _contents(
+    rings: "List[Tuple[str, _Ring]]", newest: int, now: float
+) -> "Iterator[RingContent]":
+    for process, ring in rings:
+        ring.drop_old(now)
+        blocks = [Block._make(kept) for kept in ring if kept[0] <= newest]
+        yield RingContent(process, ring.gone, blocks)
 
 
 def _joined(blocks: "Iterable[Optional[Block]]") -> "Iterator[bytes]":
@@ -309,6 +388,16 @@ def _last_part(data: bytes) -> bytes:
     if data.count(b"\n") > MOST_LINES:
         data = _last_lines(data, MOST_LINES)
     return data
+
+
+def end_of_lines(data: bytes, lines: int) -> int:
+    """Where the first so many end; that of all, where there are fewer."""
+    end = 0
+    for _ in range(lines):
+        end = data.find(b"\n", end) + 1
+        if not end:
+            return len(data)
+    return end
 
 
 def _last_lines(data: bytes, most: int) -> bytes:

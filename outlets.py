@@ -4,13 +4,13 @@ files that their logger names, in the look that each is to have.
 
 import re
 import time
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from log_files import FileLimits, LogFile, LogFiles
-from log_history import LogHistory
+from log_history import NO_FILE, LogHistory, Place
 from logs import LineWriter, Log
-from model import OWN_ID, InstanceSpec, Logger, Process, log_file_of
-from sinks import Lines, Sink, Source
+from model import OWN_ID, InstanceSpec, Logger, Process, instance_specs, log_file_of
+from sinks import NO_INSTANCE, Lines, Sink, Source
 from terminal import wants_colors
 
 #: What colours text on a terminal (ECMA-48, SGR): Pup's files have none either.
@@ -18,10 +18,14 @@ _COLORS = re.compile(rb"\x1b\[[0-9:;]*m")
 
 
 class Outlet(Sink):
-    """The sink of one stream, which may be directed elsewhere while lines come."""
+    """The sink of one stream, which may be directed elsewhere while lines come.
 
-    def __init__(self, history: LogHistory) -> None:
+    `in_journal`: the console is systemd's journal.
+    """
+
+    def __init__(self, history: LogHistory, in_journal: bool = False) -> None:
         self._history = history
+        self._in_journal = in_journal
         self._console = Sink()
         self._file: Optional[LogFile] = None
         self._decorate = self._decorate_files = True
@@ -64,26 +68,34 @@ class Outlet(Sink):
 
     def write_lines(self, lines: Lines) -> None:
         """Raises MemoryError before anything is written."""
-        shown = lines.decorated(self.colors)
+        shown = printed = lines.decorated(self.colors)
+        if self._in_journal and self._decorate:
+            printed = lines.for_journal(self.colors)
         filed = b""
         if self._file is not None and self._decorate_files:
             filed = _COLORS.sub(b"", lines.decorated(False) if self.colors else shown)
         if not self._decorate or not self._decorate_files:
             lines.make_raw()
+        place = self._write_to_file(filed, lines)
         try:
-            self._history.add(shown, lines.source)
+            self._history.add(shown, lines.source, place)
         except MemoryError:
             pass  # not remembered
         if self._decorate:
-            self._console.write(shown, lines.source)
+            self._console.write(printed, lines.source)
         else:
             self._console.write_raw(lines)
+
+    def _write_to_file(self, filed: bytes, lines: Lines) -> Place:
         if self._file is None:
-            return
+            return NO_FILE
+        before = self._file.accepted
         if self._decorate_files:
             self._file.write(filed, lines.source)
         else:
             self._file.write_raw(lines)
+            filed = lines.raw
+        return Place(self._file.number, before, filed if self._file.accepted > before else b"")
 
 
 class OutletPair(NamedTuple):
@@ -93,17 +105,38 @@ class OutletPair(NamedTuple):
     stderr: Outlet
 
 
-class Outlets:
-    """All outlets; `console` is the sink that stands for stdout, `fd` its descriptor."""
+class FileUse(NamedTuple):
+    """A log file as the loggers name it, for who reads it again."""
 
-    def __init__(self, logger: Logger, console: Sink, fd: int, verbose: bool = False) -> None:
+    path: str
+    #: None: no line has gone there yet.
+    file: Optional[LogFile]
+    #: Each line has its time and its instance in front; None: only some have.
+    decorated: Optional[bool]
+    has_backups: bool
+    #: Whose lines go there. NO_INSTANCE: pupgevent's own, which may be about anybody.
+    writers: FrozenSet[Source]
+    #: "stdout" or "stderr", where it gets only one of the two.
+    stream: str
+
+
+class Outlets:
+    """All outlets; `console` is the sink that stands for stdout, `fd` its descriptor. `in_journal`
+    says that it is systemd's journal."""
+
+    def __init__(
+        self, logger: Logger, console: Sink, fd: int, verbose: bool = False,
+        in_journal: bool = False,
+    ) -> None:
         self._console = console
         self._fd = fd
+        self._in_journal = in_journal
         self.history = LogHistory()
         self._files = LogFiles(self._inform, self._warn)
         self._own = self._new_pair()
         #: Of each process, by the number of the instance.
         self._pairs: Dict[str, Dict[int, OutletPair]] = {}
+        self._processes: Dict[str, Process] = {}
         self.log = Log(self._own.stdout, verbose, errors=self._own.stderr)
         console.on_loss = self._own.stdout.on_loss
         self._logger = self.in_effect(logger)
@@ -112,6 +145,7 @@ class Outlets:
     def set(self, process: Process) -> None:
         """Send the lines of a process where its logger says; also of instances that run."""
         self.history.know(process.id, process.logger.internal_log)
+        self._processes[process.id] = process
         pairs = self._pairs.setdefault(process.id, {})
         before = set(_paths(pairs.values()))
         for number, pair in pairs.items():
@@ -136,6 +170,7 @@ class Outlets:
     def forget(self, process_id: str) -> None:
         """The process is gone for good."""
         self.history.forget(process_id)
+        self._processes.pop(process_id, None)
         if any(_paths(self._pairs.pop(process_id, {}).values())):
             self._close_unused()
 
@@ -148,6 +183,37 @@ class Outlets:
         source, pair = Source(process.id, spec.name), pairs[spec.number]
         return (LineWriter(pair.stdout, source, "stdout"),
                 LineWriter(pair.stderr, source, "stderr"))
+
+    def log_files(self) -> List[FileUse]:
+        """All that the loggers name, also for instances that have not run yet, or run no more."""
+        found: Dict[str, FileUse] = {}
+        self._add_uses(found, self._logger, OWN_ID, 0, NO_INSTANCE)
+        for process in self._processes.values():
+            names = {spec.number: spec.name for spec in instance_specs(process)}
+            for number in self._pairs.get(process.id, ()):
+                names.setdefault(number, "%s-%d" % (process.id, number + 1))
+            for number, name in names.items():
+                source = Source(process.id, name)
+                self._add_uses(found, process.logger, process.id, number, source)
+        return list(found.values())
+
+    def _add_uses(
+        self, found: Dict[str, FileUse], logger: Logger, process_id: str, number: int,
+        source: Source,
+    ) -> None:
+        for stream, template in (("stdout", logger.stdout), ("stderr", logger.stderr)):
+            if template is None:
+                continue
+            path = log_file_of(template, process_id, number)
+            use = found.get(path)
+            if use is None:
+                found[path] = FileUse(
+                    path, self._files.find(path), logger.decorate_files,
+                    bool(logger.backups or not logger.max_bytes), frozenset([source]), stream)
+            else:
+                found[path] = use._replace(
+                    decorated=use.decorated if use.decorated is logger.decorate_files else None,
+                    writers=use.writers | {source}, stream=stream if use.stream == stream else "")
 
     def reopen_files(self) -> int:
         """Open all log files anew; returns how many there are."""
@@ -164,7 +230,8 @@ class Outlets:
         self._direct(self._own, self._logger, OWN_ID, 0)
 
     def _new_pair(self) -> OutletPair:
-        return OutletPair(Outlet(self.history), Outlet(self.history))
+        return OutletPair(
+            Outlet(self.history, self._in_journal), Outlet(self.history, self._in_journal))
 
     def _direct(self, pair: OutletPair, logger: Logger, process_id: str, number: int) -> None:
         logger = self.in_effect(logger)

@@ -924,9 +924,12 @@ def test_file_that_is_used_no_more_is_closed_once_all_is_written(
     flushed(file)
     assert path.read_bytes() == numbers(0, 99)
     assert descriptors_of(path) == 0 and descriptors_of(other) == 1
-    # Nothing is left of it, and it is another one when it is used again.
+    # Nothing of it goes on. When it is used again, it still knows where its lines are.
     assert file._task is None
-    assert desk.open(path) is not file
+    assert desk.open(path) is file
+    file.write(b"100\n")
+    flushed(file)
+    assert path.read_bytes() == numbers(0, 100) and descriptors_of(path) == 1
 
 
 def test_what_comes_after_the_end_opens_the_file_for_a_moment(

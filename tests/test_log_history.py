@@ -7,11 +7,10 @@ from typing import Any, Iterator, List, Optional
 import gevent
 import gevent.socket
 import pytest
+from gevent.event import Event
 
 import log_history
-from concurrency import Threads
 from control import ControlConnection
-from control_requests import ControlRequests
 from log_history import (
     FOLLOWER_BYTES,
     MOST_BYTES,
@@ -22,6 +21,7 @@ from log_history import (
     Wanted,
     uncolored,
 )
+from log_requests import LogRequests
 from logs import LONGEST_LINE, LineWriter, Log
 from outlets import Outlet
 from sinks import Source
@@ -267,10 +267,8 @@ def told(connection: Any) -> "Iterator[bytes]":
 def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow: bool) -> None:
     """However many ask at once, and though their sockets take everything at once."""
     history = full(60, width=0)
-    runtime = SimpleNamespace(history=history, threads=Threads(1))
-    operations = SimpleNamespace(start=None, stop=None, restart=None)
-    requests = ControlRequests(runtime, operations, lambda: None, "")  # type: ignore
-    request = requests.requests()["logs"]
+    runtime, stopped = SimpleNamespace(history=history, log_files=list), Event()
+    request = LogRequests(runtime, stopped).request()  # type: ignore[arg-type]
     dates: List[int] = []
     ends = [gevent.socket.socketpair() for _ in range(4)]
     through: List[Any] = []
@@ -282,12 +280,12 @@ def test_who_asks_for_all_lines_leaves_the_loop_a_turn_between_two_pieces(follow
             if found.endswith(b" the end\n"):
                 through.append(connection)
                 if len(through) == len(ends):
-                    requests.stopped.set()
+                    stopped.set()
         return found
 
     def serve(connection: Any, turns: Turns) -> None:
         answer = Dated(connection, turns, dates)
-        request.act({"words": [], "follow": follow, "colors": False, "lines": -1}, answer)
+        request.act(dict(request.fields, follow=follow), answer)
         answer.close()
 
     with Turns() as turns:
