@@ -55,7 +55,7 @@ dist/pupgevent: $(VENV)/.installed-tools $(sources) $(wildcard onefile/*)
 	$(bin)/python -m onefile.build --check $@
 
 smoke: dist/pupgevent $(VENV)/.installed-test
-	$(bin)/python -m pytest -q tests/test_dist.py $(TESTS)
+	$(bin)/python -m pytest -q -n $(WORKERS) tests/test_dist.py $(TESTS)
 	$(bin)/python -m onefile.smoke dist/pupgevent
 
 smoke-debian11: dist/pupgevent
@@ -84,7 +84,7 @@ $(VENV)/.installed: $(VENV)/.python $(sources)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.python $(sources)
-	$(install) '.[test]'
+	$(install) '.[test,browser]'
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.python $(sources)

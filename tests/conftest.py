@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 import progress
+from every_python import MINORS
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Every process that a test starts inherits it, down to grandchildren of other groups and sessions.
@@ -23,20 +24,53 @@ MARKER = "PUPGEVENT_TEST"
 #: Seconds for what a test has just killed or closed to be gone.
 PARTING = 30.0
 
-#: What takes long and depends little on the Python: with PUPGEVENT_TEST_QUICK set, only the oldest
-#: Python runs it, as does `make test` on its own one. CI, which has half an hour, tests so.
-THOROUGH = {
-    "test_background_loader", "test_balancer_times", "test_child_io", "test_chosen", "test_cli",
-    "test_commands", "test_control_hostile", "test_control_place", "test_cron",
-    "test_cron_pattern", "test_default_config", "test_demonstration_server",
-    "test_documents_mutated", "test_drain", "test_examples", "test_file_restarts",
-    "test_file_watch", "test_init", "test_init_random", "test_init_sources", "test_last_line",
-    "test_leaving", "test_links", "test_log_files", "test_log_history", "test_log_rotation",
-    "test_min_uptime", "test_other_users", "test_pup_examples", "test_relay_random",
-    "test_reload", "test_reload_keys", "test_reload_meanwhile", "test_scheduler",
-    "test_shellexec", "test_signal_command", "test_strategies", "test_unit_in_systemd",
+# CI has half an hour for all Pythons. With PUPGEVENT_TEST_QUICK, each runs what may differ on it;
+# `make test` runs everything, on one. A module of no set is for the oldest and for the newest.
+
+#: What depends on no Python: it is about documents, about ourselves, or about programs of others.
+ONCE = {
+    "test_architecture", "test_completion", "test_examples", "test_exports", "test_grafana",
+    "test_manpage", "test_migrating", "test_page", "test_plurals", "test_prometheus",
+    "test_prometheus_export", "test_pup_examples", "test_readme", "test_steps", "test_tiers",
+    "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
-OLDEST = (3, 6)
+
+#: What takes long and depends little on the Python: only the oldest runs it.
+THOROUGH = {
+    "test_background_loader", "test_balancer_times", "test_chosen", "test_cli", "test_commands",
+    "test_control_hostile", "test_control_place", "test_cron", "test_cron_pattern",
+    "test_dashboard_thousands", "test_default_config", "test_demonstration_server",
+    "test_documents_mutated", "test_drain", "test_file_restarts", "test_file_watch", "test_init",
+    "test_init_random", "test_last_line", "test_links", "test_other_users", "test_relay_random",
+    "test_reload", "test_reload_meanwhile", "test_signal_command", "test_strategies",
+    "test_terminal_screens",
+}  # fmt: skip
+
+#: What the Pythons between the oldest and the newest run: how files are read, processes, signals,
+#: threads, sockets, the calls of the C library, the installation, and the main job of a real one.
+EVERYWHERE = {
+    "test_balancer_changes", "test_child", "test_configuration", "test_configuration_errors",
+    "test_documents", "test_env_files", "test_failure_hooks", "test_gevent_internals",
+    "test_globs", "test_greenlets", "test_installation", "test_lifecycle", "test_listener",
+    "test_listening_sockets", "test_locks", "test_log_sinks", "test_logs", "test_main",
+    "test_names", "test_ports", "test_programs", "test_relay", "test_restart_policy",
+    "test_signals", "test_splicing", "test_start_order", "test_status_table",
+    "test_supervisor_changes", "test_supervisor_exits", "test_supervisor_starting",
+    "test_supervisor_stopping", "test_threads",
+}  # fmt: skip
+
+
+def is_left_out(module: str, minor: int) -> bool:
+    """By PUPGEVENT_TEST_QUICK, on Python 3.`minor`."""
+    if MINORS[0] < minor < MINORS[-1]:
+        return module not in EVERYWHERE
+    return module in ONCE or (module in THOROUGH and minor > MINORS[0])
+
+
+# They are not even imported: that alone would take a tenth of the time.
+if os.environ.get("PUPGEVENT_TEST_QUICK"):
+    collect_ignore = [path.name for path in ROOT.glob("tests/test_*.py")
+                      if is_left_out(path.stem, sys.version_info[1])]
 
 T = TypeVar("T")
 
@@ -85,13 +119,6 @@ def eventually_fixture() -> Callable[..., Any]:
 
 def pytest_configure(config: Any) -> None:
     progress.register(config)
-
-
-def pytest_collection_modifyitems(config: Any, items: List[Any]) -> None:
-    if os.environ.get("PUPGEVENT_TEST_QUICK") and sys.version_info[:2] > OLDEST:
-        left_out = [item for item in items if item.module.__name__ in THOROUGH]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.module.__name__ not in THOROUGH]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -2,7 +2,8 @@
 
 Started by `make test-all`, with tox in the same environment. Interpreters are found on PATH and
 among pyenv's versions, which need not be on PATH. What is not installed is named and left out;
-that none is installed, or that one passes without a test, is a failure.
+that none is installed, or that one passes without a test, is a failure. With PUPGEVENT_TEST_QUICK,
+the Python that this one is itself is left to `make test`, which runs all on it.
 
 What fails is tried once more, by itself: a machine that others use makes one test of thousands
 late now and then. A test that passes then is listed under FLAKY, to be mended.
@@ -140,14 +141,26 @@ def is_good(counts: "Counter[str]") -> bool:
     return bool(counts["passed"]) and not counts["failed"] and not counts["errors"]
 
 
+def choose(found: Dict[int, Optional[str]], quick: bool, own: int) -> Dict[str, str]:
+    """Name and interpreter of each environment to be tested; `quick` leaves out our own Python,
+    3.`own`. The long ones come first, so that the last two end at about the same time."""
+    chosen = {minor: path for minor, path in found.items() if path}
+    if quick and len(chosen) > 1:
+        chosen.pop(own, None)
+    ends_first = sorted(chosen, key=lambda minor: (minor not in (MINORS[0], MINORS[-1]), minor))
+    return {"py3%d" % minor: chosen[minor] for minor in ends_first}
+
+
 def main(pytest_words: List[str]) -> int:
     found = {minor: find_interpreter(minor) for minor in MINORS}
-    interpreters = {"py3%d" % minor: path for minor, path in found.items() if path}
+    interpreters = choose(found, bool(os.environ.get("PUPGEVENT_TEST_QUICK")), sys.version_info[1])
     if not interpreters:
         print("no Python from 3.%d to 3.%d is installed" % (MINORS[0], MINORS[-1]))
         return 1
+    absent = {minor: "is left to `make test`" if found[minor] else "is not installed"
+              for minor in MINORS if "py3%d" % minor not in interpreters}
     for minor in MINORS:
-        print("Python 3.%-3d %s" % (minor, found[minor] or "is not installed"), flush=True)
+        print("Python 3.%-3d %s" % (minor, absent.get(minor, found[minor])), flush=True)
     print("%d environments, two at a time: each is set up, then tested" % len(interpreters),
           flush=True)
     paths = {name: fresh_report(name) for name in interpreters}
@@ -161,8 +174,8 @@ def main(pytest_words: List[str]) -> int:
             print("%s: %s; once more" % (name, describe(report.counts)), flush=True)
             counts[name] = try_again(name, path, report, pytest_words)
     for minor in MINORS:
-        print("Python 3.%-3d %s" % (minor, describe(counts["py3%d" % minor]) if found[minor]
-                                    else "not installed"))
+        print("Python 3.%-3d %s" % (
+            minor, absent.get(minor) or describe(counts["py3%d" % minor])))
     print("=== %s on %d interpreters ===" % (describe(total(counts.values())), len(counts)))
     return status or (0 if all(map(is_good, counts.values())) else 1)
 
