@@ -7,11 +7,13 @@ not by its place: so it can be left out, and one in the wrong place is known as 
 """
 
 import re
+import time
 import warnings
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import hints
 import options
+import since
 from errors import UsageError, listed
 from signal_names import is_signal, signal_name, signal_number
 from usage import ALWAYS, COMMANDS, FORMATS, OPTIONS, RUN, SHELLS, USAGE, goes_with, is_config
@@ -98,7 +100,8 @@ def _in_their_places(
 def _arguments(command: str, taken: "Dict[str, Any]") -> Arguments:
     return Arguments(
         command or "run",
-        _bare(taken["CONFIG"] or ""),
+        # docopt takes `list`, which has none, for the CONFIG of a run.
+        "" if COMMANDS.get(command, RUN).place is None else _bare(taken["CONFIG"] or ""),
         taken["--verbose"],
         taken["--json"],
         taken["--follow"],
@@ -207,7 +210,12 @@ def _lines(word: "Optional[str]") -> Optional[int]:
 
 
 def _since(word: "Optional[str]") -> Optional[float]:
-    return None
+    if word is None:
+        return None
+    try:
+        return since.unix_time(word, time.time())
+    except ValueError:
+        raise UsageError('logs: TIME "%s" is none of: %s' % (word, since.ALLOWED)) from None
 
 
 def _source(word: "Optional[str]") -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Callable, Dict
 
+import listing
 import status_commands
 import terminal
 from cli import Arguments
@@ -47,6 +48,8 @@ def logs(args: Arguments) -> int:
     # What is left out, a pupgevent of before does not have to know.
     if args.lines is not None:
         request["lines"] = args.lines
+    if args.since is not None:
+        request["since"] = args.since
     final = call(args.config, request, _print_lines, None if args.follow else ANSWER_TIMEOUT)
     tell_whose(final)
     return 0
@@ -90,8 +93,12 @@ def _ask(args: Arguments) -> JsonObject:
 
 
 def _print_progress(reply: JsonObject) -> None:
+    _print_hint(reply["progress"])
+
+
+def _print_hint(text: str) -> None:
     try:
-        sys.stderr.write("%s\n" % reply["progress"])
+        sys.stderr.write("%s\n" % text)
         sys.stderr.flush()
     except OSError:
         pass  # nobody reads it any more; what is asked for goes on
@@ -100,6 +107,8 @@ def _print_progress(reply: JsonObject) -> None:
 def _print_lines(reply: JsonObject) -> None:
     sys.stdout.buffer.write(encoded(reply["lines"]))
     sys.stdout.buffer.flush()
+    if "hint" in reply:
+        _print_hint("pupgevent: %s" % reply["hint"])
 
 
 def _lives(pid: int) -> bool:
@@ -113,4 +122,5 @@ def _lives(pid: int) -> bool:
 
 COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(_CHANGES, change)
 COMMANDS.update(
-    status=status_commands.status, shutdown=shutdown, logs=logs, top=status_commands.top)
+    list=listing.show,
+    status=status_commands.status, describe=status_commands.describe, shutdown=shutdown, logs=logs)

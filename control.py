@@ -21,7 +21,14 @@ from gevent.event import Event
 
 import control_socket
 from concurrency import Task, in_slices
-from control_protocol import JsonObject, Refused, check_fields, read_request, spelled
+from control_protocol import (
+    UNKNOWN_COMMAND,
+    JsonObject,
+    Refused,
+    check_fields,
+    read_request,
+    spelled,
+)
 from credentials import Peer, is_trusted, peer_of
 from errors import NotRunningError, PupgeventError
 from hub_server import HubServer
@@ -292,7 +299,7 @@ class Control:
         command = fields.pop("command", None)
         request = self._requests.get(command) if isinstance(command, str) else None
         if request is None:
-            raise Refused('"command" is none of ' + ", ".join(self._requests))
+            raise Refused("%s %s" % (UNKNOWN_COMMAND, ", ".join(self._requests)))
         return request
 
     def _detach(

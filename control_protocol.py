@@ -17,16 +17,20 @@ The requests, and what they answer with besides `text`:
     status                        "words": ids, names of instances, "all"; none is all;
                                   "usage": with CPU and memory, true where it is left out;
                                   answers with "status": see status_report.py
+    describe                      "word": the id of a process, or the name of an instance;
+                                  answers with "description": see description_report.py
     start, stop, restart          "words"
     signal                        "signal": its name or number, "words"
     scale                         "id", "instances"
     reload
     shutdown                      "pid"; the answer comes when all is stopped
     logs                          "words", "follow": true or false, "colors": the same, "lines":
-                                  how many of those that are remembered; left out, or -1: all of
-                                  them, or ten where "follow" is true;
+                                  the last so many; left out, or -1: all that are in memory, or ten
+                                  where "follow" is true; "since": none from before, in Unix time;
+                                  left out, or null: however old; with "since" alone all;
                                   before the answer: {"lines": "..."}, bytes that are no UTF-8
-                                  as lone surrogates (PEP 383)
+                                  as lone surrogates (PEP 383), which may be none and may be a part
+                                  of a line; beside them, sometimes, "hint": what cannot be shown
 
 A text in a reply can come from anywhere: an id from a file, a reason from an application, all of
 it from another user, when root asks. On a terminal some characters are orders (ECMA-48), so none
@@ -43,13 +47,16 @@ from errors import PupgeventError, one_line
 
 JsonObject = Dict[str, Any]
 
+#: How the error begins where a command is asked for that the other side does not know.
+UNKNOWN_COMMAND = '"command" is none of'
+
 #: Letters of a request that are logged.
 _MOST_ECHO = 200
 
 #: What a field is, where it is there.
 _FIELDS: Dict[str, Any] = {
     "ok": bool, "busy": bool, "error": str, "status": (int, dict), "text": str, "pid": int,
-    "progress": str, "lines": str, "errors": list,
+    "progress": str, "lines": str, "hint": str, "errors": list,
 }
 
 #: Control characters, but for the tabulator, the line's end, and the colours that Pup's lines have.
@@ -116,7 +123,8 @@ def read_request(line: bytes) -> JsonObject:
 
 
 def check_fields(fields: JsonObject, known: "Mapping[str, Any]") -> JsonObject:
-    """With what is left out filled in; raises Refused. A field that is a type is required."""
+    """With what is left out filled in; raises Refused. A field that is a type is required, and one
+    that may be null is a number."""
     for name in fields:
         if name not in known:
             raise Refused('unknown field "%s"' % name[:64])
@@ -124,13 +132,15 @@ def check_fields(fields: JsonObject, known: "Mapping[str, Any]") -> JsonObject:
     for name, default in known.items():
         kind: Any = default if isinstance(default, type) else type(default)
         value: Any = fields.get(name, default)
-        if type(value) is not kind or (kind is list and not all(type(w) is str for w in value)):
+        fits = type(value) is kind or (default is None and type(value) in (int, float))
+        if not fits or (kind is list and not all(type(w) is str for w in value)):
             raise Refused('"%s" is not %s' % (name, _KINDS[kind]))
         checked[name] = value
     return checked
 
 
 _KINDS: Dict[Any, str] = {
+    type(None): "a number or null",
     list: "an array of strings", bool: "true or false", str: "a string", int: "a whole number",
 }
 

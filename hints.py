@@ -61,6 +61,10 @@ def misplaced(command: str, config: str, others: Sequence[str], early: bool) -> 
 
 def too_many(command: str, config: str, word: str) -> str:
     """Of a word for which there is no place."""
+    if command == "list":
+        ours = spelled("list" if word == "all" else "status", [word])
+        return '"%s" is one word too many, since it lists them all: did you mean "%s"?' % (
+            word, ours)
     if is_config(word):
         return '"%s" is one word too many%s' % (word, _ONE_CONFIG)
     if command == "init":
@@ -72,6 +76,8 @@ def too_many(command: str, config: str, word: str) -> str:
         ours = command if word == "all" and command != "reload" else _FOR_ONE[command]
         return '%s, and %s takes no PROCESS: did you mean "%s"?' % (
             what, command, spelled(ours, [*filter(None, [config]), word]))
+    if command == "describe":
+        return '"%s" is one word too many: one PROCESS is described at a time' % word
     if config or COMMANDS[command].others:
         return '"%s" is one word too many' % word
     return "%s: a file of that name is written ./%s" % (no_config, word)

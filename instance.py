@@ -5,7 +5,6 @@ An instance is an intention (it should run, or not) and, for some of its time, a
 main loop in the instance's own greenlet acts on it. lifecycle.py is the table of its states.
 """
 
-import random
 import traceback
 from typing import List, Optional
 
@@ -18,17 +17,13 @@ from lifecycle import Lifecycle
 from logs import InstanceLog
 from model import InstanceSpec, Process, same_child
 from process_run import ProcessRun, RunOwner
-from restart_policy import RestartPolicy
+from restart_policy import SHORTAGE_DELAY, RestartPolicy
 from rotation import Draining, Rotation
 from sinks import Source
 from start_order import Blocker
 
 #: Why it does not run, in states whose name does not say it to a user.
 _WHY_IT_STANDS = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
-
-#: Seconds until a start is tried again for which there was no process, thread or memory. Each
-#: further one that fails so adds as much, up to the second number.
-_SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
 
 
 class InstanceOwner:
@@ -62,10 +57,7 @@ class Instance(RunOwner):
         self._changed = Broadcast()
         self._run: Optional[ProcessRun] = None
         self._task: Optional[Task] = None
-        self._wanted = False
-        self._start_now = False
-        self._in_order = False
-        self._killed = False
+        self._wanted = self._start_now = self._in_order = self._killed = False
         self._restart_policy = RestartPolicy()
         #: True: its last run failed, and it has neither come up nor been started by hand since.
         self.recovering = False
@@ -75,9 +67,7 @@ class Instance(RunOwner):
         self.recycling = False
         #: What it waits for before it is started.
         self.blockers: List[Blocker] = []
-        #: Starts in a row that failed for lack of processes, threads or memory.
-        self._shortages = 0
-        #: When it came into its state, by the supervisor's clock.
+        #: When it came into its state, or began to wait for others, by the supervisor's clock.
         self.since = context.clock()
         #: When it will be started again, by that clock; None outside of `backoff`.
         self.due_at: Optional[float] = None
@@ -290,6 +280,8 @@ class Instance(RunOwner):
         waits = self._wanted and self._in_order
         found = self._owner.blockers_of(self._next[0]) if waits else []
         if found != self.blockers:
+            if not self.blockers:
+                self.since = self._context.clock()
             self.blockers = found
             if found:
                 self._log.info("waits for %s" % " and ".join(map(str, found)))
@@ -323,9 +315,11 @@ class Instance(RunOwner):
             self._move(lifecycle.OVER)
             return
         if run.shortage:
-            self._retry_after_shortage()
+            # It has not failed itself, so it is started again until that succeeds, whatever
+            # `restart` says.
+            self._back_off(self._restart_policy.delay_of_shortage(), SHORTAGE)
             return
-        self._shortages = 0
+        self._restart_policy.shortages = 0
         if run.recycled is not None:
             self._start_again(run)
             return
@@ -352,13 +346,6 @@ class Instance(RunOwner):
         self._wanted = False
         self._move(verdict)
 
-    def _retry_after_shortage(self) -> None:
-        """It has not failed itself, so it is started again until that succeeds, whatever `restart`
-        says."""
-        self._shortages += 1
-        longest = min(_SHORTAGE_DELAY * self._shortages, _LONGEST_SHORTAGE_DELAY)
-        self._back_off(longest * random.uniform(0.8, 1.0), SHORTAGE)
-
     def _recover_from_shortage(self) -> None:
         """Memory ran out in the main loop: its child is gone, and is started again."""
         self._run = self.due_at = None
@@ -368,7 +355,7 @@ class Instance(RunOwner):
             self.last_exit, self.last_line = "out of memory", ""
             self._log.warning("out of memory, %s" % self.state)
             self._state_changed()
-            due = self._context.clock() + _SHORTAGE_DELAY
+            due = self._context.clock() + SHORTAGE_DELAY
             self._condition.wait_for(lambda: not self._wanted, due)
             self.history.restarts[SHORTAGE] += self._wanted
         except MemoryError:
@@ -414,6 +401,8 @@ class Instance(RunOwner):
         """Of a state that it has just come into."""
         if self.state in lifecycle.ENDED:
             return self._outcome
+        if self.state == lifecycle.RUNNING:
+            return "pid %s" % self.pid
         return (self.last_exit or "") if self.state == lifecycle.STOPPED else ""
 
     def _notify_owner(self) -> None:

@@ -285,14 +285,14 @@ def talk(args: Arguments) -> int:
 
 def watch(args: Arguments) -> int:
     """`pupgevent top CONFIG`."""
-    import status_commands
+    import top_screen
 
     def leave(*_: object) -> None:
         raise KeyboardInterrupt
 
     # The terminal has to be put back, however this is ended.
     signal.signal(signal.SIGTERM, leave)
-    return status_commands.top(args)
+    return top_screen.top(args)
 
 
 _COMMANDS: Dict[str, Callable[[Arguments], int]] = dict.fromkeys(usage.COMMANDS, talk)

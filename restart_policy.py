@@ -33,12 +33,18 @@ UNSLOWED_RESTARTS = 5
 #: as many starts (StartLimitBurst=5).
 SHORTEST_DELAY = 0.5
 
+#: Seconds until a start is tried again for which there was no process, thread or memory. Each
+#: further one that fails so adds as much, up to the second number.
+SHORTAGE_DELAY, _LONGEST_SHORTAGE_DELAY = 1.0, 5.0
+
 
 class RestartPolicy:
     """Of one instance: counts its failures in a row, and tells what follows from a run."""
 
     def __init__(self) -> None:
         self.failures = 0
+        #: Starts in a row that failed for lack of processes, threads or memory.
+        self.shortages = 0
 
     def forget(self) -> None:
         self.failures = 0
@@ -69,6 +75,12 @@ class RestartPolicy:
         if self.failures > UNSLOWED_RESTARTS:
             delay = max(delay, SHORTEST_DELAY)
         return float(delay) * (1 + random.random() * JITTER)
+
+    def delay_of_shortage(self) -> float:
+        """Seconds before the next start, after one that has failed for such a lack."""
+        self.shortages += 1
+        longest = min(SHORTAGE_DELAY * self.shortages, _LONGEST_SHORTAGE_DELAY)
+        return longest * random.uniform(0.8, 1.0)
 
     def reason(self, process: Process, verdict: str) -> str:
         """Why there is no further start, as a message says it."""

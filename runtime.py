@@ -114,6 +114,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self.threads = Threads(2)
         self.log = outlets.log
         self.history = outlets.history
+        self.log_files = outlets.log_files
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], None]] = set()
         self.engine = Engine(self.warn, clock)

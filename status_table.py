@@ -5,46 +5,134 @@
     my-app-1      running  4711  8000  3h12m   0    3 18.2k 1.2M  34M  2% 18M
 
 IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
+Below it there is a line for whatever does not serve, and for each schedule.
+
+On a terminal the table never wraps. Where there is too little room, columns go, the least
+important first, and then the ids are shortened; where there is much, some are added.
 """
 
 import time
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, TypeVar
 
+import not_running
 from errors import local_time
-from status_report import InstanceStatus, ProcessStatus, Status
+from quantities import count, duration, percent, short_time, size
+from status_report import BackendStatus, InstanceStatus, ProcessStatus, Status
+from styled_text import BOLD, FAINT, GREEN, RED, YELLOW, Line, Span, columns, rendered
 
 V = TypeVar("V")
 
-_HEADS = (
-    "ID", "STATE", "PID", "PORT", "UPTIME", "RST", "OPEN", "TOTAL", "IN", "OUT", "CPU", "MEM",
-)  # fmt: skip
-
-#: An id is not made shorter than this.
-_SHORTEST_ID = 8
+#: An id is not made shorter than the first while there are columns that can go, and than the
+#: second in any case.
+_COMFORTABLE_ID, _SHORTEST_ID = 20, 8
 
 _NOTHING = "-"
 
+#: How a state of an instance, or of a process, looks; the others are grey.
+_STYLES = {
+    "running": GREEN, "up": GREEN,
+    "starting": YELLOW, "stopping": YELLOW, "waiting": YELLOW, "degraded": YELLOW,
+    "draining": YELLOW,
+    "backoff": RED, "errored": RED, "exhausted": RED, "down": RED,
+}  # fmt: skip
 
-def table(status: Status, width: "Optional[int]" = None) -> "List[str]":
-    """The lines; where a `width` is given, long ids are shortened to fit it."""
-    lines: List[Tuple[str, Sequence[str], str]] = []
+
+class Column(NamedTuple):
+    """One of the numbers of an instance."""
+
+    head: str
+    cell: "Callable[[InstanceStatus], Optional[str]]"
+    #: Those of the lowest rank are the first to go; of rank 0, they are there only where there is
+    #: more room than all others take.
+    rank: int = 0
+
+
+class Row(NamedTuple):
+    """One line of a table: a name, and cells, or something else behind it."""
+
+    name: str
+    #: Of all columns, the first of which is the state.
+    cells: Sequence[Optional[str]] = ()
+    instead: Line = ()
+    #: Of the state, where its word does not tell.
+    style: str = ""
+
+
+# What is in the columns
+
+
+def _of_backend(
+    spell: "Callable[[V], str]", get: "Callable[[BackendStatus], Optional[V]]"
+) -> "Callable[[InstanceStatus], Optional[str]]":
+    def cell(member: InstanceStatus) -> Optional[str]:
+        return None if member.backend is None else _spelled(spell, get(member.backend))
+
+    return cell
+
+
+def _spelled(spell: "Callable[[V], str]", value: "Optional[V]") -> Optional[str]:
+    return None if value is None else spell(value)
+
+
+def state_of(member: InstanceStatus) -> str:
+    """What is told of it in one word."""
+    if member.waits_for is not None:
+        return "waiting"
+    if member.state == "running" and not member.serves:
+        return "down"
+    return member.state
+
+
+def style_of(state: str) -> str:
+    return _STYLES.get(state, FAINT)
+
+
+STATE = Column("STATE", state_of, 100)
+PID = Column("PID", lambda member: _spelled(str, member.pid), 5)
+PORT = Column("PORT", lambda member: _spelled(str, member.port), 3)
+UPTIME = Column("UPTIME", lambda member: _spelled(duration, member.uptime), 9)
+RESTARTS = Column("RST", lambda member: count(member.restarts), 8)
+OPEN = Column("OPEN", _of_backend(count, lambda backend: backend.open), 6)
+CPU = Column("CPU", lambda member: _spelled(percent, member.cpu), 7)
+MEMORY = Column("MEM", lambda member: _spelled(size, member.memory), 7)
+CONNECT = Column("CONN", _of_backend(short_time, lambda backend: backend.connect_time))
+FIRST_BYTE = Column("1ST", _of_backend(short_time, lambda backend: backend.first_byte_time))
+ERRORS = Column("ERR", _of_backend(count, lambda backend: backend.connect_errors))
+
+_COLUMNS = (
+    STATE, PID, PORT, UPTIME, RESTARTS, OPEN,
+    Column("TOTAL", _of_backend(count, lambda backend: backend.total), 2),
+    Column("IN", _of_backend(size, lambda backend: backend.bytes_in), 1),
+    Column("OUT", _of_backend(size, lambda backend: backend.bytes_out), 1),
+    CPU, MEMORY, ERRORS, CONNECT, FIRST_BYTE,
+)  # fmt: skip
+
+
+def table(
+    status: Status, width: "Optional[int]" = None, colors: bool = False
+) -> "List[str]":
+    """All lines; where a `width` is given, none is longer."""
+    below = [*not_running.lines(status), *_schedules(status)]
+    return [rendered(line, width, colors) for line in [*instances(status, width), *below]]
+
+
+def instances(
+    status: Status, width: "Optional[int]" = None, with_processes: bool = True
+) -> "List[Line]":
+    """The table alone."""
+    rows: List[Row] = []
     for process in status.processes:
-        if _has_line(process):
-            lines.append((process.id, (), cluster_line(process)))
-        lines.extend((member.id, _cells(member), "") for member in process.members)
-    rows = [_HEADS[1:], *(cells for _, cells, _ in lines if cells)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS) - 1)]
-    room = max(len(name) for name in ["ID", *(name for name, _, _ in lines)])
-    if width is not None:
-        room = min(room, max(_SHORTEST_ID, width - sum(widths) - len(widths)))
-    text = [_line("ID", _HEADS[1:], widths, room)]
-    for name, cells, free in lines:
-        text.append(_line(name, cells, widths, room) if cells else _free(name, free, room))
-    text.extend(_schedules(status))
-    return text if width is None else [line[:width] for line in text]
+        if with_processes and has_line(process):
+            rows.append(Row(process.id, instead=cluster_line(process)))
+        rows.extend(row_of(member, _COLUMNS) for member in process.members)
+    return lay_out(_COLUMNS, rows, width)
 
 
-def _schedules(status: Status) -> Iterator[str]:
+def row_of(member: InstanceStatus, some: Sequence[Column]) -> Row:
+    return Row(member.id, [column.cell(member) for column in some])
+
+
+def _schedules(status: Status) -> "Iterator[Line]":
     """A line below the table for each process that has times of its own."""
     now = time.time()
     for process in status.processes:
@@ -53,10 +141,10 @@ def _schedules(status: Status) -> Iterator[str]:
             verb, local_time(moment, now, time.localtime), duration(max(0.0, moment - now)))
             for moment, verb in times if moment is not None]
         if parts:
-            yield "%s: %s" % (process.id, "; ".join(parts))
+            yield [Span(process.id, BOLD), Span(": " + "; ".join(parts))]
 
 
-def _has_line(process: ProcessStatus) -> bool:
+def has_line(process: ProcessStatus) -> bool:
     """Of its own: not where it is its only instance, nor where only some are asked for."""
     names = [member.id for member in process.members]
     return len(names) == process.instances and names != [process.id]
@@ -68,50 +156,95 @@ def title(status: Status) -> str:
     return "%s: %s, pid %d, up %s" % fields
 
 
-def cluster_line(process: ProcessStatus) -> str:
+def cluster_line(process: ProcessStatus) -> Line:
     """State, instances that serve, clients connected and waiting."""
-    parts = ["%s, %d/%d up" % (process.state, process.up, process.instances)]
+    spans = [Span(process.state, style_of(process.state)),
+             Span(", %d/%d up" % (process.up, process.instances))]
     balancer = process.balancer
-    if balancer is None:
-        return parts[0]
-    parts.append("%s open, %s queued" % (count(balancer.open), count(balancer.queue)))
-    return "%s; :%d %s" % (", ".join(parts), balancer.port, balancer.strategy)
+    if balancer is not None:
+        spans += [
+            Span(", %s open, %s queued" % (count(balancer.open), count(balancer.queue))),
+            Span("; :%d" % balancer.port), Span(" " + balancer.strategy)]
+    return spans
 
 
-def _cells(member: InstanceStatus) -> "Sequence[str]":
-    backend = member.backend
-    state = member.state
-    if member.waits_for is not None:
-        state = "waiting"
-    elif state == "running" and not member.serves:
-        state = "down"
-    return (
-        state,
-        _or_nothing(str, member.pid),
-        _or_nothing(str, member.port),
-        _or_nothing(duration, member.uptime),
-        count(member.restarts),
-        _or_nothing(count, backend and backend.open),
-        _or_nothing(count, backend and backend.total),
-        _or_nothing(size, backend and backend.bytes_in),
-        _or_nothing(size, backend and backend.bytes_out),
-        _or_nothing(percent, member.cpu),
-        _or_nothing(size, member.memory),
-    )
+# Columns and rows as lines
 
 
-def _or_nothing(spell: "Callable[[V], str]", value: "Optional[V]") -> str:
-    return _NOTHING if value is None else spell(value)
+def lay_out(
+    some: Sequence[Column], rows: Sequence[Row], width: "Optional[int]" = None,
+    head: str = "ID",
+) -> "List[Line]":
+    """The lines of a table, its head first. Without a `width` all columns are there, but for those
+    of rank 0."""
+    names = max(map(columns, [head, *(row.name for row in rows)]))
+    widths = [max(map(len, [column.head, *(row.cells[index] or _NOTHING
+                                          for row in rows if row.cells)]))
+              for index, column in enumerate(some)]
+    shown = _chosen(some, rows, widths, names, width)
+    if width is not None:
+        taken = sum(widths[index] + 1 for index in shown)
+        names = min(names, max(_SHORTEST_ID, width - taken))
+    lines: List[Line] = [_line(head, BOLD, [column.head for column in some], BOLD, shown, widths,
+                               names)]
+    for row in rows:
+        if row.cells:
+            state = row.cells[0] or _NOTHING
+            style = row.style or style_of(state)
+            lines.append(_line(row.name, "", row.cells, style, shown, widths, names))
+        else:
+            room = None if width is None else width - names - 1
+            lines.append([Span(shortened(row.name, names).ljust(names) + " "),
+                          *whole(row.instead, room)])
+    return lines
 
 
-def _line(name: str, cells: "Sequence[str]", widths: "Sequence[int]", room: int) -> str:
-    parts = [shortened(name, room).ljust(room), cells[0].ljust(widths[0])]
-    parts.extend(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:]))
-    return " ".join(parts).rstrip()
+def _chosen(
+    some: Sequence[Column], rows: Sequence[Row], widths: Sequence[int], names: int,
+    width: "Optional[int]",
+) -> "List[int]":
+    """The columns that are shown, by their indexes."""
+    usual = [index for index, column in enumerate(some) if column.rank]
+    if width is None:
+        return usual
+    filled = {index for index in range(len(some))
+              if any(row.cells[index] is not None for row in rows if row.cells)}
+    wide = range(len(some))
+    added = filled.issuperset(set(wide) - set(usual))
+    if added and names + sum(widths[index] + 1 for index in wide) <= width:
+        return list(wide)
+    shown = usual
+    # What nobody has goes first, and some go together.
+    ranks: Dict[int, int] = {
+        index: some[index].rank if index in filled else 0 for index in usual}
+    for rank in sorted(set(ranks.values()))[:-1]:
+        if min(names, _COMFORTABLE_ID) + sum(widths[index] + 1 for index in shown) <= width:
+            break
+        shown = [index for index in shown if ranks[index] > rank]
+    return shown
 
 
-def _free(name: str, text: str, room: int) -> str:
-    return shortened(name, room).ljust(room) + " " + text
+def _line(
+    name: str, name_style: str, cells: "Sequence[Optional[str]]", style: str,
+    shown: "Iterable[int]", widths: "Sequence[int]", room: int,
+) -> Line:
+    """The first cell is in the style; the others are numbers, which stand to the right."""
+    spans = [Span(shortened(name, room).ljust(room), name_style)]
+    for index in shown:
+        text = cells[index] or _NOTHING
+        text = text.rjust(widths[index]) if index else text.ljust(widths[index])
+        spans += [Span(" "), Span(text, style if not index else name_style)]
+    return spans
+
+
+def whole(parts: Line, room: "Optional[int]") -> "Iterator[Span]":
+    """Those that fit whole; the first in any case."""
+    for place, part in enumerate(parts):
+        if room is not None:
+            room -= columns(part.text)
+            if room < 0 and place:
+                return
+        yield part
 
 
 def shortened(name: str, room: int) -> str:
@@ -120,37 +253,3 @@ def shortened(name: str, room: int) -> str:
         return name
     tail = (room - 1) // 2
     return name[: room - 1 - tail] + "~" + name[len(name) - tail :]
-
-
-def count(value: int) -> str:
-    """Four digits, and in thousands beyond."""
-    return str(value) if value < 10000 else _scaled(value, 1000, "kMGT")
-
-
-def size(value: int) -> str:
-    """Bytes, in units of 1024."""
-    return str(value) if value < 1024 else _scaled(value, 1024, "KMGTP")
-
-
-def _scaled(value: float, base: int, units: str) -> str:
-    unit = 0
-    value /= base
-    while value >= base - 0.5 and unit + 1 < len(units):
-        value /= base
-        unit += 1
-    return "%.*f%s" % (value < 9.95, value, units[unit])
-
-
-def duration(seconds: float) -> str:
-    """The two largest units that there are."""
-    whole = int(seconds)
-    for unit, name, smaller, small_name in (
-        (86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"),
-    ):  # fmt: skip
-        if whole >= unit:
-            return "%d%s%02d%s" % (whole // unit, name, whole % unit // smaller, small_name)
-    return "%ds" % whole
-
-
-def percent(share: float) -> str:
-    return "%.0f%%" % (share * 100)

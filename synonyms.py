@@ -50,6 +50,7 @@ COMMANDS: Dict[str, str] = {
 #: An option of others, and ours; "" where CONFIG is meant, which stands without one.
 OPTIONS: Dict[str, str] = {
     "--config": "", "-c": "", "--configuration": "", "--file": "", "-C": "",
+    "-S": "--since", "--since-time": "--since", "--after": "--since",
     "--tail": "--lines", "--num": "--lines", "--debug": "--verbose",
     "-F": "--follow", "-?": "--help", "--usage": "--help",
 }  # fmt: skip

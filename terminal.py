@@ -24,10 +24,18 @@ def wants_colors(fd: int, setting: "Optional[bool]" = None) -> bool:
     return not os.environ.get("NO_COLOR") and os.isatty(fd)
 
 
-def show(text: "List[str]") -> None:
-    """The lines, from the top of the screen on."""
-    body = (_REST_OF_LINE + "\r\n").join(text)
-    sys.stdout.write(_HOME + body + _REST_OF_LINE + _REST_OF_SCREEN)
+def width(fd: int) -> "Optional[int]":
+    """The columns of that descriptor's terminal; None where it is none, or does not know."""
+    return (os.get_terminal_size(fd).columns or None) if os.isatty(fd) else None
+
+
+def show(lines: "List[str]", height: int) -> None:
+    """The lines, from the top of a screen of that height on."""
+    # Each is cleared before it is written. Behind one that is as wide as the screen, the cursor
+    # still stands on its last character, which would be cleared.
+    body = "\r\n".join(_REST_OF_LINE + line for line in lines)
+    rest = "\r\n" + _REST_OF_SCREEN if len(lines) < height else ""
+    sys.stdout.write(_HOME + body + rest)
     sys.stdout.flush()
 
 

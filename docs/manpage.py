@@ -58,6 +58,8 @@ EXAMPLES = {
     "pupgevent reload conf/app.toml": "Apply what has been changed in the file.",
     "pupgevent status conf/app.toml || echo trouble": "Ask in a script whether all that should run"
     " serves.",
+    "pupgevent describe conf/app.toml my-app": "See why something does not run, with which"
+    " settings, and what it has said last.",
     "pupgevent logs --follow conf/app.toml my-app-2": "See what one instance prints.",
     "pupgevent export systemd conf/app.toml > app.service":
         "Have systemd run it from now on, with this unit in `/etc/systemd/system`.",

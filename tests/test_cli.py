@@ -42,6 +42,10 @@ from running import PUPGEVENT, run
         ("status conf.toml", Arguments("status", "conf.toml")),
         ("status --json conf.toml", Arguments("status", "conf.toml", json=True)),
         ("status conf.toml --json", Arguments("status", "conf.toml", json=True)),
+        ("describe conf.toml a", Arguments("describe", "conf.toml", names=("a",))),
+        ("describe my-app-2", Arguments("describe", names=("my-app-2",))),
+        ("list", Arguments("list")),
+        ("export prometheus conf.toml", Arguments("export", "conf.toml", format="prometheus")),
         ("start conf.toml", Arguments("start", "conf.toml")),
         ("stop conf.toml a b-1", Arguments("stop", "conf.toml", names=("a", "b-1"))),
         ("restart conf.toml all", Arguments("restart", "conf.toml", names=("all",))),
@@ -75,6 +79,9 @@ from running import PUPGEVENT, run
         ("logs --lines 20 my-app", Arguments("logs", names=("my-app",), lines=20)),
         ("logs --lines=20", Arguments("logs", lines=20)),
         ("logs -n 0", Arguments("logs", lines=0)),
+        ("logs --since=@5 my-app", Arguments("logs", names=("my-app",), since=5.0)),
+        ("logs --since @1795442645 -fn5", Arguments(
+            "logs", follow=True, lines=5, since=1795442645.0)),
         ("logs -n 1 -n 2", Arguments("logs", lines=2)),
         ("logs -fn 5 a", Arguments("logs", names=("a",), follow=True, lines=5)),
         ("logs -fn5 a", Arguments("logs", names=("a",), follow=True, lines=5)),
@@ -141,6 +148,18 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("shutdown my-app", 'did you mean "pupgevent stop my-app"?'),
         ("shutdown all", 'did you mean "pupgevent shutdown"?'),
         ("top my-app", 'did you mean "pupgevent status my-app"?'),
+        ("describe", "describe: PROCESS is missing"),
+        ("describe conf.toml", "describe: PROCESS is missing"),
+        ("describe my-app job",
+         'describe: "job" is one word too many: one PROCESS is described at a time'),
+        ("describe my-app conf.toml",
+         'describe: CONFIG comes first: did you mean "pupgevent describe conf.toml my-app"?'),
+        ("describe --json my-app", "--json goes with status only"),
+        ("list conf.toml", 'list: "conf.toml" is one word too many, since it lists them all: did'
+         ' you mean "pupgevent status conf.toml"?'),
+        ("list my-app", 'did you mean "pupgevent status my-app"?'),
+        ("list all", 'did you mean "pupgevent list"?'),
+        ("conf.toml list", 'the command comes first: "pupgevent list"'),
         ("restart my-app conf.toml",
          'restart: CONFIG comes first: did you mean "pupgevent restart conf.toml my-app"?'),
         ("scale my-app conf.toml 3",
@@ -151,7 +170,9 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("help", 'there is no command "help": did you mean "pupgevent --help"?'),
         ("help status", 'there is no command "help": did you mean "pupgevent --help"?'),
         ("version", 'did you mean "pupgevent --version"?'),
-        ("list", 'there is no command "list": did you mean "pupgevent status"?'),
+        ("ls", 'there is no command "ls": did you mean "pupgevent list"?'),
+        ("show my-app", 'there is no command "show": did you mean "pupgevent describe my-app"?'),
+        ("info", 'did you mean "pupgevent describe PROCESS"?'),
         ("ps conf.toml my-app", 'did you mean "pupgevent status conf.toml my-app"?'),
         ("monit conf.toml", 'did you mean "pupgevent top conf.toml"?'),
         # Of Pup, whose `monitor` shows new lines.
@@ -211,7 +232,10 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
          'export: FORMAT is missing: did you mean "pupgevent export systemd conf.toml"?'),
         ("export conf.toml systemd",
          'export: FORMAT comes first: did you mean "pupgevent export systemd conf.toml"?'),
-        ("export nginx conf.toml", 'export: FORMAT "nginx" is not systemd'),
+        ("export nginx conf.toml", 'export: FORMAT "nginx" is not systemd or prometheus'),
+        ("export prometeus", 'did you mean "prometheus"?'),
+        ("status --since=1h", "--since goes with logs only"),
+        ("logs --since", "--since: TIME is missing"),
         ("check conf.toml more", 'check: "more" is one word too many'),
         ("scale conf.toml", "scale: ID is missing"),
         ("scale conf.toml app", "scale: INSTANCES is missing"),
@@ -247,6 +271,11 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
         ("status --json=yes", '--json takes no value: "--json=yes"'),
         ("logs -n", "-n: LINES is missing"),
         ("logs --lines", "--lines: LINES is missing"),
+        ("logs --since", "--since: TIME is missing"),
+        ("logs --since=soon", 'logs: TIME "soon" is none of: 30s, 10m'),
+        ("logs -S 10m", 'unknown option "-S": did you mean "--since"?'),
+        ("logs --since-time=10m", 'did you mean "--since=10m"?'),
+        ("status --since=10m", "--since goes with logs only"),
         ("logs -n many", 'logs: LINES "many" is not a whole number from 0'),
         ("logs -n -1", 'logs: LINES "-1" is not a whole number from 0'),
         ("logs -n -f", 'logs: LINES "-f" is not a whole number from 0'),
@@ -265,9 +294,9 @@ def test_what_is_wrong_is_named(words: str, message: str) -> None:
 
 
 #: One of each kind: those of one kind are told apart by nothing but their records.
-WORDS = ["status", "signal", "scale", "reload", "logs", "export", "completion", "kill", "pause",
-         "run", "--json", "-n", "-fn", "--lines=5", "-9", "-x", "a.toml", "./c", "my-app",
-         "my-app=3", "3", "HUP", "systemd", "PROCESS", "--", "\n"]
+WORDS = ["status", "describe", "signal", "scale", "reload", "logs", "list", "export", "completion",
+         "kill", "pause", "run", "--json", "-n", "-fn", "--lines=5", "-9", "-x", "a.toml", "./c",
+         "my-app", "my-app=3", "3", "HUP", "systemd", "PROCESS", "--", "\n"]
 ALL_WORDS = [*WORDS, *usage.COMMANDS, *usage.OPTIONS, *usage.SHELLS, *synonyms.COMMANDS,
              *synonyms.OPTIONS, "b.json", "0", "-1", "-", "-HUP", "-V", "-vV", "all", "CONFIG"]
 

@@ -69,7 +69,7 @@ WRONG = [
     (b"[" * 60000 + b"\n", "the request is not JSON"),
     (b"[]\n", "the request is not an object"),
     (b'{"command": "status"', "the request is not a whole line"),
-    (b"{}\n", '"command" is none of status, start, stop'),
+    (b"{}\n", '"command" is none of status, describe, start'),
     (b'{"command": []}\n', '"command" is none of'),
     (b'{"command": "status", "x": 1}\n', 'unknown field "x"'),
     (b'{"command": "scale", "id": "my-app"}\n', '"instances" is not a whole number'),

@@ -170,12 +170,13 @@ def test_the_last_line_of_an_earlier_run_is_not_told_of_a_later_one(running: Mak
         "exit code 4, and it is not to be restarted")
 
 
-def test_the_status_shows_what_it_showed_before(failing: Running) -> None:
+def test_the_status_shows_it_behind_the_reason(failing: Running) -> None:
     with pytest.raises(PupgeventError):
         failing.ask("start", words=["bad"])
     assert failing.members()["bad"]["lastExit"] == "exit code 1"
     done = failing.run("status")
-    assert "DATABASE_URL" not in done.stdout + failing.run("status", "--json").stdout
+    assert done.stdout.splitlines()[-1].startswith("bad: exit code 1, ")
+    assert done.stdout.endswith(': "KeyError: DATABASE_URL"\n')
 
 
 def test_the_log_has_the_line_itself_and_does_not_repeat_it(failing: Running) -> None:

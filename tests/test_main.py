@@ -232,6 +232,33 @@ def test_check_tells_what_would_run(running: Make) -> None:
     ])  # fmt: skip
 
 
+def test_check_tells_where_the_dashboard_is_and_warns_of_a_token_that_others_may_have(
+    running: Make, folder: Path
+) -> None:
+    def check(mode: int, **dashboard: Any) -> Any:
+        app = running(sleeper("job"), dashboard=dict({"port": 9000}, **dashboard))
+        app.config.chmod(mode)
+        done = app.run("check")
+        assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["job"])
+        number = app.config.read_text().partition('"token": ')[0].count("\n") + 1
+        where = "%s:%d: warning: dashboard.token: " % (app.config, number)
+        return done.stdout.splitlines()[0], [
+            line[len(where):] for line in done.stderr.splitlines() if line.startswith(where)]
+
+    readable = "every user of this machine can read it in this file (chmod o-r)"
+    short = "it is shorter than 16 characters, and may be guessed"
+    if not all(each.stat().st_mode & 0o001 for each in folder.parents):
+        pytest.skip("the folder for temporary files is not everybody's")
+    folder.chmod(0o755)
+    assert check(0o644) == ("dashboard on 127.0.0.1 port 9000", [])
+    assert check(0o644, host="::", token="x" * 16) == ("dashboard on :: port 9000", [readable])
+    assert check(0o640, token="x" * 15)[1] == [short]
+    assert check(0o604, token="x")[1] == [short, readable]
+    assert check(0o640, token="x" * 16)[1] == []
+    folder.chmod(0o700)
+    assert check(0o644, token="x" * 16)[1] == []
+
+
 def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
     running: Make, folder: Path
 ) -> None:

@@ -67,8 +67,10 @@ def test_man_shows_every_section_in_eighty_columns() -> None:
 @tool("man")
 def test_man_shows_every_command_option_and_exit_code() -> None:
     sections = shown()
+    # The longest line is broken between two words.
+    synopsis = "%s " % " ".join(sections["SYNOPSIS"].split())
     for line in manpage.read_usage(usage.USAGE).lines:
-        assert "       pupgevent %s\n" % line in sections["SYNOPSIS"]
+        assert " pupgevent %s " % line in " " + synopsis
     for command in usage.COMMANDS:
         assert re.search(r"(?m)^       .*\b%s\b" % command, sections["COMMANDS"]), command
     for option in usage.OPTIONS:

@@ -1,0 +1,152 @@
+"""What `pupgevent describe` prints of one process, or of one instance: one section after the other.
+
+In a pipe all is told in full. On a terminal nothing wraps: tables lose columns, as `status` does
+it, and what is longer than a line is folded, since it is here that one looks for all of it.
+"""
+
+import time
+from typing import Iterable, Iterator, List, Optional, Sequence
+
+import not_running
+import status_table
+from description_report import Description, PastState, Setting
+from errors import counted
+from quantities import count, size
+from status_report import ProcessStatus, RestartCauses
+from status_table import (
+    CONNECT,
+    ERRORS,
+    FIRST_BYTE,
+    OPEN,
+    Column,
+    Row,
+    lay_out,
+    row_of,
+    style_of,
+)
+from styled_text import BOLD, FAINT, Line, Span, columns, folded, plain, rendered
+
+#: How the causes of restarts are told.
+_CAUSES = {
+    "exit": "after an exit code", "signal": "after a signal", "start": "since it had not come up",
+    "timeout": "after its timeout", "memory": "for its memory",
+    "shortage": "for lack of processes or memory",
+}  # fmt: skip
+
+#: What an instance has to do with its balancer.
+_BACKEND = (
+    Column("STATE", lambda member: member.backend and member.backend.state, 100),
+    OPEN,
+    Column("TOTAL", lambda member: member.backend and count(member.backend.total), 5),
+    Column("IN", lambda member: member.backend and size(member.backend.bytes_in), 4),
+    Column("OUT", lambda member: member.backend and size(member.backend.bytes_out), 4),
+    ERRORS._replace(rank=9),
+    Column("RETRIES", lambda member: member.backend and count(member.backend.retries), 7),
+    Column("DOWNS", lambda member: member.backend and count(member.backend.downs), 8),
+    CONNECT._replace(rank=6),
+    FIRST_BYTE._replace(rank=6),
+)
+
+_INDENT = 2
+
+
+def text(found: Description, width: "Optional[int]" = None, colors: bool = False) -> List[str]:
+    """The lines; none is longer than a `width` that is given."""
+    process, = found.status.processes
+    lines: List[Line] = list(_head(found, process, width))
+    lines += status_table.instances(found.status, width, with_processes=False)
+    lines += _folded(map(plain, not_running.lines(found.status)), width)
+    lines += _section("Balancing", _balancing(process, width))
+    lines += _section("Restarts", _restarts(process))
+    chosen = [each for each in found.settings if not each.is_default]
+    usual = [each for each in found.settings if each.is_default]
+    lines += _section("Settings", _settings(chosen, width))
+    lines += _section("Defaults", _settings(usual, width, FAINT))
+    lines += _section("History", _history(found, len(process.members) > 1, width))
+    lines += _section("Last lines", _folded(found.lines, width))
+    return [rendered(line, width, colors) for line in lines]
+
+
+def _head(found: Description, process: ProcessStatus, width: "Optional[int]") -> Iterator[Line]:
+    status = found.status
+    if status_table.has_line(process):
+        room = None if width is None else width - columns(process.id) - 2
+        yield [Span(process.id, BOLD), Span(": "),
+               *status_table.whole(status_table.cluster_line(process), room)]
+    for member in process.members[: not status_table.has_line(process)]:
+        state = status_table.state_of(member)
+        yield [Span(member.id, BOLD), Span(": "), Span(state, style_of(state))]
+    whose = "%s, which runs %s" % (status_table.title(status), status.config)
+    yield from _folded([whose], width, FAINT)
+    yield []
+
+
+def _section(head: str, lines: "Sequence[Line]") -> List[Line]:
+    """Nothing where there is nothing to say."""
+    return [[], [Span(head, BOLD)], *lines] if lines else []
+
+
+def _folded(
+    lines: "Iterable[str]", width: "Optional[int]", style: str = ""
+) -> List[Line]:
+    return [[Span(part, style)] for line in lines for part in folded(line, width, _INDENT)]
+
+
+def _balancing(process: ProcessStatus, width: "Optional[int]") -> List[Line]:
+    balancer = process.balancer
+    if balancer is None:
+        return []
+    said = "%s clients so far at %s, by %s; %s" % (
+        count(balancer.accepted), _address(balancer.host, balancer.port), balancer.strategy,
+        "%s waiting, %s at most, %s turned away" % (
+            count(balancer.queue), count(balancer.queue_most), count(balancer.turned_away)))
+    rows: List[Row] = []
+    for member in process.members:
+        row = row_of(member, _BACKEND)
+        rows.append(row._replace(style=style_of(row.cells[0] or "")))
+    return [*_folded([said], width), *lay_out(_BACKEND, rows, width)]
+
+
+def _address(host: str, port: int) -> str:
+    return "%s:%d" % ("[%s]" % host if ":" in host else host, port)
+
+
+def _restarts(process: ProcessStatus) -> List[Line]:
+    total = sum(member.restarts for member in process.members)
+    if not total:
+        return []
+    by_cause = {cause: sum(getattr(member.restarts_by, cause) for member in process.members)
+                for cause in RestartCauses._fields}
+    return [[Span("%s %s" % (count(number), _CAUSES[cause]))]
+            for cause, number in by_cause.items() if number]
+
+
+def _settings(
+    some: "Sequence[Setting]", width: "Optional[int]", style: str = ""
+) -> List[Line]:
+    return _folded(["%s = %s" % (each.name, each.value) for each in some], width, style)
+
+
+def _history(found: Description, named: bool, width: "Optional[int]") -> List[Line]:
+    """With the names where there is more than one."""
+    lines: List[Line] = []
+    if found.forgotten:
+        lines.append([Span("(%s before)" % counted(found.forgotten, "state"), FAINT)])
+    names = max([len(past.instance) for past in found.history], default=0) if named else 0
+    states = max([len(past.state) for past in found.history], default=0)
+    for past in found.history:
+        lines += _moment(past, names, states, width)
+    return lines
+
+
+def _moment(past: PastState, names: int, states: int, width: "Optional[int]") -> List[Line]:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(past.at))
+    name = past.instance.ljust(names) + " " if names else ""
+    before = "%s %s" % (when, name)
+    whole = "%s%s %s" % (before, past.state.ljust(states), past.text)
+    first, *more = folded(whole.rstrip(), width, _INDENT)
+    end = len(before) + len(past.state)
+    if len(first) < end:
+        return [[Span(each)] for each in (first, *more)]
+    line = [Span(before), Span(past.state, style_of(past.state)), Span(first[end:])]
+    return [line, *([Span(each)] for each in more)]
