@@ -27,7 +27,7 @@ def small_memory() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, small_memory: None) -> Iterator[Callable[..., Stage]]:
+def log_stage(tmp_path: Path, small_memory: None) -> Iterator[Callable[..., Stage]]:
     made: List[Stage] = []
 
     def make(**more: Any) -> Stage:

@@ -123,13 +123,15 @@ def test_past_and_what_follows_are_what_was_written_also_in_a_flood(
         stage.close()
 
 
-def test_what_a_file_has_of_before_is_older(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    first = stage()
+def test_what_a_file_has_of_before_is_older(
+    log_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    first = log_stage()
     first.have("a", path="all.log")
     for number in range(1, 21):
         first.say("a", number)
     first.close()
-    second = stage()
+    second = log_stage()
     second.have("a", path="all.log")
     assert texts(second.shown(3)) == numbers(18, 20)
     assert second.shown() == []
@@ -142,9 +144,9 @@ def test_what_a_file_has_of_before_is_older(stage: Callable[..., Stage], tmp_pat
 
 
 def test_lines_that_were_lost_are_still_in_memory(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    here = stage()
+    here = log_stage()
     here.have("a", path="later/a.log")
     for number in range(1, 4):
         here.say("a", number)
@@ -165,9 +167,9 @@ def test_lines_that_were_lost_are_still_in_memory(
 
 @pytest.mark.parametrize("how", ["copytruncate", "moved", "compressed", "removed"])
 def test_what_other_tools_do_to_the_files(
-    stage: Callable[..., Stage], tmp_path: Path, how: str
+    log_stage: Callable[..., Stage], tmp_path: Path, how: str
 ) -> None:
-    here = stage()
+    here = log_stage()
     here.have("a")
     path, backup = tmp_path / "a.log", tmp_path / "a.log.1"
     for number in range(1, 16):
@@ -194,8 +196,10 @@ def test_what_other_tools_do_to_the_files(
         assert texts(here.shown(100)) == expected
 
 
-def test_reload_that_leads_elsewhere_and_back_doubles_nothing(stage: Callable[..., Stage]) -> None:
-    here = stage()
+def test_reload_that_leads_elsewhere_and_back_doubles_nothing(
+    log_stage: Callable[..., Stage]
+) -> None:
+    here = log_stage()
     for number in range(12):
         here.have("a", path="ab"[number % 2] + ".log")
         here.say("a", number)
@@ -203,8 +207,8 @@ def test_reload_that_leads_elsewhere_and_back_doubles_nothing(stage: Callable[..
     assert texts(here.shown(100)) == ["1", "3", *numbers(5, 11)]
 
 
-def test_without_memory_files_show_as_much(stage: Callable[..., Stage]) -> None:
-    here = stage(internal_log=0.0)
+def test_without_memory_files_show_as_much(log_stage: Callable[..., Stage]) -> None:
+    here = log_stage(internal_log=0.0)
     here.have("a")
     here.have("b", internal_log=3600.0)
     for number in range(1, 2001):
@@ -217,8 +221,8 @@ def test_without_memory_files_show_as_much(stage: Callable[..., Stage]) -> None:
     assert 7 <= len(of_a) < 2000 and of_a == numbers(2001 - len(of_a), 2000)
 
 
-def test_lines_too_old_for_memory_are_in_files(stage: Callable[..., Stage]) -> None:
-    here = stage(internal_log=0.05)
+def test_lines_too_old_for_memory_are_in_files(log_stage: Callable[..., Stage]) -> None:
+    here = log_stage(internal_log=0.05)
     here.have("a")
     for number in range(1, 4):
         here.say("a", number)
@@ -228,9 +232,9 @@ def test_lines_too_old_for_memory_are_in_files(stage: Callable[..., Stage]) -> N
 
 
 def test_what_pupgevent_says_of_an_instance_is_in_its_own_file(
-    stage: Callable[..., Stage]
+    log_stage: Callable[..., Stage]
 ) -> None:
-    here = stage(own="own.log")
+    here = log_stage(own="own.log")
     here.have("a", 2, path="{id}-{instance}.log")
     for number in range(1, 15):
         for name in ("a-1", "a-2"):
@@ -246,15 +250,15 @@ def test_what_pupgevent_says_of_an_instance_is_in_its_own_file(
 
 
 def test_instances_that_are_no_more_are_shown_with_their_process(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    first = stage()
+    first = log_stage()
     first.have("a", 3, path="all.log")
     first.have("gone", path="all.log")
     for name in ("a-1", "a-2", "a-3", "gone"):
         first.say(name, "hello")
     first.close()
-    second = stage()
+    second = log_stage()
     second.have("a", 1, path="all.log")
     assert len(second.shown(10, wanted=Wanted({"a"}, set()))) == 3
     assert len(second.shown(10)) == 4
@@ -263,8 +267,10 @@ def test_instances_that_are_no_more_are_shown_with_their_process(
 # Raw files
 
 
-def test_raw_files_show_whose_lines_they_are(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    first = stage(decorate_files=False)
+def test_raw_files_show_whose_lines_they_are(
+    log_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    first = log_stage(decorate_files=False)
     first.have("a", 2, path="{id}-{instance}.log")
     first.have("b", stderr=str(tmp_path / "b.err"))
     first.have("c", 2, path="c.log")
@@ -273,7 +279,7 @@ def test_raw_files_show_whose_lines_they_are(stage: Callable[..., Stage], tmp_pa
     for name in ("a-1", "a-2", "b", "c-1", "c-2", "d", "e"):
         first.say(name, "hello\rthere")
     first.close()
-    second = stage(decorate_files=False)
+    second = log_stage(decorate_files=False)
     second.have("a", 2, path="{id}-{instance}.log")
     second.have("b", stderr=str(tmp_path / "b.err"))
     second.have("c", 2, path="c.log")
@@ -289,8 +295,10 @@ def test_raw_files_show_whose_lines_they_are(stage: Callable[..., Stage], tmp_pa
     assert second.shown(100, wanted=Wanted({"d"}, set())) == []
 
 
-def test_instances_with_raw_files_take_turns(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    first = stage(decorate_files=False)
+def test_instances_with_raw_files_take_turns(
+    log_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    first = log_stage(decorate_files=False)
     first.have("a", 2, path="{id}-{instance}.log")
     for number in range(3000):
         first.say("a-1", number)
@@ -298,7 +306,7 @@ def test_instances_with_raw_files_take_turns(stage: Callable[..., Stage], tmp_pa
     first.close()
     for instance in (1, 2):
         os.utime(str(tmp_path / ("a-%d.log" % instance)), (1000000, 1000000))
-    second = stage(decorate_files=False)
+    second = log_stage(decorate_files=False)
     second.have("a", 2, path="{id}-{instance}.log")
     shown = second.shown(10)
     for name in ("a-1", "a-2"):
@@ -309,8 +317,8 @@ def test_instances_with_raw_files_take_turns(stage: Callable[..., Stage], tmp_pa
         assert found == numbers(3000 - len(found), 2999)
 
 
-def test_since_leaves_out_what_has_no_time(stage: Callable[..., Stage], tmp_path: Path) -> None:
-    here = stage(decorate_files=False, max_bytes=100)
+def test_since_leaves_out_what_has_no_time(log_stage: Callable[..., Stage], tmp_path: Path) -> None:
+    here = log_stage(decorate_files=False, max_bytes=100)
     here.have("a")
     for number in range(100, 200):
         here.say("a", number)
@@ -343,7 +351,7 @@ def write_hours(path: Path, began: float, hours: int, names: Tuple[str, ...]) ->
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_since_cuts_by_the_time_that_stands_before_each_line(
-    stage: Callable[..., Stage], tmp_path: Path, packed: bool
+    log_stage: Callable[..., Stage], tmp_path: Path, packed: bool
 ) -> None:
     began = 1795442640.0
     path = tmp_path / "all.log.1"
@@ -352,7 +360,7 @@ def test_since_cuts_by_the_time_that_stands_before_each_line(
         (tmp_path / "all.log.1.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     (tmp_path / "all.log").write_bytes(b"")
-    here = stage()
+    here = log_stage()
     here.have("a", path="all.log")
     here.have("b", path="all.log")
     for minute in (0, 1, 299, 300, 598, 599):
@@ -367,9 +375,9 @@ def test_since_cuts_by_the_time_that_stands_before_each_line(
     assert [each.split()[1] for each in shown] == numbers(595, 599)
 
 
-def test_since_leaves_out_what_is_older_in_memory(stage: Callable[..., Stage]) -> None:
+def test_since_leaves_out_what_is_older_in_memory(log_stage: Callable[..., Stage]) -> None:
     moment = [1000.0]
-    here = stage()
+    here = log_stage()
     here.outlets.history._unix_time = lambda: moment[0]
     here.have("a")
     for number in range(1, 6):
@@ -379,11 +387,11 @@ def test_since_leaves_out_what_is_older_in_memory(stage: Callable[..., Stage]) -
     assert texts(here.shown(2, since=1020.5)) == ["4", "5"]
 
 
-def test_several_files_are_merged_by_time(stage: Callable[..., Stage], tmp_path: Path) -> None:
+def test_several_files_are_merged_by_time(log_stage: Callable[..., Stage], tmp_path: Path) -> None:
     began = 1795442640.0
     for number, name in enumerate(("a", "b", "c")):
         write_hours(tmp_path / (name + ".log"), began + 20 * number, 2, (name,))
-    here = stage()
+    here = log_stage()
     for name in ("a", "b", "c"):
         here.have(name)
     shown = here.shown(300)
@@ -393,7 +401,7 @@ def test_several_files_are_merged_by_time(stage: Callable[..., Stage], tmp_path:
 
 
 def test_clock_that_is_put_back_puts_no_line_before_another(
-    stage: Callable[..., Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log_stage: Callable[..., Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Berlin, where 3 o'clock is 2 o'clock."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -402,7 +410,7 @@ def test_clock_that_is_put_back_puts_no_line_before_another(
         began = 1792888200.0 - 1800  # 02:00, and again an hour later
         path = tmp_path / "all.log"
         write_hours(path, began, 3, ("a",))
-        here = stage()
+        here = log_stage()
         here.outlets.history._unix_time = lambda: began + 2.5 * 3600
         here.have("a", path="all.log")
         here.say("a", "180 now")

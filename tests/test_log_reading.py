@@ -159,7 +159,7 @@ def test_heads_of_real_writers_are_read_and_coloured_as_they_were() -> None:
 
 
 def test_what_is_no_log_file_is_passed_over(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     for path in ("pipe.log", "a.log.2"):
         os.mkfifo(str(tmp_path / path))
@@ -167,7 +167,7 @@ def test_what_is_no_log_file_is_passed_over(
     (tmp_path / "a.log.1").symlink_to("/dev/zero")
     (tmp_path / "a.log.4").write_bytes(HEAD + b"[a][stdout] before\n")
     (tmp_path / "folder.log").mkdir()
-    here = stage()
+    here = log_stage()
     here.have("a")
     here.have("pipe")
     here.have("folder")
@@ -184,9 +184,9 @@ def test_what_is_no_log_file_is_passed_over(
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_file_that_may_not_be_read_is_passed_over(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    here = stage()
+    here = log_stage()
     here.have("a")
     for number in range(20):
         here.say("a", number)
@@ -203,7 +203,7 @@ def read_by_us() -> int:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_the_last_lines_of_a_file_of_gigabytes_cost_a_piece(
-    stage: Callable[..., Stage], tmp_path: Path, raw: bool
+    log_stage: Callable[..., Stage], tmp_path: Path, raw: bool
 ) -> None:
     with open(str(tmp_path / "a.log"), "wb") as file:
         file.truncate(5 << 30)
@@ -211,7 +211,7 @@ def test_the_last_lines_of_a_file_of_gigabytes_cost_a_piece(
         file.write(b"\n")
         for number in range(10000):
             file.write(b"%d\n" % number if raw else HEAD + b"[a][stdout] %d\n" % number)
-    here = stage(decorate_files=not raw)
+    here = log_stage(decorate_files=not raw)
     here.have("a")
     before = read_by_us()
     assert texts(here.shown(10)) == numbers(9990, 9999)
@@ -219,14 +219,14 @@ def test_the_last_lines_of_a_file_of_gigabytes_cost_a_piece(
 
 
 def test_since_in_a_file_of_gigabytes_looks_at_little_of_it(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     began = time.time() - 30 * 86400
     with open(str(tmp_path / "a.log"), "wb") as file:
         for hour in range(30 * 24):
             stamp = time.strftime("[%Y-%m-%d %H:%M:%S]", time.localtime(began + 3600 * hour))
             file.write(("%s[a][stdout] %d %s\n" % (stamp, hour, "x" * 30000)).encode())
-    here = stage()
+    here = log_stage()
     here.have("a")
     before = read_by_us()
     shown = here.shown(since=began + 3600 * 700 - 1)
@@ -235,13 +235,13 @@ def test_since_in_a_file_of_gigabytes_looks_at_little_of_it(
 
 
 def test_lines_of_megabytes_and_rubbish_do_no_harm(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     rubbish = os.urandom(1000000).replace(b"\n", b"")
     long = HEAD + b"[a][stdout] " + b"y" * 3000000 + b"\n"
     content = rubbish + b"\n" + long + HEAD + b"[b][stdout] short\n" + b"\n" * 100000
     (tmp_path / "all.log").write_bytes(content)
-    here = stage()
+    here = log_stage()
     here.have("a", path="all.log")
     here.have("b", path="all.log")
     assert here.bytes(10**6) == content
@@ -251,12 +251,12 @@ def test_lines_of_megabytes_and_rubbish_do_no_harm(
 
 
 def test_memory_is_bounded_whatever_is_asked_for(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     with open(str(tmp_path / "a.log"), "wb") as file:
         for number in range(200000):
             file.write(HEAD + b"[a][stdout] %d %s\n" % (number, b"x" * 50))
-    here = stage()
+    here = log_stage()
     here.have("a")
     tracemalloc.start()
     try:
@@ -269,11 +269,11 @@ def test_memory_is_bounded_whatever_is_asked_for(
 
 
 def test_file_that_is_emptied_while_it_is_read_ends(
-    stage: Callable[..., Stage], tmp_path: Path
+    log_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.log"
     path.write_bytes(b"".join(HEAD + b"[a][stdout] %d\n" % n for n in range(20000)))
-    here = stage()
+    here = log_stage()
     here.have("a")
     found = b""
     for piece in here.past.lines(Asked(None, 10**9, None), here.hints.append):
@@ -291,12 +291,12 @@ def descriptors() -> List[str]:
     return found
 
 
-def test_who_leaves_leaves_no_file_open(stage: Callable[..., Stage], tmp_path: Path) -> None:
+def test_who_leaves_leaves_no_file_open(log_stage: Callable[..., Stage], tmp_path: Path) -> None:
     content = b"".join(HEAD + b"[a][stdout] %d\n" % n for n in range(20000))
     (tmp_path / "a.log").write_bytes(content)
     (tmp_path / "a.log.1").write_bytes(content)
     (tmp_path / "a.log.2.gz").write_bytes(gzip.compress(content))
-    here = stage()
+    here = log_stage()
     here.have("a")
     lines = here.past.lines(Asked(None, 10**9, None), here.hints.append)
     while not next(lines):
@@ -310,10 +310,10 @@ def test_who_leaves_leaves_no_file_open(stage: Callable[..., Stage], tmp_path: P
 
 
 def test_disk_that_does_not_answer_leaves_memory(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    log_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All threads hang; and the next one who asks waits no longer."""
-    here = stage()
+    here = log_stage()
     here.expects_hints = True
     here.have("a")
     here.have("b")
@@ -336,10 +336,10 @@ def test_disk_that_does_not_answer_leaves_memory(
 
 
 def test_lines_that_cannot_be_written_in_time_leave_memory(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    log_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(log_opening, "_QUEUE_PATIENCE", 0.2)
-    here = stage(max_bytes=100)
+    here = log_stage(max_bytes=100)
     here.expects_hints = True
     here.have("a")
     for number in range(20):

@@ -36,7 +36,13 @@ def literals() -> Iterator[str]:
 
 
 #: These two are never of one.
-ALWAYS_SEVERAL = {"client.py: (%d lines more)", "sinks.py: %d bytes of log were lost: %s"}
+ALWAYS_SEVERAL = {
+    "client.py: (%d lines more)", "sinks.py: %d bytes of log were lost: %s",
+    "alert_rules.py: At {{ $labels.instance }} this instance of {{ $labels.proxy }} has ended, or"
+    ' failed to start, {{ $value | printf "%%.0f" }} times within %d minutes. If it does so in a'
+    " row, it is given up at its `restartLimit`, if it has one. `pupgevent logs"
+    " {{ $labels.server }}` shows its last lines.",
+}
 
 
 def test_no_message_has_a_plural_of_its_own() -> None:
