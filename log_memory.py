@@ -112,7 +112,7 @@ class Borders:
         spot = self._spots[position]
         if spot is None or log.generation is None or log.generation < spot.generation:
             return log.size
-        return spot.offset if log.generation == spot.generation else 0
+        return min(spot.offset, log.size) if log.generation == spot.generation else 0
 
 
 def set_generations(logs: "List[OpenLog]", track: LogTrack, before: Spot) -> None:
@@ -123,6 +123,9 @@ def set_generations(logs: "List[OpenLog]", track: LogTrack, before: Spot) -> Non
     place behind the next one.
     """
     expected = before.generation
+    if logs and before.generation and not logs[0].packed and not track.generation_of(logs[0].file):
+        # It was begun just now, by us or by another tool.
+        expected += 1
     for log in logs:
         known = None if log.packed else track.generation_of(log.file)
         if known == before.generation and log.size < before.offset:
