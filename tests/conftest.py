@@ -27,23 +27,28 @@ PARTING = 30.0
 # CI has half an hour for all Pythons. With PUPGEVENT_TEST_QUICK, each runs what may differ on it;
 # `make test` runs everything, on one. A module of no set is for the oldest and for the newest.
 
-#: What depends on no Python: it is about documents, about ourselves, or about programs of others.
+#: What depends little on the Python, and takes long, or is about documents, about ourselves, or
+#: about programs of others.
 ONCE = {
-    "test_architecture", "test_completion", "test_examples", "test_exports", "test_grafana",
-    "test_manpage", "test_migrating", "test_page", "test_plurals", "test_prometheus",
-    "test_prometheus_export", "test_pup_examples", "test_readme", "test_steps", "test_tiers",
+    "test_architecture", "test_balancer_times", "test_chosen", "test_cli", "test_completion",
+    "test_control_place", "test_dashboard_thousands", "test_examples", "test_exports",
+    "test_file_watch", "test_grafana", "test_init", "test_last_line", "test_links", "test_manpage",
+    "test_migrating", "test_min_uptime", "test_other_users", "test_page", "test_plurals",
+    "test_prometheus", "test_prometheus_export", "test_pup_examples", "test_readme",
+    "test_reload_keys", "test_shellexec", "test_steps", "test_terminal_screens", "test_tiers",
     "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.
 THOROUGH = {
-    "test_background_loader", "test_balancer_times", "test_chosen", "test_cli", "test_commands",
-    "test_control_hostile", "test_control_place", "test_cron", "test_cron_pattern",
-    "test_dashboard_thousands", "test_default_config", "test_demonstration_server",
-    "test_documents_mutated", "test_drain", "test_file_restarts", "test_file_watch", "test_init",
-    "test_init_random", "test_last_line", "test_links", "test_other_users", "test_relay_random",
-    "test_reload", "test_reload_meanwhile", "test_signal_command", "test_strategies",
-    "test_terminal_screens",
+    "test_background_loader", "test_commands", "test_control_hostile", "test_cron",
+    "test_cron_pattern", "test_dashboard", "test_dashboard_access", "test_dashboard_hostile",
+    "test_dashboard_reload", "test_default_config", "test_demonstration_server",
+    "test_documents_mutated", "test_drain", "test_file_restarts", "test_guardian",
+    "test_init_random", "test_journal", "test_listing", "test_log_files", "test_log_past",
+    "test_logging", "test_logs_files", "test_metrics", "test_port_ownership", "test_relay_random",
+    "test_reload", "test_reload_meanwhile", "test_shortage", "test_signal_command",
+    "test_strategies", "test_web_server",
 }  # fmt: skip
 
 #: What the Pythons between the oldest and the newest run: how files are read, processes, signals,
