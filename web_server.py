@@ -71,13 +71,16 @@ class Share:
     """What one request may have of the hub's time: it works in slices, as with
     concurrency.in_slices, and waits between them for as long as they have cost.
 
-    Loops within loops are one piece of work. Nothing else in them may block.
+    Loops within loops are one piece of work, and so are short ones after each other. Nothing else
+    in them may block.
     """
 
     def __init__(self, bucket: TokenBucket) -> None:
         self._bucket = bucket
         self._depth = 0
         self._began = 0.0
+        #: Seconds of loops that have ended since the last wait.
+        self._carried = 0.0
 
     def __call__(self, items: "Iterable[T]") -> "Iterator[T]":
         if not self._depth:
@@ -86,12 +89,13 @@ class Share:
         try:
             for item in items:
                 yield item
-                if time.monotonic() - self._began >= SLICE:
+                if self._carried + time.monotonic() - self._began >= SLICE:
                     gevent.sleep(max(_SHORTEST, self._pay()))
-                    self._began = time.monotonic()
+                    self._began, self._carried = time.monotonic(), 0.0
         finally:
             self._depth -= 1
             if not self._depth:
+                self._carried += time.monotonic() - self._began
                 self._pay()
 
     def _pay(self) -> float:

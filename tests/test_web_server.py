@@ -406,6 +406,14 @@ def test_long_work_is_done_in_slices_that_are_paid_for() -> None:
     assert max(found) < sum(found) / 5, sorted(found)[-5:]
 
 
+def test_short_loops_after_each_other_are_done_in_slices_too() -> None:
+    share = Share(TokenBucket())
+    with turns() as found:
+        for _ in range(100):
+            assert list(share(worked([1]))) == [1]
+    assert max(found) < sum(found) / 5, sorted(found)[-5:]
+
+
 def worked(items: Any) -> Iterator[Any]:
     for each in items:
         work(0.001)
