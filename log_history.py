@@ -330,13 +330,20 @@ def _contents(
 
 
 def _joined(blocks: "Iterable[Optional[Block]]") -> "Iterator[bytes]":
+    return joined(None if block is None else block.data for block in blocks)
+
+
+def joined(texts: "Iterable[Optional[bytes]]") -> "Iterator[bytes]":
+    """Whole lines in pieces of what is sent at a time; at None, as much as there is: it may be
+    nothing."""
     parts: List[bytes] = []
     size = 0
-    for block in blocks:
-        if block is None:
-            yield b""
+    for text in texts:
+        if text is None:
+            yield b"".join(parts)
+            parts, size = [], 0
             continue
-        for part in pieces(block.data):
+        for part in pieces(text):
             if size + len(part) > PIECE_BYTES:
                 yield b"".join(parts)
                 parts, size = [], 0

@@ -17,12 +17,10 @@ import log_history
 import log_merge
 from log_history import (
     PIECE_BLOCKS,
-    PIECE_BYTES,
     Block,
     LogHistory,
     Wanted,
     end_of_lines,
-    pieces,
 )
 from log_opening import Hint, LogOpener, Readers, may_have
 from log_reading import Entry
@@ -177,24 +175,21 @@ class _Search:
     def _printed(self, entries: "Iterable[Optional[Entry]]", total: int) -> "Iterator[bytes]":
         """The last so many of those lines, of which there are `total`, in pieces."""
         skip = 0 if self._asked.most is None else max(0, total - self._asked.most)
-        parts: List[bytes] = []
-        size = looked_at = 0
-        for entry in entries:
-            looked_at += 1
-            if entry is None or looked_at % PIECE_BLOCKS == 0:
-                yield b"".join(parts)
-                parts, size = [], 0
-            if entry is None:
-                continue
-            data = entry.data
-            if skip:
-                skipped = min(skip, entry.lines)
-                data = data[end_of_lines(data, skipped) :] if entry.lines > skip else b""
-                skip -= skipped
-            for part in pieces(data):
-                if size + len(part) > PIECE_BYTES:
-                    yield b"".join(parts)
-                    parts, size = [], 0
-                parts.append(part)
-                size += len(part)
-        yield b"".join(parts)
+        return log_history.joined(_without_first(entries, skip))
+
+
+def _without_first(
+    entries: "Iterable[Optional[Entry]]", skip: int
+) -> "Iterator[Optional[bytes]]":
+    """The lines behind so many; None after each piece of work."""
+    for looked_at, entry in enumerate(entries, 1):
+        if entry is None or looked_at % PIECE_BLOCKS == 0:
+            yield None
+        if entry is None:
+            continue
+        data = entry.data
+        if skip:
+            skipped = min(skip, entry.lines)
+            data = data[end_of_lines(data, skipped) :] if entry.lines > skip else b""
+            skip -= skipped
+        yield data
