@@ -77,6 +77,18 @@ class Sources(NamedTuple):
     versions: Mapping[str, str]
 
 
+def _if_there(
+    part: Callable[[Any], Any], read: Callable[[Any], Value]
+) -> Callable[[Any], Value]:
+    """What is read of a part, where the subject has it."""
+
+    def value(subject: object) -> Value:
+        found = part(subject)
+        return None if found is None else read(found)
+
+    return value
+
+
 def _one_of(words: Iterable[str], present: str) -> Dict[str, Number]:
     return {word: word == present for word in words}
 
@@ -86,7 +98,7 @@ def _one_of(words: Iterable[str], present: str) -> Dict[str, Number]:
 
 
 def _own(read: Callable[[OwnUsage], Number]) -> Callable[["Sources"], Value]:
-    return lambda all: None if all.own is None else read(all.own)
+    return _if_there(lambda all: all.own, read)
 
 
 _OWN = (
@@ -110,11 +122,7 @@ _OWN = (
 
 
 def _balancer(read: Callable[[BalancerStatus], Number]) -> Callable[[Proxy], Value]:
-    def value(proxy: Proxy) -> Value:
-        balancer = proxy.status.balancer
-        return None if balancer is None else read(balancer)
-
-    return value
+    return _if_there(lambda proxy: proxy.status.balancer, read)
 
 
 _PROXIES = (
@@ -164,11 +172,7 @@ _PROXIES = (
 
 
 def _backend(read: Callable[[Any], Value]) -> Callable[[Server], Value]:
-    def value(server: Server) -> Value:
-        backend = server.status.backend
-        return None if backend is None else read(backend)
-
-    return value
+    return _if_there(lambda server: server.status.backend, read)
 
 
 _SERVERS = (
