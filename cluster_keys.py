@@ -4,6 +4,9 @@ import validators
 from schema import REQUIRED, Table, key, ms, no_default, unsupported
 from strategies import STRATEGIES
 
+PROTOCOLS = ("tcp", "http")
+#: Strategies that need to see requests.
+HTTP_STRATEGIES = ("cookie",)
 PROXY_PROTOCOLS = ("v1", "v2")
 TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 #: Most instances of one process: more is a typing error rather than a machine of that size.
@@ -47,6 +50,44 @@ TLS = Table(
     ),
 )
 
+#: Keys that mean nothing without `protocol = "http"`.
+HTTP_KEYS = (
+    ms(
+        "headTimeoutMs",
+        10000,
+        "with `http`: a request whose head takes longer is answered with 408",
+        above_zero=True,
+    ),
+    ms(
+        "responseTimeoutMs",
+        0,
+        "with `http`: an instance whose answer has not begun by then is given up for this request,"
+        " which is answered with 504; 0 is never",
+    ),
+    key(
+        "keepUpstream",
+        validators.integer(0, MAX_COUNT),
+        64,
+        "with `http`: idle connections to each instance that are kept for the next requests",
+    ),
+    key(
+        "accessLog",
+        validators.file_path(),
+        no_default(),
+        "with `http`: file that gets a line for each request, in the combined format, then the"
+        " instance and the times; rotated as the log files of the process are; its folder has to"
+        " be there",
+    ),
+    key(
+        "acceptProxyFrom",
+        validators.networks(),
+        no_default(),
+        "with `http`: addresses and networks of proxies in front; what they say of their clients in"
+        " `X-Forwarded-For` and the like is believed and goes on, and `ip-hash` and the access log"
+        " take the client's address from it",
+    ),
+)
+
 CLUSTER = Table(
     "processes.cluster",
     (
@@ -73,10 +114,18 @@ CLUSTER = Table(
         ),
         key("instanceHost", validators.host(), "127.0.0.1", "address where the instances listen"),
         key(
+            "protocol",
+            validators.choice("protocol", PROTOCOLS),
+            "tcp",
+            "`http` for web applications: each request is balanced, and none is lost at a restart;"
+            " `tcp` for everything else: whole connections, whatever their bytes are",
+        ),
+        key(
             "strategy",
-            validators.choice("strategy", tuple(STRATEGIES)),
+            validators.choice("strategy", tuple(dict.fromkeys((*STRATEGIES, *HTTP_STRATEGIES)))),
             "round-robin",
-            "which instance gets the next client",
+            "which instance gets the next client, or with `http` the next request; `cookie` needs"
+            " `http`",
         ),
         ms(
             "readyTimeoutMs",
@@ -91,14 +140,16 @@ CLUSTER = Table(
         ms(
             "queueTimeoutMs",
             10000,
-            "how long a client waits when no instance can take it; then its connection is closed",
+            "how long a client waits when no instance can take it; then its connection is closed,"
+            " with `http` after an answer of 503",
         ),
         key("queueLimit", validators.integer(0, MAX_COUNT), 1024, "how many clients may wait"),
         key(
             "maxConnections",
             validators.integer(0, MAX_COUNT),
             0,
-            "most connections of one instance; further clients wait; 0 is no limit",
+            "most connections of one instance, or with `http` most requests in flight; further"
+            " clients wait; 0 is no limit",
         ),
         ms(
             "idleTimeoutMs",
@@ -109,18 +160,13 @@ CLUSTER = Table(
             "halfCloseTimeoutMs", 60000,
             "the same after one side has closed its direction; 0 is never",
         ),
+        *HTTP_KEYS,
         unsupported("health", HEALTH, no_default(), "active checks, below"),
         unsupported(
             "proxyProtocol",
             validators.choice("PROXY protocol", PROXY_PROTOCOLS),
             no_default(),
             "send the client's address to the instances in a PROXY header",
-        ),
-        unsupported(
-            "acceptProxyFrom",
-            validators.networks(),
-            no_default(),
-            "from whom a PROXY header is accepted; `ip-hash` then uses the real client's address",
         ),
         unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),

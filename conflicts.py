@@ -1,16 +1,18 @@
-"""Conflicts between values that are each right by itself: names, ports, delays, pid files.
+"""Conflicts between values that are each right by itself: names, ports, protocols, files.
 
 `configuration.load` looks for them in a file. Whoever changes a configuration that runs (`scale`)
 looks again.
 """
 
 from itertools import chain
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
 
 import start_order
 import validators
+from cluster_keys import HTTP_KEYS, HTTP_STRATEGIES
 from errors import KeyPath, format_path, format_value, nearest
 from model import (
+    Cluster,
     Configuration,
     Dashboard,
     Logger,
@@ -19,6 +21,7 @@ from model import (
     loggers_of,
     pid_file_of,
 )
+from schema import Derived, Key, Table
 
 
 class Conflict(NamedTuple):
@@ -87,6 +90,26 @@ def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
     if last > 65535:
         reason = "the last of %d instances would get port %d: the highest is 65535"
         yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
+    if cluster.protocol != "http":
+        yield from _http_without_http(where, cluster)
+
+
+def _http_without_http(where: KeyPath, cluster: Cluster) -> Iterator[Conflict]:
+    """What is about requests, in a cluster whose balancer sees none."""
+    needs = 'needs the protocol "http" (here it is %s)' % format_value(cluster.protocol)
+    others = (where + ("protocol",),)
+    if cluster.strategy in HTTP_STRATEGIES:
+        reason = "%s %s" % (format_value(cluster.strategy), needs)
+        yield Conflict(where + ("strategy",), reason, others)
+    for key in HTTP_KEYS:
+        if getattr(cluster, key.field) != _default_of(key):
+            yield Conflict(where + (key.name,), "it " + needs, others)
+
+
+def _default_of(key: Key) -> object:
+    if isinstance(key.default, Derived) or isinstance(key.type, Table):
+        return None
+    return key.type.convert(key.default, "/")
 
 
 def _order_conflicts(processes: Tuple[Process, ...]) -> Iterator[Conflict]:
@@ -203,7 +226,8 @@ def _file_conflicts(configuration: Configuration) -> Iterator[Conflict]:
             yield Conflict(where + ("pidFile",), reason, (number, other))
         for path in paths:
             taken.setdefault(path, ("the pidFile of processes[%d]" % index, number))
-    yield from _log_file_conflicts(configuration, taken)
+    logs = yield from _log_file_conflicts(configuration, taken)
+    yield from _access_log_conflicts(configuration, taken, logs)
 
 
 #: The keys of a logger that say what becomes of its files.
@@ -212,9 +236,11 @@ _FILE_KEYS = (("maxBytes", "max_bytes"), ("backups", "backups"), ("compress", "c
 
 def _log_file_conflicts(
     configuration: Configuration, others: Dict[str, Tuple[str, KeyPath]]
-) -> Iterator[Conflict]:
-    """A log file is nothing else besides, and all who write to it want the same of it."""
-    #: By path: who writes to it.
+) -> Generator[Conflict, None, Dict[str, Tuple[Logger, KeyPath]]]:
+    """A log file is nothing else besides, and all who write to it want the same of it.
+
+    Returns who writes to each path.
+    """
     taken: Dict[str, Tuple[Logger, KeyPath]] = {}
     for owned in loggers_of(configuration):
         where, logger = owned.where, owned.logger
@@ -226,6 +252,28 @@ def _log_file_conflicts(
                 yield Conflict(where + (key,), "%s is %s already" % (
                     format_value(path), others[path][0]))
             yield from _limits_conflict(where, logger, paths, taken)
+    return taken
+
+
+def _access_log_conflicts(
+    configuration: Configuration, others: Dict[str, Tuple[str, KeyPath]],
+    logs: Dict[str, Tuple[Logger, KeyPath]],
+) -> Iterator[Conflict]:
+    """An access log is nothing else besides, so that programs can read it. Two clusters may share
+    one, since each line names the instance; it is rotated as the loggers of both say."""
+    taken: Dict[str, Tuple[Logger, KeyPath]] = {}
+    for index, process in enumerate(configuration.processes):
+        path = process.cluster.access_log if process.cluster else None
+        if path is None:
+            continue
+        where: KeyPath = ("processes", index)
+        owner = others[path][0] if path in others else ""
+        if path in logs:
+            owner = "a log file of %s" % format_path(logs[path][1])
+        if owner:
+            reason = "%s is %s already" % (format_value(path), owner)
+            yield Conflict(where + ("cluster", "accessLog"), reason)
+        yield from _limits_conflict(where + ("logger",), process.logger, [path], taken)
 
 
 def _limits_conflict(

@@ -157,6 +157,8 @@ def _own_files(configuration: Configuration) -> Iterator[str]:
     for process in configuration.processes:
         if process.pid_file is not None:
             yield process.pid_file
+        if process.cluster is not None and process.cluster.access_log is not None:
+            yield process.cluster.access_log
     for owned in loggers_of(configuration):
         yield from owned.files(owned.logger.stdout)
         yield from owned.files(owned.logger.stderr)

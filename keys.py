@@ -193,10 +193,18 @@ def _max_delay(own: Fields, top: Fields) -> float:
     return max(30.0, float(own["restart_delay"]))
 
 
+_GRACE_PERIOD = "0, or 10 with `commonPort` (30 with `http`)"
+
+
 def _grace_period(own: Fields, top: Fields) -> float:
     if top["terminate_grace_period"] is not None:
         return float(top["terminate_grace_period"])
-    return 10.0 if own["cluster"] and own["cluster"]["common_port"] else 0.0
+    cluster = own["cluster"]
+    if not cluster or not cluster["common_port"]:
+        return 0.0
+    # With http it is over with the slowest answer; with tcp nobody knows which of the connections
+    # are only kept alive.
+    return 30.0 if cluster["protocol"] == "http" else 10.0
 
 
 PROCESS = Table(
@@ -323,9 +331,9 @@ PROCESS = Table(
         ),
         _seconds(
             "terminateGracePeriod",
-            Derived("the top level's, else 0, or 10 with `commonPort`", _grace_period),
+            Derived("the top level's, else " + _GRACE_PERIOD, _grace_period),
             "longest time from taking an instance out of rotation to its stop signal, which is sent"
-            " earlier when its last connection has ended",
+            " earlier when its last connection has ended, or with `http` its last answer",
         ),
         _seconds(
             "terminateTimeout",
@@ -375,7 +383,7 @@ TOP = Table(
         _key("watcher", WATCHER, {}, "which files `watch` of the processes is about, below"),
         _seconds(
             "terminateGracePeriod",
-            no_default("0, or 10 with `commonPort`"),
+            no_default(_GRACE_PERIOD),
             "the default of every process",
         ),
         _seconds("terminateTimeout", 30, "the default of every process"),

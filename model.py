@@ -82,6 +82,8 @@ class Cluster(NamedTuple):
     common_port: Optional[int]
     common_host: str
     instance_host: str
+    #: "tcp" or "http".
+    protocol: str
     strategy: str
     ready_timeout: float
     connect_timeout: float
@@ -93,6 +95,13 @@ class Cluster(NamedTuple):
     idle_timeout: float
     #: 0: never.
     half_close_timeout: float
+    #: This and the next three are for `http`, and have their defaults with `tcp`.
+    head_timeout: float
+    #: 0: never.
+    response_timeout: float
+    #: Idle connections to each instance.
+    keep_upstream: int
+    access_log: Optional[str]
     health: Optional[Health]
     proxy_protocol: Optional[str]
     accept_proxy_from: Optional[Tuple[Network, ...]]

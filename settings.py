@@ -9,6 +9,7 @@ import json
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 import keys
+from cluster_keys import HTTP_KEYS
 from description_report import Setting
 from model import Configuration, Process
 from schema import Derived, Fields, Key, Required, Table
@@ -26,7 +27,7 @@ _COUNTS = ("nofile", "nproc")
 
 def settings_of(process: Process, configuration: Configuration) -> List[Setting]:
     """In the order of the reference. What is not set and has no default is left out, and so are
-    empty defaults."""
+    empty defaults, and with `tcp` what is about requests."""
     top = _defaults(keys.LOGGER, {})
     found = _settings(keys.PROCESS, _fields(process), _top(configuration.folder, top))
     return list(found)
@@ -42,6 +43,8 @@ def _top(folder: str, logger: Fields) -> Fields:
 def _settings(table: Table, own: Fields, top: Fields, prefix: str = "") -> Iterator[Setting]:
     for key in table.keys:
         value = own[key.field]
+        if key in HTTP_KEYS and own["protocol"] != "http":
+            continue
         if isinstance(key.type, Table):
             if value is not None:
                 yield from _settings(key.type, value, top, prefix + key.name + ".")

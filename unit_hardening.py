@@ -194,6 +194,8 @@ def _written(configuration: Configuration) -> "List[str]":
     for process in configuration.processes:
         folders += [process.cwd, process.real_cwd]
         files += [pid_file_of(process, 0), *_log_files(process.logger, process.id)]
+        if process.cluster is not None:
+            files += _outside_of_dev(process.cluster.access_log)
     files += _log_files(configuration.logger, OWN_ID)
     folders += [os.path.dirname(each) for each in files if each]
     return list(dict.fromkeys(folders))
@@ -203,9 +205,12 @@ def _log_files(logger: Logger, process_id: str) -> "Iterator[str]":
     """As far as they are the same for all instances, however many there will be."""
     for template in (logger.stdout, logger.stderr):
         path = (template or "").partition("{instance}")[0].replace("{id}", process_id)
-        # No line makes /dev read-only.
-        if path and not _is_in(path, ["/dev"]):
-            yield path
+        yield from _outside_of_dev(path)
+
+
+def _outside_of_dev(path: "Optional[str]") -> "List[str]":
+    """The path, if there is one: no line makes /dev read-only."""
+    return [path] if path and not _is_in(path, ["/dev"]) else []
 
 
 def _is_in(path: str, folders: "Iterable[str]") -> bool:

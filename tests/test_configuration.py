@@ -103,6 +103,7 @@ def test_cluster_gets_every_default(load: Load) -> None:
         common_port=None,
         common_host="0.0.0.0",
         instance_host="127.0.0.1",
+        protocol="tcp",
         strategy="round-robin",
         ready_timeout=30.0,
         connect_timeout=2.0,
@@ -111,6 +112,10 @@ def test_cluster_gets_every_default(load: Load) -> None:
         max_connections=0,
         idle_timeout=3600.0,
         half_close_timeout=60.0,
+        head_timeout=10.0,
+        response_timeout=0.0,
+        keep_upstream=64,
+        access_log=None,
         health=None,
         proxy_protocol=None,
         accept_proxy_from=None,
@@ -230,6 +235,9 @@ PORTS = "[processes.cluster]\nstartPort = 8000\n"
         ("", "", "", 0.0),
         ("", "", PORTS, 0.0),
         ("", "", PORTS + "commonPort = 3000\n", 10.0),
+        ("", "", PORTS + 'commonPort = 3000\nprotocol = "http"\n', 30.0),
+        ("", "", PORTS + 'protocol = "http"\n', 0.0),
+        ("", "terminateGracePeriod = 2\n", PORTS + 'commonPort = 3000\nprotocol = "http"\n', 2.0),
         ("terminateGracePeriod = 5\n", "", "", 5.0),
         ("terminateGracePeriod = 0\n", "", PORTS + "commonPort = 3000\n", 0.0),
         ("terminateGracePeriod = 5\n", "terminateGracePeriod = 2\n", PORTS, 2.0),
@@ -249,6 +257,8 @@ def test_terminate_timeout_is_the_top_levels(load: Load) -> None:
 
 def test_relative_paths_start_at_the_folder_of_the_file(load: Load, tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
+    behind = cluster(load, 'protocol = "http"\naccessLog = "logs/access.log"\n')
+    assert behind.access_log == str(tmp_path / "logs" / "access.log")
     loaded = process(load, 'cwd = "srv"\npidFile = "run/a.pid"\npath = "bin:/opt/bin:../x"\n')
     assert loaded.cwd == str(tmp_path / "srv")
     assert loaded.pid_file == str(tmp_path / "run" / "a.pid")
@@ -382,6 +392,7 @@ def test_what_is_not_yet_supported_is_read_all_the_same(load: Load, tmp_path: Pa
         + MINIMAL
         + """\
 [processes.cluster]
+protocol = "http"
 proxyProtocol = "v2"
 acceptProxyFrom = ["10.0.0.0/8", "::1"]
 health = { path = "/up", intervalMs = 500, restart = true }

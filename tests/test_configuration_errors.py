@@ -257,7 +257,7 @@ CLUSTERS = prefixed(
         (
             'strategy = "round-robbin"\n',
             'strategy: "round-robbin" is not a strategy: did you mean "round-robin"?'
-            " (round-robin, least-connections, ip-hash, least-time)",
+            " (round-robin, least-connections, ip-hash, least-time, cookie)",
         ),
         (
             'strategy = "LeastConnections"\n',
@@ -265,8 +265,28 @@ CLUSTERS = prefixed(
         ),
         (
             'strategy = "x"\n',
-            'strategy: "x" is not a strategy (round-robin, least-connections, ip-hash, least-time)',
+            'strategy: "x" is not a strategy (round-robin, least-connections, ip-hash, least-time,'
+            " cookie)",
         ),
+        (
+            'strategy = "cookie"\n',
+            'strategy: "cookie" needs the protocol "http" (here it is "tcp")',
+        ),
+        ('protocol = "https"\n',
+         'protocol: "https" is not a protocol: did you mean "http"? (tcp, http)'),
+        ("protocol = 80\n", "protocol: 80 is not a protocol (tcp, http)"),
+        ("headTimeoutMs = 0\n", "headTimeoutMs: 0 is not a number of milliseconds above 0"),
+        ("headTimeoutMs = 5\n", 'headTimeoutMs: it needs the protocol "http" (here it is "tcp")'),
+        ("responseTimeoutMs = -1\n", "responseTimeoutMs: -1 is not a number of milliseconds from"),
+        (
+            "responseTimeoutMs = 5\n",
+            'responseTimeoutMs: it needs the protocol "http" (here it is "tcp")',
+        ),
+        ("keepUpstream = -1\n", "keepUpstream: -1 is not a whole number from 0 to 1000000"),
+        ("keepUpstream = 0\n", 'keepUpstream: it needs the protocol "http" (here it is "tcp")'),
+        ("accessLog = true\n", "accessLog: true is not a path of a file"),
+        ('accessLog = "x/"\n', 'accessLog: "x/" is a folder, not a file'),
+        ('accessLog = "x"\n', 'accessLog: it needs the protocol "http" (here it is "tcp")'),
         ("readyTimeoutMs = 0\n", "readyTimeoutMs: 0 is not a number of milliseconds above 0"),
         ("connectTimeoutMs = 0\n", "connectTimeoutMs: 0 is not a number of milliseconds above 0"),
         ("queueTimeoutMs = -1\n", "queueTimeoutMs: -1 is not a number of milliseconds from 0"),
@@ -547,6 +567,10 @@ SEVERAL = [
     (
         MINIMAL + 'pidFile = "a.pid"\ncluster.instances = "2"\n' + OTHER + 'pidFile = "a.pid"\n',
         [(5, 'processes[0].cluster.instances: "2" is not a whole number')],
+    ),
+    (
+        CLUSTER + 'protocol = "http2"\nstrategy = "cookie"\nkeepUpstream = 5\n',
+        [(5, 'processes[0].cluster.protocol: "http2" is not a protocol: did you mean "http"?')],
     ),
     # What follows from what is right is told beside it.
     (
@@ -843,6 +867,41 @@ def test_all_who_write_to_a_log_file_want_the_same_of_it(
     other = tmp_path / "other.toml"
     other.write_text(text % (first, second.replace(".log", ".err")))
     assert len(configuration.load(str(other)).processes) == 2
+
+
+HTTP = '[processes.cluster]\nprotocol = "http"\naccessLog = "%s"\n'
+
+
+@pytest.mark.parametrize("keys, name, what", [
+    (HTTP % "./app.toml", "app.toml", "the configuration file"),
+    ('pidFile = "a"\n' + HTTP % "a", "a", "the pidFile of processes[0]"),
+    (LOGGED % "a.log" + HTTP % "a.log", "a.log", "a log file of processes[0].logger"),
+    ('[processes.logger]\nstderr = "{id}-{instance}.err"\n' + HTTP % "web-1.err", "web-1.err",
+     "a log file of processes[0].logger"),
+])
+def test_access_log_in_the_place_of_something_else_is_told(
+    refuse: Refuse, tmp_path: Path, keys: str, name: str, what: str
+) -> None:
+    error, = refuse(MINIMAL + keys).mistakes
+    assert error.message == "processes[0].cluster.accessLog: %s is %s already" % (
+        format_value(str(tmp_path / name)), what)
+
+
+def test_an_access_log_is_shared_by_clusters_that_want_the_same_of_it(
+    tmp_path: Path, refuse: Refuse
+) -> None:
+    own = "[processes.logger]\nmaxBytes = %d\n"
+    both = MINIMAL + own % 7 + HTTP % "access.log" + OTHER + own
+    error, = refuse(both % 8 + HTTP % "access.log").mistakes
+    assert error.message == (
+        "processes[1].logger.maxBytes: %s is written with maxBytes 7 by processes[0].logger as well"
+        % format_value(str(tmp_path / "access.log")))
+    same = tmp_path / "same.toml"
+    same.write_text(both % 7 + HTTP % "access.log")
+    assert len(configuration.load(str(same)).processes) == 2
+    device = "/dev/stdout"
+    same.write_text(LOGGED.replace("processes.", "") % device + MINIMAL + HTTP % device)
+    assert configuration.load(str(same))
 
 
 def test_placeholders_of_log_files_are_told(refuse: Refuse) -> None:

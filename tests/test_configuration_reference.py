@@ -143,6 +143,7 @@ def test_what_is_not_commented_out_there_is_the_default(tmp_path: Path) -> None:
 
 def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
     text = re.sub(r"(?m)^#(?=\S)", "", FULL.read_text(encoding="utf-8"))
+    text = text.replace('protocol = "tcp"', 'protocol = "http"')
     text = re.sub(r'(?m)^(user|group) = ".*"$', r"\1 = 0", text)
     for name in ("cert.pem", "key.pem", ".env"):
         (tmp_path / name).write_text("")

@@ -211,13 +211,15 @@ def test_a_low_port_can_be_had_by_a_user_that_is_not_root(outside: Path) -> None
 @pytest.mark.parametrize("changes", [
     {"cwd": "/usr/share"}, {"pidFile": "/etc/some app/a.pid"}, {"pidFile": "/usr/local/run/a.pid"},
     {"logger": {"stdout": "/usr/local/logs/a.log"}},
+    {"cluster": {"protocol": "http", "accessLog": "/usr/local/logs/access.log"}},
 ])
 def test_the_system_stays_writable_where_the_configuration_has_files_in_it(
     outside: Path, changes: Dict[str, Any]
 ) -> None:
     lines = hardened(outside, plain("web", ["sleep", "600"], **changes))
     assert "ProtectSystem" not in on(lines)
-    file = changes.get("pidFile") or changes.get("logger", {}).get("stdout", "")
+    file = changes.get("pidFile") or changes.get("logger", {}).get("stdout") or (
+        changes.get("cluster", {}).get("accessLog", ""))
     path = changes.get("cwd") or os.path.dirname(file)
     assert "#ReadWritePaths=" + quoted("-" + path, variables=False) in lines
 

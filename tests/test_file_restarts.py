@@ -264,7 +264,8 @@ def test_what_pupgevent_writes_itself_is_no_change(tmp_path: Path) -> None:
     """Every start writes the pid file: without end, if that were a reason to restart. Log files are
     made when they are first needed, and moved away."""
     (tmp_path / "src").mkdir()
-    job = watching(pidFile="src/job.pid", cluster={"instances": 2},
+    cluster = {"instances": 2, "protocol": "http", "accessLog": "src/access.log"}
+    job = watching(pidFile="src/job.pid", cluster=cluster,
                    logger={"stdout": "src/{id}-{instance}.log"})
     with inside(tmp_path, [job], watcher=dict(QUICK, exts=[], match=[])) as stage:
         begins(stage)
@@ -275,6 +276,7 @@ def test_what_pupgevent_writes_itself_is_no_change(tmp_path: Path) -> None:
         wait_until(lambda: (tmp_path / "src/job-2.pid").read_text() == "%d\n" % (
             stage.instance("job-2").pid or 0))
         (tmp_path / "src" / "job-2.log").rename(tmp_path / "src" / "job-2.log.1")
+        save(stage, "access.log")
         save(stage, "b.js")
         says(stage, "changed: restarting", 2)
         assert said(stage, ".pid") == said(stage, ".log") == 0

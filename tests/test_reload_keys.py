@@ -1,6 +1,7 @@
 """Every key of the file, changed and read again: it takes effect, or is told as needing more."""
 
 import functools
+import ipaddress
 import os
 import signal
 import socket
@@ -148,6 +149,14 @@ def balancer_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
         same(stage, before)
         settings = stage.runtime.balancers["web"]._cluster
         assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
+def balancer_logs_to(name: str) -> Callable[[RuntimeStage, Any], None]:
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        balancer_has(access_log=os.path.join(stage.runtime.configuration.folder, name))(
+            stage, before)
 
     return effect
 
@@ -425,6 +434,7 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "instanceHost"): Case(
         "127.0.0.2", is_at_the_new_port,
         told="changed web; restarted web-1"),
+    ("processes.cluster", "protocol"): Case("http", balancer_has(protocol="http")),
     ("processes.cluster", "strategy"): Case("ip-hash", balancer_has(strategy="ip-hash")),
     ("processes.cluster", "readyTimeoutMs"): Case(
         5000, lambda stage, before: stage.instance(
@@ -435,6 +445,17 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "maxConnections"): Case(5, balancer_has(max_connections=5)),
     ("processes.cluster", "idleTimeoutMs"): Case(5, balancer_has(idle_timeout=0.005)),
     ("processes.cluster", "halfCloseTimeoutMs"): Case(5, balancer_has(half_close_timeout=0.005)),
+    ("processes.cluster", "headTimeoutMs"): Case(
+        5, balancer_has(head_timeout=0.005), beside={"protocol": "http"}),
+    ("processes.cluster", "responseTimeoutMs"): Case(
+        5, balancer_has(response_timeout=0.005), beside={"protocol": "http"}),
+    ("processes.cluster", "keepUpstream"): Case(
+        5, balancer_has(keep_upstream=5), beside={"protocol": "http"}),
+    ("processes.cluster", "acceptProxyFrom"): Case(
+        ["10.0.0.1"], balancer_has(accept_proxy_from=(ipaddress.ip_network("10.0.0.1"),)),
+        beside={"protocol": "http"}),
+    ("processes.cluster", "accessLog"): Case(
+        "access.log", balancer_logs_to("access.log"), beside={"protocol": "http"}),
 }  # fmt: skip
 
 #: Tables of other tables: what is in them is what changes.
