@@ -17,7 +17,7 @@ import log_rotation
 from concurrency import Task, Threads, in_slices
 from errors import ShortageError, counted
 from log_tracks import LogTrack
-from sinks import Losses, QueuedSink, write_some
+from sinks import LOW_WATER, Losses, QueuedSink, write_some
 
 #: Threads for writing, at most. Files of one folder share one: a disk that hangs holds up no other.
 _MOST_WRITERS = 16
@@ -123,6 +123,8 @@ class LogFile(QueuedSink):
         self._asked = self._opened = 0
         self._released = False
         self._failing = False
+        #: True: more has come than it takes, and lines are lost until it has caught up.
+        self._behind = False
         self._trouble = ""
 
     @property
@@ -196,18 +198,39 @@ class LogFile(QueuedSink):
             self._warn("log file %s: %s; lines are lost until it can be written" % (
                 self.path, _reason(error)))
 
+    def _drop(self, data: bytes, reason: str = "") -> None:
+        super()._drop(data, reason)
+        if self._failing or self._behind or reason:
+            return
+        self._behind = True
+        try:
+            self._warn("log file %s: the disk is too slow; lines are lost until it has caught up"
+                       % self.path)
+        except MemoryError:
+            self._behind = False
+
     def _on_written(self) -> None:
-        if self._failing:
-            self._inform("log file %s is written again, %s" % (self.path, _lost(self._lost)))
-        elif self._lost:
-            self._warn("log file %s: %s, the disk is too slow" % (self.path, _lost(self._lost)))
-        self._failing = False
-        self._lost = Losses()
+        self._tell_losses()
         self._tell_trouble()
         if self._file.rotated:
             self._file.rotated = False
             if self.limits.compress:
                 Task(self._compress)
+
+    def _tell_losses(self) -> None:
+        """How many there were, once they are over: a disk that is slow for long does not get a line
+        for each piece that it takes."""
+        if self._failing:
+            self._inform("log file %s is written again, %s" % (self.path, _lost(self._lost)))
+        elif self._behind:
+            if self._size >= LOW_WATER:
+                return
+            self._inform("log file %s has caught up, %s" % (self.path, _lost(self._lost)))
+        elif self._lost:
+            self._warn("log file %s: %s, %s" % (
+                self.path, _lost(self._lost), self._lost.reason))
+        self._failing = self._behind = False
+        self._lost = Losses()
 
     def _tell_trouble(self) -> None:
         """Once for each that is another one."""

@@ -1,11 +1,24 @@
 """Where lines go: those of each process, and our own. Into the history, and to the console and the
-files that their logger names, in the look that each is to have.
+files that their logger names, in the look that each is to have. The lines of an access log go to
+its file alone.
 """
 
 import re
 import time
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
+from access_log import AccessLog
 from log_files import FileLimits, LogFile, LogFiles
 from log_history import NO_FILE, LogHistory, Place
 from logs import LineWriter, Log
@@ -105,6 +118,13 @@ class OutletPair(NamedTuple):
     stderr: Outlet
 
 
+class AccessOutlet(NamedTuple):
+    """Of the cluster of one process."""
+
+    log: AccessLog
+    path: str
+
+
 class FileUse(NamedTuple):
     """A log file as the loggers name it, for who reads it again."""
 
@@ -137,20 +157,24 @@ class Outlets:
         #: Of each process, by the number of the instance.
         self._pairs: Dict[str, Dict[int, OutletPair]] = {}
         self._processes: Dict[str, Process] = {}
+        #: Of those processes that have one.
+        self._access: Dict[str, AccessOutlet] = {}
         self.log = Log(self._own.stdout, verbose, errors=self._own.stderr)
         console.on_loss = self._own.stdout.on_loss
         self._logger = self.in_effect(logger)
         self._set_own()
 
     def set(self, process: Process) -> None:
-        """Send the lines of a process where its logger says; also of instances that run."""
+        """Send the lines of a process where its logger says; also of instances that run. And those
+        of its access log."""
         self.history.know(process.id, process.logger.internal_log)
         self._processes[process.id] = process
         pairs = self._pairs.setdefault(process.id, {})
-        before = set(_paths(pairs.values()))
+        before = self._paths_of(process.id)
         for number, pair in pairs.items():
             self._direct(pair, process.logger, process.id, number)
-        if before - set(_paths(pairs.values())):
+        self._direct_access_log(process)
+        if before - self._paths_of(process.id):
             self._close_unused()
 
     def set_own(self, logger: Logger) -> bool:
@@ -171,8 +195,17 @@ class Outlets:
         """The process is gone for good."""
         self.history.forget(process_id)
         self._processes.pop(process_id, None)
-        if any(_paths(self._pairs.pop(process_id, {}).values())):
+        before = self._paths_of(process_id)
+        self._pairs.pop(process_id, None)
+        self._close_access_log(process_id)
+        if before:
             self._close_unused()
+
+    def access_log(self, process_id: str) -> Optional[AccessLog]:
+        """For the balancer of that process; None where it has no access log. It is the same one
+        after a change of its path."""
+        found = self._access.get(process_id)
+        return None if found is None else found.log
 
     def writers(self, process: Process, spec: InstanceSpec) -> Tuple[LineWriter, LineWriter]:
         """For one child: (stdout, stderr)."""
@@ -222,6 +255,8 @@ class Outlets:
     def flush(self, timeout: float) -> None:
         """Wait until all lines are out, for so many seconds at most."""
         end = time.monotonic() + timeout
+        for each in self._access.values():
+            each.log.flush()
         self._files.flush(timeout)
         self._console.flush(max(0.0, end - time.monotonic()))
 
@@ -235,23 +270,61 @@ class Outlets:
 
     def _direct(self, pair: OutletPair, logger: Logger, process_id: str, number: int) -> None:
         logger = self.in_effect(logger)
-        limits = FileLimits(logger.max_bytes, logger.backups, logger.compress)
+        limits = _limits_of(logger)
         for outlet, template in ((pair.stdout, logger.stdout), (pair.stderr, logger.stderr)):
             file = None
             if template is not None:
                 file = self._files.get(log_file_of(template, process_id, number), limits)
             outlet.direct(logger, self._console, file)
 
+    def _direct_access_log(self, process: Process) -> None:
+        path = _access_log_of(process)
+        if path is None:
+            self._close_access_log(process.id)
+            return
+        file = self._files.get(path, _limits_of(process.logger))
+        log = self.access_log(process.id)
+        if log is None:
+            log = AccessLog(file.write)
+        else:
+            log.direct(file.write)
+        self._access[process.id] = AccessOutlet(log, path)
+
+    def _close_access_log(self, process_id: str) -> None:
+        found = self._access.pop(process_id, None)
+        if found is not None:
+            found.log.close()
+
+    def _paths_of(self, process_id: str) -> Set[str]:
+        """Of all files that the lines of the process go to now."""
+        found = set(_paths(self._pairs.get(process_id, {}).values()))
+        if process_id in self._access:
+            found.add(self._access[process_id].path)
+        return found
+
     def _close_unused(self) -> None:
         # In one go: a file that is opened meanwhile would be missing, and be closed.
         pairs = [pair for some in self._pairs.values() for pair in some.values()]
-        self._files.keep_only(_paths([self._own, *pairs]))
+        access = [each.path for each in self._access.values()]
+        self._files.keep_only([*_paths([self._own, *pairs]), *access])
 
     def _inform(self, text: str) -> None:
         self.log.info("core", text)
 
     def _warn(self, text: str) -> None:
         self.log.warning("core", text)
+
+
+def _limits_of(logger: Logger) -> FileLimits:
+    return FileLimits(logger.max_bytes, logger.backups, logger.compress)
+
+
+def _access_log_of(process: Process) -> Optional[str]:
+    """One file for all instances: each line names its own."""
+    cluster = process.cluster
+    if cluster is None or cluster.access_log is None:
+        return None
+    return cluster.access_log.replace("{id}", process.id)
 
 
 def _paths(pairs: Iterable[OutletPair]) -> Iterator[str]:
