@@ -6,15 +6,15 @@ of a cluster, and says which can take a client now.
 
 import _socket
 import errno
+from bisect import bisect_left
 from operator import attrgetter
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from gevent.event import Event
 
-from histograms import Histogram
-from relay import STREAM, RelaySocket
+from histograms import BOUNDS, Histogram
 from sockets import SHORTAGES, is_self_connected, may_self_connect
-from status_report import BackendStatus
+from status_report import ANSWER_CLASSES, Answers, BackendHttp, BackendStatus, RequestTimes
 from strategies import Candidate
 
 #: Weight of the newest sample in a smoothed time: about the last ten count.
@@ -46,14 +46,24 @@ UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 OUR_SHORTAGES = (*SHORTAGES, errno.EADDRNOTAVAIL, errno.EAGAIN)
 
 
+class KeptConnection:
+    """A connection to an instance that waits for its next request."""
+
+    __slots__ = ()
+
+    def close_kept(self) -> None:
+        """It is in no list any more."""
+        raise NotImplementedError
+
+
 class Backend(Candidate):
     """One of a cluster's; `clock` is monotonic seconds."""
 
     __slots__ = (
-        "address", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
+        "address", "answers", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
         "connect_time", "connect_times", "downs", "draining", "emptied", "family",
-        "first_byte_times", "may_self_connect", "name",
-        "open", "probe", "reason", "retries", "sampled", "state", "total",
+        "first_byte_times", "idle", "lost", "may_self_connect", "name",
+        "open", "probe", "reason", "request_times", "retries", "sampled", "state", "total",
         "ttfb",
     )  # fmt: skip
 
@@ -83,6 +93,14 @@ class Backend(Candidate):
         #: Of all of its processes, while the smoothed ones are of the one that runs.
         self.connect_times = Histogram()
         self.first_byte_times = Histogram()
+        #: With http: its answers from 1xx to 5xx, and the times from a request's first byte until
+        #: its answer has ended.
+        self.answers = [0] * len(ANSWER_CLASSES)
+        #: Requests of which it has ended the connection, and that nobody else could answer.
+        self.lost = 0
+        self.request_times = Histogram()
+        #: With http: connections to it on which nothing is under way, the one used last at the end.
+        self.idle: List[KeptConnection] = []
         #: How often it was found not to answer though its process lived.
         self.downs = 0
         self.sampled = False
@@ -102,6 +120,12 @@ class Backend(Candidate):
         self.draining = state in (DRAINING, ABSENT)
         self.reason = reason
         self.changed_at = self.clock()
+        self.close_idle()
+
+    def close_idle(self, keep: int = 0) -> None:
+        """Close the connections to it that are kept, all but so many."""
+        while len(self.idle) > keep:
+            self.idle.pop(0).close_kept()
 
     @property
     def takes_clients(self) -> bool:
@@ -121,6 +145,21 @@ class Backend(Candidate):
         self.first_byte_times.add(seconds)
         self.sampled = True
 
+    def add_answer(self, kind: int, first_byte: float, whole: float) -> None:
+        """With http: an answer of class `kind` (0 is 1xx) has ended, so long after its request."""
+        self.answers[kind] += 1
+        self.sampled = True
+        ttfb = self.ttfb
+        self.ttfb = first_byte if ttfb is None else ttfb + _NEWEST * (first_byte - ttfb)
+        times, bucket = self.first_byte_times, bisect_left(BOUNDS, first_byte)
+        times.counts[bucket] += 1
+        times.sum += first_byte
+        if whole != first_byte:
+            bucket = bisect_left(BOUNDS, whole)
+        times = self.request_times
+        times.counts[bucket] += 1
+        times.sum += whole
+
     def decay(self, usual: float) -> None:
         """Once a second: let an old measurement lose its weight, down to what is usual among the
         others. Below that, one that never answers would look better than all who do."""
@@ -136,23 +175,12 @@ class Backend(Candidate):
             self.emptied.set()
         return self.emptied
 
-    def take(self) -> None:
-        """A connection is assigned."""
-        self.open += 1
-        if self.emptied is not None:
-            self.emptied.clear()
-
-    def release(self) -> None:
-        """An assigned connection has ended."""
-        self.open -= 1
-        self.tell_when_empty()
-
     def tell_when_empty(self) -> None:
         """Wake who waits for the last connection to sock, if it has. Idempotent."""
         if not self.open and self.emptied is not None:
             self.emptied.set()
 
-    def status(self) -> BackendStatus:
+    def status(self, with_http: bool = False) -> BackendStatus:
         return BackendStatus(
             state=self.state,
             reason=self.reason,
@@ -166,18 +194,32 @@ class Backend(Candidate):
             downs=self.downs,
             connect_time=self.connect_time,
             first_byte_time=self.ttfb,
+            http=self._http_status() if with_http else None,
+        )
+
+    def _http_status(self) -> BackendHttp:
+        return BackendHttp(
+            answers=Answers(*self.answers),
+            request_times=request_times_of(self.request_times),
+            idle=len(self.idle),
         )
 
 
 class Times(NamedTuple):
-    """How long it took to connect, and from a client's first byte to the answer's."""
+    """How long it took to connect, from a client's first byte to the answer's, and, with http, from
+    a request's first byte until its answer had ended."""
 
     connect: Histogram
     first_byte: Histogram
+    request: Histogram
 
 
 def times_of(backend: Backend) -> Times:
-    return Times(backend.connect_times, backend.first_byte_times)
+    return Times(backend.connect_times, backend.first_byte_times, backend.request_times)
+
+
+def request_times_of(histogram: Histogram) -> RequestTimes:
+    return RequestTimes(histogram.sum, tuple(histogram.counts))
 
 
 class Counters(NamedTuple):
@@ -188,34 +230,32 @@ class Counters(NamedTuple):
     bytes_out: int
     connect_errors: int
     retries: int
+    lost: int
+    #: By class.
+    answers: List[int]
 
 
 def counters_of(backends: Sequence[Backend]) -> Counters:
-    return Counters(*(sum(map(attrgetter(name), backends)) for name in Counters._fields))
+    """Of at least one."""
+    *numbers, _ = Counters._fields
+    sums = [sum(map(attrgetter(name), backends)) for name in numbers]
+    answers = list(map(sum, zip(*(each.answers for each in backends))))
+    return Counters._make([*sums, answers])
 
 
 def _smooth(old: "Optional[float]", new: float) -> float:
     return new if old is None else old + _NEWEST * (new - old)
 
 
-def open_upstream(backend: Backend, ceiling: int) -> "Optional[RelaySocket]":
-    """A socket to connect with; None when its descriptor is one that is left alone. OSError."""
-    sock = RelaySocket(backend.family, STREAM, 0)
-    if sock.fileno() < ceiling:
-        return sock
-    sock.close()
-    return None
-
-
-def start_connect(sock: RelaySocket, backend: Backend) -> int:
+def start_connect(sock: Any, backend: Backend) -> int:
     """Begin to connect; an errno value, of CONNECTED where it is done already."""
     code = sock.connect_ex(backend.address)
     return connect_state(sock, backend) if code == errno.EINPROGRESS else code
 
 
-def connect_state(sock: RelaySocket, backend: Backend) -> int:
+def connect_state(sock: Any, backend: Backend) -> int:
     """How it stands: to call connect again tells (connect(2), EALREADY, EISCONN)."""
     code = sock.connect_ex(backend.address)
     if backend.may_self_connect and code in CONNECTED and is_self_connected(sock):
         return errno.ECONNREFUSED
-    return code
+    return int(code)

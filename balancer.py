@@ -3,15 +3,18 @@
 It is told of instances in plain data (`up`, `down`, `drain`, `remove`) and knows no process. Its
 parts, in the order in which a client meets them, and how each comes back to it:
 
-    listener.py      the common port                    hands each client to admission
-    admission.py     choose, connect, wait in queue     strategies.py, wait_queue.py
+    listener.py      the common port                    hands each client to a front
+    admission.py     with tcp: a backend for a client   placement.py: choose, connect, wait
     connections.py   who is open, for how long          tells its owner that one has ended, or has
                                                         to go to another instance
     relay.py         bytes
+    http_front.py    with http: a backend for each      http_client.py, http_upstream.py
+                     request
     pool.py          who can take a client              tells its owner that somebody can again
 
-The balancer is the owner of both and passes on what they tell. All of it runs in the hub and never
-blocks, except `drain` and `wait_delivered`, for which their caller waits.
+The balancer is the owner of both and passes on what they tell. Which front the listener hands its
+clients to may change while it runs, so there may be clients of both. All of it runs in the hub and
+never blocks, except `drain` and `wait_delivered`, for which their caller waits.
 """
 
 import sys
@@ -22,18 +25,23 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import gevent
 from gevent import get_hub
 
-from admission import Admission, QueueLimits
-from backends import Backend, Times, times_of
-from connections import SWEEP_SECONDS, Connections, ConnectionsOwner, IdleLimits
-from listener import Listener
+from access_log import AccessLog
+from admission import Admission
+from backends import Backend, Counters, Times, request_times_of, times_of
+from connections import Connections, ConnectionsOwner, IdleLimits
+from http_front import HttpFront
+from http_quiet import http_limits_of
+from listener import Admitter, Listener
 from model import Cluster
+from placement import Placement, QueueLimits
 from poller import Handler, Poller
 from pool import Pool, PoolOwner
 from relay import RelaySocket
 from sockets import WarningLimiter
 from splicing import Pipes
-from status_report import BackendStatus, BalancerStatus
+from status_report import Answers, BackendStatus, BalancerHttp, BalancerStatus
 from strategies import STRATEGIES
+from sweeping import SWEEP_SECONDS
 
 #: Seconds between two looks at what clients still have to get from instances that have ended.
 _DELIVERY_LOOK = 0.1
@@ -112,6 +120,14 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._admission = Admission(
             engine.poller, self._connections, self._pool, STRATEGIES[cluster.strategy](),
             _queue_limits(cluster), owner.warn, clock)
+        self._engine = engine
+        #: Those that may have clients.
+        self._fronts: List[Placement] = [self._admission]
+        #: Made when it is needed first.
+        self._http: Optional[HttpFront] = None
+        self._access_log: Optional[AccessLog] = None
+        if cluster.protocol == "http":
+            self._http = self._make_http()
         self._retired = False
         #: Nothing of it is left.
         self.closed = False
@@ -119,6 +135,40 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._sweep_timer = loop.timer(SWEEP_SECONDS, SWEEP_SECONDS)
         self._slice_timer = loop.timer(_SLICE_PAUSE)
         self._sweep_timer.start(self.sweep)
+
+    def _make_http(self) -> HttpFront:
+        engine, admission = self._engine, self._admission
+        front = HttpFront(
+            self.name, engine.poller, engine.pipes, self._connections, self._pool,
+            admission.strategy, admission.limits, self._owner.warn, self._clock)
+        self._apply_http(front)
+        self._fronts.append(front)
+        return front
+
+    def _apply_http(self, front: HttpFront) -> None:
+        cluster, admission = self._cluster, self._admission
+        front.apply(admission.strategy, admission.limits, http_limits_of(cluster),
+                    cluster.common_port or 0, self._access_log)
+
+    @property
+    def _front(self) -> Admitter:
+        """Who takes the clients that come now."""
+        if not self._is_http:
+            return self._admission
+        if self._http is None:
+            self._http = self._make_http()
+        return self._http
+
+    @property
+    def access_log(self) -> Optional[AccessLog]:
+        """Of its requests, with http."""
+        return self._access_log
+
+    @access_log.setter
+    def access_log(self, log: Optional[AccessLog]) -> None:
+        self._access_log = log
+        if self._http is not None:
+            self._apply_http(self._http)
 
     # Told of instances, by name; see pool.py
 
@@ -143,6 +193,15 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def connections_of(self, name: str) -> int:
         return self._pool.connections_of(name)
 
+    @property
+    def unit(self) -> str:
+        """What is assigned to an instance: a connection, or with http a request."""
+        return "request" if self._is_http else "connection"
+
+    def lost(self) -> int:
+        """Requests that instances have left without an answer, or without the end of one."""
+        return self._pool.counters().lost
+
     # The common port
 
     @property
@@ -158,7 +217,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def take_over(self, listener: Listener) -> None:
         """Accept from that listener from now on; one that there was is closed only after that."""
         old, self._listener = self._listener, listener
-        listener.serve(self._admission)
+        listener.serve(self._front)
         if old is not None:
             old.drain()
 
@@ -173,16 +232,24 @@ class Balancer(PoolOwner, ConnectionsOwner):
         """Close the common port; who has got through to it is still served. Idempotent."""
         if self._listener is not None:
             self.hand_over().drain()
+        if self._http is not None:
+            self._http.stop()
 
     # Changes, and the end
 
     def apply(self, cluster: Cluster) -> None:
         """Other settings for what runs; nobody's connection is touched."""
+        admission = self._admission
         if cluster.strategy != self._cluster.strategy:
-            self._admission.strategy = STRATEGIES[cluster.strategy]()
+            admission.strategy = STRATEGIES[cluster.strategy]()
         self._cluster = cluster
         self._connections.limits = _idle_limits(cluster)
-        self._admission.limits = _queue_limits(cluster)
+        admission.limits = _queue_limits(cluster)
+        front = self._front
+        if self._http is not None:
+            self._apply_http(self._http)
+        if self._listener is not None:
+            self._listener.serve(front)
         self._pool.limit(cluster.max_connections)
 
     def wait_delivered(self, seconds: float) -> None:
@@ -193,6 +260,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         before: List[Tuple[int, int]] = []
         while True:
             left, now = self._connections.undelivered(), self._clock()
+            if self._http is not None:
+                left += self._http.undelivered()
             if left != before:
                 before, moved_at = left, now
             if not left or now >= end or now - moved_at >= _STALLED:
@@ -204,15 +273,24 @@ class Balancer(PoolOwner, ConnectionsOwner):
         last connection. Idempotent."""
         self.stop_listening()
         self._pool.close()
-        self._admission.send_away()
+        self._send_away()
         self._retired = True
+
+    def _send_away(self) -> None:
+        for front in self._fronts:
+            front.send_away()
+
+    @property
+    def _is_empty(self) -> bool:
+        return not self._connections and (self._http is None or not len(self._http))
 
     def close(self) -> None:
         """Close everything that is open, connections too; idempotent."""
         self.closed = True
         self.stop_listening()
         self._pool.close()
-        self._admission.close()
+        for front in self._fronts:
+            front.close()
         for timer in (self._sweep_timer, self._slice_timer):
             timer.stop()
             timer.close()
@@ -223,31 +301,46 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def status(self) -> BalancerStatus:
         """With an empty host while it does not listen."""
         host, port = ("", 0) if self.address is None else self.address[:2]
-        admission, counters = self._admission, self._pool.counters()
+        counters, fronts = self._pool.counters(), self._fronts
+        http = self._http_status(counters) if self._is_http else None
         return BalancerStatus(
             host=host,
             port=port,
+            protocol=self._cluster.protocol,
             strategy=self._cluster.strategy,
-            accepted=admission.accepted,
-            open=len(self._connections),
+            accepted=sum(each.accepted for each in fronts),
+            open=len(self._connections) if http is None else self._pool.assigned,
             total=counters.total,
             bytes_in=counters.bytes_in,
             bytes_out=counters.bytes_out,
             connect_errors=counters.connect_errors,
             retries=counters.retries,
-            queue=len(admission.queue),
-            queue_most=admission.queue.most,
-            turned_away=admission.turned_away,
+            queue=sum(len(each.queue) for each in fronts),
+            queue_most=max(each.queue.most for each in fronts),
+            turned_away=sum(each.turned_away for each in fronts),
+            http=http,
+        )
+
+    @property
+    def _is_http(self) -> bool:
+        return self._cluster.protocol == "http"
+
+    def _http_status(self, counters: Counters) -> BalancerHttp:
+        return BalancerHttp(
+            connections=len(self._connections) + (0 if self._http is None else len(self._http)),
+            answers=Answers(*counters.answers),
+            own_answers=Answers(*([0] * 5 if self._http is None else self._http.own_answers)),
+            request_times=request_times_of(self._pool.request_times()),
         )
 
     def backend_status(self, name: str) -> Optional[BackendStatus]:
         """Of that instance; None where it was never up."""
         backend = self._pool.get(name)
-        return None if backend is None else backend.status()
+        return None if backend is None else backend.status(self._is_http)
 
     def times(self) -> "Tuple[Times, Dict[str, Times]]":
-        """How long connects and first bytes have taken: of all that there ever were, and by the
-        name of the instance."""
+        """How long connects, first bytes and requests have taken: of all that there ever were, and
+        by the name of the instance."""
         return self._pool.times(), {each.name: times_of(each) for each in self._pool}
 
     # Told by its parts
@@ -256,7 +349,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._owner.warn(text)
 
     def on_available(self) -> None:
-        self._admission.serve_queue()
+        for front in self._fronts:
+            front.serve_queue()
 
     def on_reach_changed(self) -> None:
         self._owner.on_reach_changed()
@@ -278,7 +372,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
     @property
     def is_sweeping(self) -> bool:
         """A sweep is not over; it goes on by itself."""
-        return self._connections.is_sweeping
+        http = self._http
+        return self._connections.is_sweeping or (http is not None and http.is_sweeping)
 
     def sweep(self) -> None:
         """Once in SWEEP_SECONDS, by the loop: count, close what was idle for too long, see to it
@@ -287,9 +382,14 @@ class Balancer(PoolOwner, ConnectionsOwner):
         if self.closed or self._slice_timer.active:
             return
         try:
+            swept: List[Any] = [self._connections]
+            if self._http is not None:
+                swept.append(self._http)
             if not self.is_sweeping:
-                self._connections.start_sweep()
-            self._connections.sweep_slice()
+                for each in swept:
+                    each.start_sweep()
+            for each in swept:
+                each.sweep_slice()
             if self.is_sweeping:
                 self._slice_timer.start(self.sweep)
             else:
@@ -304,21 +404,26 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._recount()
         self._pool.decay()
         self._pool.maintain()
-        self._admission.maintain()
+        for front in self._fronts:
+            front.maintain()
         if self._listener is not None:
             self._listener.maintain()
         if self._retired:
             # Who has come back from an instance that is gone waits for nobody.
-            self._admission.send_away()
-            if not self._connections:
+            self._send_away()
+            if self._is_empty:
                 self.close()
 
     def _recount(self) -> None:
         """Each connection, and each that is being made, counts for one backend. Where memory has
         run out between the one and the other, it is counted anew: a drain waits for what counts."""
-        under_way = self._admission.backends_under_way()
-        if self._pool.assigned != len(self._connections) + len(under_way):
-            self._pool.recount(Counter([*(each.backend for each in self._connections), *under_way]))
+        assigned = [each.backend for each in self._connections]
+        if self._http is not None:
+            assigned += self._http.assigned()
+        for front in self._fronts:
+            assigned += front.backends_under_way()
+        if self._pool.assigned != len(assigned):
+            self._pool.recount(Counter(assigned))
 
 
 def _idle_limits(cluster: Cluster) -> IdleLimits:

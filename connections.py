@@ -18,14 +18,7 @@ from poller import Poller
 from relay import RelayedConnection, RelaySocket
 from sockets import keep_alive, reset_on_close, unread, unsent
 from splicing import Pipes
-
-#: Seconds from one sweep to the next: time-outs are as fine as this. The quiet time of a connection
-#: begins with the sweep that has seen its last byte.
-SWEEP_SECONDS = 1.0
-
-#: Seconds that a sweep may take of the hub at a time, and how many connections are looked at
-#: between two looks at the clock.
-SLICE_SECONDS, LOOKS_AT_ONCE = 0.002, 16
+from sweeping import SWEEP_SECONDS, Sweep
 
 #: Seconds without a byte after which a connection gives back what it does not need.
 _IDLE_AFTER = SWEEP_SECONDS / 2
@@ -122,6 +115,16 @@ class Connection(RelayedConnection):
     def abandoned(self) -> bool:
         """The client has died, with bytes that the instance does not take."""
         return self.dying is self.client and self.client.blocked
+
+    def begin_with(self, from_client: bytes, from_upstream: bytes) -> None:
+        """What was read of it before, by the http mode, comes first; then all that comes."""
+        try:
+            for sock, data in ((self.upstream, from_upstream), (self.client, from_client)):
+                if data:
+                    _begin_with(sock, data)
+                self.poller.call_soon(sock)
+        except OSError:
+            self.reset()
 
     def suspect(self) -> None:
         self.owner.suspect(self)
@@ -225,8 +228,7 @@ class Connections:
         self._suspected: Dict[Connection, float] = {}
         self._suspect_timer = get_hub().loop.timer(_SUSPECT_SECONDS / 4, _SUSPECT_SECONDS / 4)
         self._open: Set[Connection] = set()
-        #: What the sweep under way has not come to yet.
-        self._unswept: List[Connection] = []
+        self._sweep = Sweep(self._look_safely, clock)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -313,38 +315,29 @@ class Connections:
         """Close all of them; idempotent."""
         self._suspect_timer.stop()
         self._suspect_timer.close()
-        self._unswept = []
+        self._sweep.stop()
         for connection in self:
             connection.cut()
 
     @property
     def is_sweeping(self) -> bool:
         """A sweep is not over."""
-        return bool(self._unswept)
+        return self._sweep.is_under_way
 
     def start_sweep(self) -> None:
-        """Once in SWEEP_SECONDS, and not before the last one is over: count the bytes of each
-        connection, and close it if it was idle for too long. `sweep_slice` does the work."""
-        self._unswept = list(self._open)
+        """Count the bytes of each connection, and close it if it was idle for too long."""
+        self._sweep.start(self._open)
 
     def sweep_slice(self) -> None:
-        """Go on with the sweep, for SLICE_SECONDS or a little longer.
+        """Go on with it, for a slice of the hub's time."""
+        self._sweep.slice()
 
-        A quiet time ends with the look at its connection, and not with the beginning of the sweep:
-        bytes that came meanwhile would look older than they are.
-        """
-        now = self.clock()
-        end = now + SLICE_SECONDS
-        while self._unswept and now < end:
-            some = self._unswept[-LOOKS_AT_ONCE:]
-            del self._unswept[-LOOKS_AT_ONCE:]
-            for connection in some:
-                if connection.owner is not None:  # it may have closed since the sweep began
-                    try:
-                        self._look_at(connection, now)
-                    except Exception:
-                        self.poller.failed(connection.client)
-            now = self.clock()
+    def _look_safely(self, connection: Connection, now: float) -> None:
+        if connection.owner is not None:  # it may have closed since the sweep began
+            try:
+                self._look_at(connection, now)
+            except Exception:
+                self.poller.failed(connection.client)
 
     def _look_at(self, connection: Connection, now: float) -> None:
         if connection.half_ended:
@@ -372,6 +365,17 @@ class Connections:
         limits = self.limits
         limit = limits.half_closed if connection.half_closed else limits.open
         return bool(limit) and quiet >= limit
+
+
+def _begin_with(sock: RelaySocket, data: bytes) -> None:
+    """Bytes that were read there before it was relayed. OSError."""
+    sock.bytes_read += len(data)
+    try:
+        sent = sock.peer.send(data)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        sock.block(memoryview(data)[sent:])
 
 
 def _count(connection: Connection) -> bool:

@@ -40,6 +40,7 @@ from instance import Instance
 from lifecycle import ENDED, RUNNING, SETTLED, STOPPED
 from model import Process, instance_specs, with_instances
 from rollout import Change, restart_step, roll, should_run
+from rotation import CONNECTION
 from runtime import Runtime
 from signal_names import signal_name
 
@@ -56,6 +57,13 @@ _MOST_LISTED = 10
 #: Names that an unknown one is compared with, those of processes first. It takes some 50 µs each,
 #: in which no client is served.
 _MOST_COMPARED = 100
+
+#: Once a drain of connections has been told of so often, it takes a while.
+_WAITS_BEFORE_A_HINT = 2
+
+_HINT = (
+    "(a connection does not tell where an answer ends; for a web application,"
+    ' protocol = "http" waits for answers in flight and for nothing else)')
 
 
 class Chosen(NamedTuple):
@@ -88,20 +96,20 @@ class Operations:
 
     def stop(self, words: Sequence[str], say: Say) -> str:
         chosen = choose(self._runtime, words)
-        names = _names(chosen.instances)
+        names, lost = _names(chosen.instances), self._runtime.lost_requests()
         with self._alone(chosen.processes, "a stop", say, stops=names):
             self._runtime.supervisor.stop(names)
         again = self._runtime.scheduler.about_starts(sorted(chosen.processes))
-        return _about("stopped", chosen.instances) + again
+        return _about("stopped", chosen.instances) + again + self._lost_since(lost)
 
     def restart(self, words: Sequence[str], say: Say) -> str:
-        chosen = self._due(words)
+        chosen, lost = self._due(words), self._runtime.lost_requests()
         ids = {each.process_id for each in chosen}
         with self._alone(ids, "a restart", say, yields=True) as change:
             failures = roll(self._runtime.supervisor, list(map(restart_step, chosen)), change)
             change.check()
             _raise_for(failures)
-        return _about("restarted", chosen)
+        return _about("restarted", chosen) + self._lost_since(lost)
 
     def restart_changed(self, process_id: str, begin: Callable[[str], None]) -> None:
         """Restart the process since its files have changed, and start what does not run; what was
@@ -124,9 +132,9 @@ class Operations:
     def scale(self, process_id: str, instances: int, say: Say) -> str:
         process = self._find_cluster(process_id)
         with self._alone({process_id}, "a scaling", say):
-            scaled = with_instances(process, instances)
+            scaled, lost = with_instances(process, instances), self._runtime.lost_requests()
             self._accept(scaled, instances)
-            return self._scale(scaled, instances)
+            return self._scale(scaled, instances) + self._lost_since(lost)
 
     def reload(self, say: Say) -> str:
         with self._alone([THE_FILE], "a reload", say) as change:
@@ -138,8 +146,9 @@ class Operations:
                     raise found
             work = reload.Reload(self._runtime, found, say)
             work.hold(lambda ids: self._locks.add(change, ids))
+            lost = self._runtime.lost_requests()
             with self._around_reload():
-                return work.apply(change)
+                return work.apply(change) + self._lost_since(lost)
 
     def signal(self, number: int, words: Sequence[str]) -> str:
         sent: List[str] = []
@@ -166,9 +175,16 @@ class Operations:
     ) -> Iterator[Change]:
         """Hold the processes for one change, and tell what happens to their instances."""
 
+        waits = 0
+
         def tell(instance: Instance) -> None:
+            nonlocal waits
             if instance.process_id in change.ids:
                 say(news(instance))
+                waits += instance.draining is not None and instance.draining.unit == CONNECTION
+                if waits == _WAITS_BEFORE_A_HINT:
+                    waits += 1
+                    say(_HINT)
 
         self._runtime.refuse_when_closing()
         with self._locks.hold(ids, what, yields=yields, stops=stops) as change:
@@ -177,6 +193,11 @@ class Operations:
                 yield change
             finally:
                 self._runtime.watchers.discard(tell)
+
+    def _lost_since(self, before: int) -> str:
+        """What clients have lost meanwhile, of requests that instances had begun."""
+        lost = self._runtime.lost_requests() - before
+        return "; %s lost an answer" % counted(lost, "request") if lost > 0 else ""
 
     def _due(self, words: "Sequence[str]") -> "List[Instance]":
         """The instances that a restart is about."""

@@ -16,6 +16,7 @@ event, even if ending it takes a second attempt. `_maintain` sees to what could 
 
 import select
 import sys
+import time
 from typing import Callable, List, Optional
 
 from gevent import get_hub
@@ -49,6 +50,9 @@ _BOTH_WAYS = _ARRIVALS | select.EPOLLOUT
 #: Events taken from the kernel in one turn; what is left comes in the next, after gevent's own
 #: watchers had theirs.
 EVENTS_A_TURN = 512
+
+#: Seconds after which a turn ends with the events that it has taken, whatever else there is.
+TURN_SECONDS = 0.005
 
 #: With so many at once there are likely more by now, and to ask for them here costs less than to
 #: come back by way of gevent's loop. With fewer it would be a system call for nothing.
@@ -89,13 +93,20 @@ class Poller:
     system calls say and takes the mask as a hint.
     """
 
-    def __init__(self, on_error: "Callable[[Handler], None]") -> None:
+    def __init__(
+        self, on_error: "Callable[[Handler], None]",
+        clock: "Callable[[], float]" = time.monotonic,
+    ) -> None:
         """`on_error(handler)` is told, inside the `except`, of a handler that raised, and ends it:
         it gets no further event."""
         self._on_error = on_error
+        self._clock = clock
         #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
         self._handlers: List[Optional[Handler]] = [None] * 64
         self._soon: List[Handler] = []
+        #: How often events were taken from the kernel. Who writes to a socket and is told by the
+        #: same poll that something has arrived there is told of what was there before.
+        self.polls = 0
         self._epoll = select.epoll()
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
@@ -169,8 +180,9 @@ class Poller:
     def _turn(self) -> None:
         try:
             handlers, poll = self._handlers, self._epoll.poll
-            left = self._most
+            left, end = self._most, self._clock() + TURN_SECONDS
             while left > 0:
+                self.polls += 1
                 events = poll(0, left)
                 for fileno, mask in events:
                     handler = handlers[fileno]
@@ -181,7 +193,7 @@ class Poller:
                             if handlers[fileno] is handler:
                                 handlers[fileno] = None
                             self.failed(handler)
-                if len(events) < BUSY_EVENTS:
+                if len(events) < BUSY_EVENTS or self._clock() > end:
                     return
                 left -= len(events)
         except Exception:

@@ -10,7 +10,7 @@ from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
 import gevent
 
 from backends import ABSENT, DOWN, DRAINING, UP, Backend, Counters, Times, counters_of
-from histograms import merged
+from histograms import Histogram, merged
 from sockets import tcp_check
 
 #: Seconds between two probes of a backend that is down though its process lives.
@@ -154,13 +154,17 @@ class Pool:
 
     def take(self, backend: Backend) -> None:
         """A client is assigned: it counts from here, before the connect."""
-        backend.take()
+        backend.open += 1
+        if backend.emptied is not None:
+            backend.emptied.clear()
         if self._limit and backend.open == self._limit:
             self._refresh()
 
     def release(self, backend: Backend) -> None:
         """An assigned client has gone, or is tried elsewhere."""
-        backend.release()
+        backend.open -= 1
+        if backend.emptied is not None:
+            backend.tell_when_empty()
         if self._limit and backend.open == self._limit - 1:
             self._refresh()
 
@@ -172,7 +176,11 @@ class Pool:
         """The same for how long things took."""
         every = [self._removed, *self]
         return Times(merged(each.connect_times for each in every),
-                     merged(each.first_byte_times for each in every))
+                     merged(each.first_byte_times for each in every),
+                     self.request_times())
+
+    def request_times(self) -> Histogram:
+        return merged(each.request_times for each in [self._removed, *self])
 
     def _keep_counters(self, gone: Backend) -> None:
         kept = self._removed
@@ -180,6 +188,7 @@ class Pool:
             setattr(kept, name, value)
         kept.connect_times = merged([kept.connect_times, gone.connect_times])
         kept.first_byte_times = merged([kept.first_byte_times, gone.first_byte_times])
+        kept.request_times = merged([kept.request_times, gone.request_times])
 
     @property
     def assigned(self) -> int:

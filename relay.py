@@ -200,7 +200,7 @@ class RelaySocket(_socket.socket, Handler):
             self._send_failed()
             return
         if sent < size:
-            self._block(memoryview(data)[sent:])
+            self.block(memoryview(data)[sent:])
         elif size == SMALL_BYTES:
             self.read(False)
 
@@ -243,7 +243,7 @@ class RelaySocket(_socket.socket, Handler):
                 return
             if sent < size:
                 # The only copy there is: what the peer would not take.
-                self._block(memoryview(bytes(_VIEW[sent:size])))
+                self.block(memoryview(bytes(_VIEW[sent:size])))
                 return
             if size < BUFFER_BYTES:
                 self.full = 0
@@ -338,7 +338,7 @@ class RelaySocket(_socket.socket, Handler):
                 pipe.held -= splice(pipe.reader, sink, pipe.held)
             self.blocked = False
         except BlockingIOError:
-            self._block(None)
+            self.block(None)
         except OSError:
             self._send_failed()
 
@@ -352,7 +352,7 @@ class RelaySocket(_socket.socket, Handler):
 
     # Blocked
 
-    def _block(self, pending: "Optional[memoryview]") -> None:
+    def block(self, pending: "Optional[memoryview]") -> None:
         """Keep what the peer does not take, and wait for its room."""
         self.pending = pending
         self.blocked = True

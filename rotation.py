@@ -8,7 +8,11 @@ import math
 from typing import Callable, NamedTuple
 
 from concurrency import Condition, Task
+from errors import counted
 from model import InstanceSpec
+
+#: What tcp counts: nobody knows what is asked and answered on one.
+CONNECTION = "connection"
 
 #: Seconds between two looks at how many connections a drain waits for.
 _DRAIN_LOOK = 1.0
@@ -19,15 +23,16 @@ _PART_OF_THE_REST = 0.1
 
 
 class Draining(NamedTuple):
-    """What a stop waits for: so many connections, so many seconds at most."""
+    """What a stop waits for: so many connections, or with http requests, so many seconds at
+    most."""
 
     connections: int
     seconds: float
+    unit: str = CONNECTION
 
     def __str__(self) -> str:
-        plural = "" if self.connections == 1 else "s"
-        return "draining, %d connection%s, up to %.0f s" % (
-            self.connections, plural, math.ceil(self.seconds))
+        return "draining, %s, up to %.0f s" % (
+            counted(self.connections, self.unit), math.ceil(self.seconds))
 
 
 class Rotation:
@@ -48,6 +53,10 @@ class Rotation:
     def connections_of(self, name: str) -> int:
         """How many connections the instance has."""
         return 0
+
+    def unit(self) -> str:
+        """What it has of them: connections, or requests."""
+        return CONNECTION
 
     def remove(self, name: str) -> None:
         """The instance will never come back."""
@@ -106,7 +115,7 @@ class Registration:
             if connections != before or (connections and now >= due):
                 before = connections
                 left = max(0.0, end - now)
-                tell(Draining(connections, left))
+                tell(Draining(connections, left, self._rotation.unit()))
                 due = now + left * _PART_OF_THE_REST
             look = now + _DRAIN_LOOK
             if self._condition.wait_for(lambda: drain.ready() or is_pointless(), look):

@@ -66,6 +66,9 @@ class RotationAdapter(Rotation):
     def connections_of(self, name: str) -> int:
         return 0 if self._balancer is None else self._balancer.connections_of(name)
 
+    def unit(self) -> str:
+        return super().unit() if self._balancer is None else self._balancer.unit
+
     def remove(self, name: str) -> None:
         """The instance will not come back."""
         self._up.pop(name, None)
@@ -190,11 +193,12 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self._outlets.set(process)
         if process.cluster is None or process.cluster.common_port is None:
             return
-        if process.id in self.balancers:
-            return
-        balancer = Balancer(process.id, process.cluster, self.engine, self)
-        self.balancers[process.id] = balancer
-        self.rotations[process.id].put_before(balancer)
+        balancer = self.balancers.get(process.id)
+        if balancer is None:
+            balancer = Balancer(process.id, process.cluster, self.engine, self)
+            self.balancers[process.id] = balancer
+            self.rotations[process.id].put_before(balancer)
+        balancer.access_log = self._outlets.access_log(process.id)
 
     def open_ports(self, processes: "Iterable[Process]") -> "Dict[Place, Listener]":
         """Those common ports of these processes that nobody of us holds, for `move_ports`.
@@ -316,6 +320,10 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self._owner.prepare(configuration)
         self.configuration = configuration
         self._owner.on_configured()
+
+    def lost_requests(self) -> int:
+        """That instances have left without an answer, as far as balancers know of requests."""
+        return sum(each.lost() for each in [*self.balancers.values(), *self._retired])
 
     def backend_state(self, instance: Instance) -> "Optional[str]":
         """What its balancer makes of it; None where it has none."""

@@ -37,6 +37,9 @@ C = TypeVar("C", bound=Candidate)
 class Strategy:
     """What all of them are. One object serves one cluster and may remember its own turn."""
 
+    #: Clients are known by the cookie that `token` gives them, and not by their address.
+    by_cookie = False
+
     def choose(self, backends: Sequence[C], client: str) -> C:
         raise NotImplementedError
 
@@ -137,6 +140,27 @@ class IpHash(Strategy):
         return max(backends, key=lambda backend: _mix(mark ^ _name_hash(backend.name)))
 
 
+class Cookie(RoundRobin):
+    """A client goes to the backend whose token its cookie has, as long as that is there. All others
+    go by turns, and get the token of the one they came to. Only with http."""
+
+    by_cookie = True
+
+    def choose(self, backends: Sequence[C], client: str) -> C:
+        if client:
+            for each in backends:
+                if token(each.name) == client:
+                    return each
+        return super().choose(backends, client)
+
+
+@lru_cache(maxsize=1024)
+def token(name: str) -> str:
+    """What stands for a backend in a cookie. The same after a restart of all, and on each machine
+    with the same cluster."""
+    return blake2b(name.encode("utf-8"), digest_size=8, person=b"pupgevent").hexdigest()
+
+
 def _hash(text: bytes) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
@@ -169,4 +193,5 @@ STRATEGIES: Dict[str, Type[Strategy]] = {
     "least-connections": LeastConnections,
     "ip-hash": IpHash,
     "least-time": LeastTime,
+    "cookie": Cookie,
 }

@@ -10,11 +10,10 @@ hold for those who wait already.
 import _socket
 import itertools
 from collections import OrderedDict
-from typing import Generic, Iterator, Optional, TypeVar
+from typing import Any, Generic, Iterator, Optional, TypeVar
 
 from backends import Backend
 from poller import Handler
-from relay import RelaySocket
 
 
 class PendingOwner:
@@ -36,8 +35,9 @@ class PendingClient(Handler):
 
     wants_writable = False
 
-    def __init__(self, client: RelaySocket, key: str, owner: PendingOwner, since: float) -> None:
-        """`key` is its address; `since` is when it came, in monotonic seconds."""
+    def __init__(self, client: Any, key: str, owner: PendingOwner, since: float) -> None:
+        """`client` is its socket, `key` its address; `since` is when it came, in monotonic
+        seconds."""
         self.client = client
         self.key = key
         self.owner = owner
@@ -77,7 +77,7 @@ class ConnectAttempt(Handler):
     wants_writable = True
 
     def __init__(
-        self, pending: PendingClient, upstream: RelaySocket, backend: Backend, since: float
+        self, pending: PendingClient, upstream: Any, backend: Backend, since: float
     ) -> None:
         self.pending = pending
         self.upstream = upstream

@@ -1,0 +1,435 @@
+"""The http mode of one cluster: its clients, and an instance for each of their requests.
+
+    listener.py --> admit --> http_client.py     a client, request by request
+                                 |    ^
+                               place  |          choose, connect, wait in queue (placement.py)
+                                 v    |
+                              http_upstream.py   a connection to an instance, answer by answer
+                                 |
+                              answered, lost     its place is free; the connection is kept, or not
+
+What a request counts for is its own: `open` of a backend is the number of requests under way, so a
+drain ends with the last answer. Connections to instances are kept for the next request, of
+whichever client, the one used last first.
+
+No request is lost to a connection that its instance has closed meanwhile: one that may be repeated
+(RFC 9110, 9.2.2) and has no body is sent to another instance, once, if the connection ends before a
+byte of an answer; one that may not goes on a connection that is surely open (http_keeping.py).
+"""
+
+import _socket
+import os
+from typing import Any, Callable, List, Optional, Set, Tuple
+
+from access_log import AccessLog
+from backends import Backend
+from connections import Connections
+from http_client import HttpClient
+from http_forwarding import (
+    cookie_in,
+    cookie_line,
+    cookie_name,
+    forwarded_fields,
+    is_among,
+    origin,
+    passed_on,
+)
+from http_heads import RequestHead
+from http_keeping import SURE_SECONDS, drop_old, keep, take
+from http_lingering import LINGER_SECONDS, linger
+from http_quiet import HttpLimits, has_been_quiet
+from http_request_log import RequestLog
+from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
+from http_sockets import relay_socket
+from http_upstream import HttpUpstream
+from listener import Admitter
+from placement import Placement, QueueLimits
+from poller import Poller
+from pool import Pool
+from relay import STREAM
+from sockets import WarningLimiter, unsent
+from splicing import Pipes
+from strategies import Strategy, token
+from sweeping import Sweep
+from wait_queue import PendingClient, WaitQueue
+
+
+class HttpFront(Admitter, Placement):
+    """See the module. `name` is the process's, `connections` takes tunnels over."""
+
+    def __init__(
+        self, name: str, poller: Poller, pipes: Pipes, connections: Connections, pool: Pool,
+        strategy: Strategy, limits: QueueLimits, log: "Callable[[str], Any]",
+        clock: "Callable[[], float]",
+    ) -> None:
+        super().__init__(poller, pool, strategy, limits, log, clock)
+        self.poller = poller
+        self.pipes = pipes
+        self.clock = clock
+        self.apply(strategy, limits, HttpLimits(0, 0, 0, 0, 0, ()), 0, None)
+        #: Answers of our own by class, from 1xx to 5xx.
+        self.own_answers = [0] * 5
+        #: Clients of which a part of a head has come, and those whose answer is to begin.
+        self.heads: WaitQueue[Any] = WaitQueue()
+        self.answers: WaitQueue[Any] = WaitQueue()
+        self.lingering: WaitQueue[Any] = WaitQueue()
+        #: No client gets a next request through.
+        self.is_closing = False
+        self._cookie_name = cookie_name(name)
+        self._clients: Set[HttpClient] = set()
+        self.upstreams: Set[HttpUpstream] = set()
+        self._connections = connections
+        self._rules = WarningLimiter(log, clock)
+        self._sweep = Sweep(self._look_safely, clock)
+
+    def __len__(self) -> int:
+        """Its clients."""
+        return len(self._clients)
+
+    def apply(
+        self, strategy: Strategy, limits: QueueLimits, http_limits: HttpLimits, port: int,
+        access_log: "Optional[AccessLog]",
+    ) -> None:
+        """How it is to be from now on; `port` is the common one."""
+        self.strategy, self.limits, self.http_limits = strategy, limits, http_limits
+        self.port = port
+        self.request_log = None if access_log is None else RequestLog(access_log, self.clock)
+        #: More is to be known of each request than where it ends.
+        self.looks = access_log is not None or strategy.by_cookie
+        self.response_timeout = http_limits.response_timeout
+
+    # Clients
+
+    def admit(self, fileno: int, key: str) -> None:
+        """Take an accepted connection, known by its client's address."""
+        try:
+            self.accepted += 1
+            family = _socket.AF_INET6 if ":" in key else _socket.AF_INET
+            client = HttpClient(family, STREAM, 0, fileno)
+        except Exception:
+            os.close(fileno)
+            raise
+        try:
+            client.setblocking(False)
+            client.start(self, key, self.clock())
+            self._clients.add(client)
+            self.poller.watch(fileno, client)
+        except Exception as error:
+            self._clients.discard(client)
+            self.poller.forget(fileno)
+            client.close()
+            if not isinstance(error, OSError):
+                raise
+            # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
+            self.turned_away += 1
+            self._warn(error.errno or 0)
+
+    def ended(self, client: HttpClient) -> None:
+        """It is closed."""
+        self._clients.discard(client)
+        if self.response_timeout:
+            self.answers.remove(client)
+
+    def linger(self, client: HttpClient) -> None:
+        """It has been answered, and may still send."""
+        self.ended(client)
+        client.return_pipe()
+        linger(client, self.poller, self.lingering, self.clock)
+        self._start_expiring()
+
+    def wait_for(self, queue: "WaitQueue[Any]", client: HttpClient) -> None:
+        """Its time-out begins."""
+        client.since = self.clock()
+        queue.add(client)
+        self._start_expiring()
+
+    def believes(self, address: str) -> bool:
+        """A peer there is a proxy that is believed about its clients."""
+        proxies = self.http_limits.proxies
+        return bool(proxies) and is_among(address, proxies)
+
+    # Requests
+
+    def forwarded(self, client: HttpClient, host: bytes) -> bytes:
+        """The lines that tell an instance whose request it is."""
+        return forwarded_fields(client.address, b"http", host, self.port)
+
+    def about(self, client: HttpClient, head: RequestHead) -> bytes:
+        if not client.is_believed:
+            return self.forwarded(client, head.host)
+        client.origin = origin(head, client.address, self.believes)
+        if not self.strategy.by_cookie:
+            client.key = client.origin
+        return passed_on(head, client.address, b"http", self.port)
+
+    def look(self, client: HttpClient, head: bytes) -> None:
+        """What strategy and access log have to know; `head` is as it came."""
+        if self.request_log is not None:
+            client.head = head
+        if self.strategy.by_cookie:
+            client.is_plain = False
+            client.key = cookie_in(head, self._cookie_name)
+
+    def place(self, client: HttpClient, preferred: "Tuple[Backend, ...]" = ()) -> None:
+        """Find an instance for its request; most often there is a kept connection to it."""
+        if self.is_closing:
+            client.keep_alive = False
+        first, choice = None, preferred or self._pool.available
+        if choice and not self.queue:
+            first = self.strategy.choose(choice, client.key)
+            if first.idle and self._take_kept(client, first):
+                return
+        try:
+            if first is None or not self._place(client, client.key, None, preferred, first):
+                self._enqueue(client, client.key)
+        except OSError as error:
+            # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
+            self._warn(error.errno or 0)
+            client.answer_error(503)
+
+    def forget_pending(self, client: HttpClient) -> None:
+        """It has gone before an instance was found."""
+        self.drop(client.pending)
+
+    def answered(self, client: HttpClient, upstream: HttpUpstream, now: float) -> None:
+        """The answer is over, and has been given to the client as far as it takes it."""
+        backend = upstream.backend
+        backend.add_answer(
+            upstream.status // 100 - 1, client.first_byte_at - client.began, now - client.began)
+        if self.request_log is not None:
+            self.request_log.answered(client, upstream, now)
+        if self.response_timeout:
+            self.answers.remove(client)
+        backend.bytes_in += client.passed
+        backend.bytes_out += upstream.passed
+        client.passed = upstream.passed = 0
+        upstream.peer = None
+        if client.body_open or not keep(upstream, backend, now, self.http_limits.keep):
+            upstream.end()
+        client.answered()
+        self._pool.release(backend)
+
+    def let_go(self, client: HttpClient, upstream: HttpUpstream) -> None:
+        """The client has gone, or its request is given up: end the instance's side."""
+        backend = upstream.backend
+        backend.bytes_in += client.passed
+        backend.bytes_out += upstream.passed
+        client.passed = 0
+        client.peer = upstream.peer = None
+        client.backend = None
+        client.had = backend.name
+        client.return_pipe()
+        upstream.end()
+        self.answers.remove(client)
+        self._pool.release(backend)
+
+    def lost(self, client: HttpClient, upstream: HttpUpstream, nothing_sent: bool) -> None:
+        """The connection to the instance has ended before the answer had."""
+        backend, now = upstream.backend, self.clock()
+        self.let_go(client, upstream)
+        if client.told:
+            backend.lost += 1
+            client.abort()
+        elif not client.repeats and (client.repeatable or nothing_sent):
+            client.repeats = 1
+            client.had = ""
+            client.first_byte_at = 0.0
+            client.passed = len(client.request)
+            backend.retries += 1
+            others = tuple(each for each in self._pool.available if each is not backend)
+            if others or now - upstream.idle_since > SURE_SECONDS:
+                self.place(client, others)
+            else:
+                # It may be about to go, and its word of that on its way: not there again at once.
+                self._enqueue(client, client.key)
+        else:
+            backend.lost += 1
+            client.answer_error(502)
+
+    def broke_rules(self, client: HttpClient, upstream: HttpUpstream, reason: str) -> None:
+        """The instance's answer is none that can be passed on."""
+        self._rules.warn("%s broke the rules of HTTP: %s" % (upstream.backend.name, reason))
+        self.let_go(client, upstream)
+        if client.told:
+            client.abort()
+        else:
+            client.answer_error(502)
+
+    def tunnel(
+        self, client: HttpClient, upstream: HttpUpstream, answer: bytes, rest: bytes, status: int
+    ) -> None:
+        """From now on bytes are relayed, and nothing is looked at: it counts as a connection."""
+        backend = upstream.backend
+        now = self.clock()
+        first_byte = client.first_byte_at - client.began
+        backend.add_answer(status // 100 - 1, first_byte, first_byte)
+        if self.request_log is not None:
+            upstream.status = status
+            self.request_log.answered(client, upstream, now)
+        backend.bytes_in += client.passed
+        said = bytes(upstream.unsent or b"") + client.reader.rest()
+        answer = bytes(client.unsent or b"") + answer
+        ends = [relay_socket(each) for each in (client, upstream)]
+        client.phase = ENDED
+        self.ended(client)
+        self.upstreams.discard(upstream)
+        client.peer = upstream.peer = None
+        connection = self._connections.start(ends[0], ends[1], backend, upstream.wants_writable)
+        ends[0].wants_writable = client.wants_writable
+        for each in ends:
+            self.poller.replace_handler(each.fileno(), each)
+        connection.begin_with(said, answer + rest)
+
+    # As Placement
+
+    def _make_upstream(self, backend: Backend) -> HttpUpstream:
+        return HttpUpstream(backend.family, STREAM, 0)
+
+    def _take_kept(self, client: HttpClient, backend: Backend) -> bool:
+        upstream = take(client, backend, self.clock)
+        if upstream is None:
+            return False
+        self._pool.take(backend)
+        client.send_to(upstream, backend)
+        return True
+
+    def cookie_for(self, client: HttpClient, backend: Backend) -> bytes:
+        """The line that makes the client come back to that backend; empty where it does already."""
+        if not self.strategy.by_cookie:
+            return b""
+        mark = token(backend.name)
+        return b"" if mark == client.key else cookie_line(self._cookie_name, mark, False)
+
+    def _connected(
+        self, client: HttpClient, upstream: HttpUpstream, backend: Backend,
+        pending: "Optional[PendingClient]", began: float,
+    ) -> None:
+        now = self.clock()
+        upstream.start(self, backend, now)
+        self.upstreams.add(upstream)
+        backend.add_connect_time(now - began)
+        number = upstream.fileno()
+        attempt = None if pending is None else pending.attempt
+        client.pending = None
+        try:
+            if attempt is None:
+                self.poller.watch(number, upstream)
+            else:
+                upstream.wants_writable = True
+                self.poller.replace_handler(number, upstream)
+        except OSError as error:
+            # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
+            upstream.end()
+            self._pool.release(backend)
+            self._warn(error.errno or 0)
+            client.answer_error(503)
+            return
+        client.send_to(upstream, backend)
+
+    def _make_pending(self, client: HttpClient, key: str) -> PendingClient:
+        pending = PendingClient(client, key, self, self.clock())
+        client.pending = pending
+        client.phase = WAITING
+        return pending
+
+    def _turn_away(self, client: HttpClient) -> None:
+        client.answer_error(503)
+
+    def _leave(self, pending: PendingClient) -> None:
+        client = pending.client
+        client.pending = None
+        if client.phase == WAITING:
+            client.answer_error(503)
+
+    def _is_lost(self, pending: PendingClient) -> bool:
+        client = pending.client
+        return not self.poller.is_watched(client, client.fileno())
+
+    def _has_deadlines(self) -> bool:
+        return bool(self.heads or self.answers or self.lingering)
+
+    def _expire_others(self, now: float) -> None:
+        limits = self.http_limits
+        if limits.head_timeout:
+            for client in self.heads.waiting_since(now - limits.head_timeout):
+                self.heads.remove(client)
+                client.time_out(408)
+        if limits.response_timeout:
+            for client in self.answers.waiting_since(now - limits.response_timeout):
+                self.answers.remove(client)
+                client.time_out(504)
+        for each in self.lingering.waiting_since(now - LINGER_SECONDS):
+            self.lingering.remove(each)
+            each.end()
+
+    # Once a second
+
+    @property
+    def is_sweeping(self) -> bool:
+        return self._sweep.is_under_way
+
+    def start_sweep(self) -> None:
+        self._sweep.start([*self._clients, *self.upstreams])
+
+    def sweep_slice(self) -> None:
+        self._sweep.slice()
+
+    def maintain(self) -> None:
+        super().maintain()
+        now = self.clock()
+        for backend in self._pool:
+            drop_old(backend, now, self.http_limits.keep)
+
+    def _look_safely(self, client: Any, now: float) -> None:
+        if isinstance(client, HttpUpstream):
+            if client.is_stray:
+                client.end()
+            return
+        if client.phase == ENDED:
+            # There was no memory to say so.
+            self._clients.discard(client)
+            client.end()
+            return
+        try:
+            self._look_at(client, now)
+        except Exception:
+            self.poller.failed(client)
+
+    def _look_at(self, client: HttpClient, now: float) -> None:
+        if client.is_torn or not self.poller.is_watched(client, client.fileno()):
+            client.fail()
+        elif has_been_quiet(client, now, self.http_limits):
+            client.idle_for_too_long()
+
+    def assigned(self) -> "List[Backend]":
+        """Of each request under way."""
+        return [each.backend for each in self._clients if each.backend is not None]
+
+    def undelivered(self) -> "List[Tuple[int, int]]":
+        """For each client that has still to get something: what has moved, and the bytes that the
+        kernel still has."""
+        return [(each.moved, unsent(each.fileno())) for each in self._clients
+                if each.phase in (ANSWER, ENDING) or each.unsent is not None]
+
+    # The end
+
+    def stop(self) -> None:
+        """No client comes any more: who has been answered is told that nothing follows."""
+        self.is_closing = True
+        for client in list(self._clients):
+            client.keep_alive = False
+            if client.phase == IDLE and client.requests and client.unsent is None:
+                client.close_client()
+
+    def close(self) -> None:
+        super().close()
+        self._sweep.stop()
+        for client in list(self._clients):
+            if client.peer is not None:
+                self.let_go(client, client.peer)
+            if client.told or client.phase in (HEAD, WAITING):
+                client.abort()
+            else:
+                client.close_client()
+        for each in [*self.lingering, *self.upstreams]:
+            each.end()

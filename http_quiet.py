@@ -1,0 +1,67 @@
+"""How long a client of the http mode has been quiet: a sweep finds out, once a second.
+
+As with tcp (connections.py): time-outs are not timers, and who has stopped reading is told from who
+reads slowly by what the kernel still has for it.
+"""
+
+from typing import Any, NamedTuple, Tuple
+
+from model import Cluster, Network
+from sockets import unsent
+
+
+class HttpLimits(NamedTuple):
+    """What the configuration says of requests: seconds, of which 0 is never; and numbers."""
+
+    idle: float
+    #: The same for who has ended its side.
+    half_closed: float
+    head_timeout: float
+    response_timeout: float
+    #: Idle connections to each instance.
+    keep: int
+    #: Whose word about their own clients counts.
+    proxies: Tuple[Network, ...]
+
+
+def http_limits_of(cluster: Cluster) -> HttpLimits:
+    return HttpLimits(
+        cluster.idle_timeout, cluster.half_close_timeout, cluster.head_timeout,
+        cluster.response_timeout, cluster.keep_upstream, cluster.accept_proxy_from or ())
+
+
+def has_been_quiet(client: Any, now: float, limits: HttpLimits) -> bool:
+    """Nothing has moved for as long as its limit; what has, is counted here."""
+    if _count(client):
+        client.quiet_since = now
+        client.unacknowledged = -1
+        return False
+    if client.unacknowledged < 0:
+        client.unacknowledged = unsent(client.fileno())
+    limit = limits.half_closed if client.eof or client.half_closed else limits.idle
+    return bool(limit) and now - client.quiet_since >= limit and not _is_moving(client, now)
+
+
+def _count(client: Any) -> bool:
+    """Add the bytes since the last look to the backend's; false when nothing has moved."""
+    backend, upstream = client.backend, client.peer
+    moved = bool(client.moved != client.seen)
+    client.seen = client.moved
+    if backend is None or upstream is None or not (client.passed or upstream.passed):
+        return moved
+    backend.bytes_in += client.passed
+    backend.bytes_out += upstream.passed
+    client.sent += upstream.passed
+    client.passed = upstream.passed = 0
+    return True
+
+
+def _is_moving(client: Any, now: float) -> bool:
+    """Nothing was written for long, yet the kernel still delivers what was: a slow reader, not one
+    who has stopped."""
+    left = unsent(client.fileno())
+    if left == client.unacknowledged:
+        return False
+    client.unacknowledged = left
+    client.quiet_since = now
+    return True

@@ -1,0 +1,361 @@
+"""A connection to an instance in the http mode: one answer after the other, kept in between.
+
+    kept      on nobody's behalf: whatever happens to it ends it
+    taken     for one request of one client, until its answer is over
+    kept      again, where the instance goes on with it and its answer ended where it should
+
+An answer that arrives whole in one read goes on by one send. Of all others the head is read and
+written anew; bodies go as http_sockets.py has it. What an instance says behind the end of its
+answer is given to nobody: the next client would take it for its own.
+"""
+
+import _socket
+from typing import Any, List
+
+from backends import Backend, KeptConnection
+from http_forwarding import answer_bytes
+from http_framing import DONE, HEAD, Reader
+from http_heads import CHUNKED, AnswerHead, Refused, parse_answer
+from http_keeping import discard
+from http_plain import SHORT, plain_answer, remembered_answer
+from http_sockets import BUFFER, VIEW, HttpSocket, room
+from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
+from relay import SMALL_BYTES
+from sockets import unread
+
+#: Interim answers to one request, after which no answer is expected any more.
+_MOST_INTERIMS = 100
+
+
+class HttpUpstream(HttpSocket, KeptConnection):
+    __slots__ = (
+        "asked_in", "backend", "front", "head_size", "idle_since", "interims", "is_begun",
+        "is_idle", "is_long", "made_at", "reusable", "status",
+    )  # fmt: skip
+
+    def start(self, front: Any, backend: Backend, now: float) -> None:
+        """Called once it is connected."""
+        self.set_up(front.poller, front.pipes)
+        self.reader = Reader(False)
+        self.front = front
+        self.backend = backend
+        self.made_at = now
+        self.idle_since = now
+        #: It is kept for the next request.
+        self.is_idle = False
+        #: The number of the poll in which it was taken for a request; below 0, it is new.
+        self.asked_in = -1
+        #: The last answer was longer than a short read.
+        self.is_long = False
+        #: A part of an answer has been read.
+        self.is_begun = False
+        #: It can be kept after this answer.
+        self.reusable = True
+        #: Of the answer that is passed on; the size is that of its head as the client gets it.
+        self.status = 0
+        self.head_size = 0
+        #: Interim answers (1xx) to the request that is under way.
+        self.interims = 0
+
+    def close_kept(self) -> None:
+        self.end()
+
+    def end(self, reset: bool = False) -> None:
+        super().end(reset)
+        self.front.upstreams.discard(self)
+
+    @property
+    def is_stray(self) -> bool:
+        """It is of no request, and not kept: there was no memory for one of that."""
+        return self.peer is None and not self.is_idle
+
+    # Events
+
+    def on_event(self, mask: int) -> None:
+        client = self.peer
+        if client is None:
+            # Maybe of the answer that has just ended: the poller has taken many events at once.
+            if mask & MORE_THAN_DATA or unread(self.fileno()):
+                discard(self)
+            return
+        if self.asked_in == self.poller.polls and mask & READABLE:
+            # It was said before the request was sent, so it is no answer to that.
+            self.on_lost()
+            return
+        if mask == DATA and client.is_plain and client.unsent is None and not (
+                self.is_begun or self.is_long):
+            self._read_plain()
+            return
+        if mask & ENDING:
+            self.reusable = False
+        if mask & WRITABLE and self.is_blocked:
+            try:
+                self.flush()
+            except OSError:
+                self.unsent = None
+                client.on_peer_lost()
+                return
+        if mask & (READABLE | ERROR) and self.peer is client:
+            self.read(mask & MORE_THAN_DATA)
+
+    def on_turn(self) -> None:
+        if self.peer is not None:
+            self.read(True)
+
+    def on_flushed(self) -> None:
+        """The instance has taken what there was of the request: its client may go on."""
+        client = self.peer
+        client.moved += 1
+        if client.pipe is not None and client.reader.state == DONE:
+            client.on_body_read(b"", True)
+        elif client.body_open:
+            client.pass_body_on(True)
+
+    def on_progress(self) -> None:
+        self.peer.moved += 1
+
+    def resume(self) -> None:
+        """The client has taken what there was of the answer."""
+        if self.reader.state == DONE:
+            self.on_body_read(b"", True)
+        else:
+            self.read(True)
+
+    # Answers
+
+    def read(self, to_the_end: int) -> None:
+        """What has arrived, as far as the client takes it."""
+        if self.peer.is_blocked:
+            return  # `resume` goes on
+        if self.reader.state != HEAD:
+            self.pass_body_on(to_the_end)
+        elif self.is_begun or not self.peer.is_plain:
+            self._read_head()
+        elif self.is_long:
+            self._read_long()
+        else:
+            self._read_plain()
+
+    def _read_head(self) -> None:
+        """Read once, where a head is due."""
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        if data:
+            self._take(data)
+        else:
+            self.on_end()
+
+    def _read_plain(self) -> None:
+        """The same, where the whole of a plain answer is likely to be there: it goes on as it is.
+        This is what most events of instances are about."""
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        if not data:
+            self.on_end()
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
+        size = len(data)
+        if plain is None or end + plain.length != size or size == SMALL_BYTES:
+            self._take(data)
+            return
+        client, front = self.peer, self.front
+        head = plain.staying if client.keep_alive else plain.leaving
+        data = head + data[end:]
+        self.status = plain.status
+        self.head_size = len(head)
+        self.passed = size = len(data)
+        client.moved += 1
+        try:
+            sent = client.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            client.on_lost()
+            return
+        if sent < size:
+            client.most = SMALL_BYTES
+            client.keep(memoryview(data[sent:]))
+        client.first_byte_at = now = front.clock()
+        front.answered(client, self, now)
+
+    def _read_long(self) -> None:
+        """The same, where the last answer was long: read much at once, and copy nothing."""
+        client = self.peer
+        most = min(client.most, max(SMALL_BYTES, room(client)))
+        try:
+            size = self.recv_into(BUFFER, most)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        if not size:
+            self.on_end()
+            return
+        end = BUFFER.find(b"\r\n\r\n", 0, size) + 4
+        plain = plain_answer(bytes(VIEW[:end]))
+        if plain is None or end + plain.length != size or size == most:
+            self._take(bytes(VIEW[:size]))
+            return
+        head = plain.staying if client.keep_alive else plain.leaving
+        self.status = plain.status
+        self.head_size = len(head)
+        self.passed = whole = len(head) + plain.length
+        client.moved += 1
+        client.first_byte_at = self.front.clock()
+        try:
+            sent = client.sendmsg((head, VIEW[end:size]))
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            client.on_lost()
+            return
+        if sent < whole:
+            client.most = SMALL_BYTES
+            client.keep(memoryview((head + VIEW[end:size])[sent:]))
+        self.is_long = size > SMALL_BYTES
+        self.front.answered(client, self, client.first_byte_at)
+
+    def _take(self, data: bytes) -> None:
+        """What has come of an answer, whatever it is."""
+        client, reader = self.peer, self.reader
+        self.is_begun = True
+        if not client.first_byte_at:
+            client.first_byte_at = self.front.clock()
+        pieces: List[bytes] = []
+        end, rest = 0, b""
+        try:
+            while True:
+                head_bytes = reader.read_head(data)
+                if not head_bytes:
+                    break
+                head = parse_answer(head_bytes, client.method)
+                rest = reader.rest()
+                if self._is_tunnel(head):
+                    pieces.append(answer_bytes(head, b""))
+                    self.front.tunnel(client, self, b"".join(pieces), rest, head.status)
+                    return
+                if head.status >= 200:
+                    pieces.append(self._begin(head))
+                    end = reader.take(rest, 0, len(rest))
+                    pieces.append(rest[:end])
+                    break
+                pieces.append(self._interim(head))
+                if not rest:
+                    break
+                data = rest
+        except Refused as error:
+            self.on_refused(error)
+            return
+        out = b"".join(pieces)
+        self.passed += len(out)
+        if out and not client.give(out):
+            return
+        if reader.state == DONE:
+            self.on_body_read(rest[end:], True)
+        else:
+            # An edge is told once, and this read may not have been the last.
+            self.poller.call_soon(self)
+
+    def _is_tunnel(self, head: AnswerHead) -> bool:
+        client = self.peer
+        if head.status == 101:
+            if not client.upgrade or client.method == b"CONNECT":
+                raise Refused(502, "it changes the protocol without being asked to")
+            return True
+        return bool(client.method == b"CONNECT" and 200 <= head.status < 300)
+
+    def _interim(self, head: AnswerHead) -> bytes:
+        """An answer before the answer, as it goes on; HTTP/1.0 knows none."""
+        client = self.peer
+        self.interims += 1
+        if self.interims > _MOST_INTERIMS:
+            raise Refused(502, "interim answers without end")
+        self.backend.answers[0] += 1
+        client.first_byte_at = 0.0
+        self.reader.expect(0)
+        self.reader.next_message()
+        return answer_bytes(head, b"") if client.minor else b""
+
+    def _begin(self, head: AnswerHead) -> bytes:
+        """The head of the answer itself, as it goes on."""
+        client, front = self.peer, self.front
+        if head.framing == CHUNKED and not client.minor:
+            raise Refused(502, "a chunked answer to HTTP/1.0")
+        if not client.first_byte_at:
+            client.first_byte_at = front.clock()
+        if front.response_timeout:
+            front.answers.remove(client)
+        self.status = head.status
+        self.reusable = (
+            self.reusable and head.keep_alive and bool(client.minor) and not client.is_odd)
+        self.reader.expect(head.framing)
+        data: bytes = client.answer_head(head)
+        self.head_size = len(data)
+        client.told = True
+        return data
+
+    def on_body_read(self, excess: bytes, maybe_more: bool) -> None:
+        client = self.peer
+        if self.pipe is not None:
+            if self.pipe.held:
+                return  # `resume` comes back here
+            self.return_pipe()
+        self.is_long = self.passed > SMALL_BYTES
+        if excess or (maybe_more and self.reusable and unread(self.fileno())):
+            self.reusable = False
+        self.front.answered(client, self, self.front.clock())
+
+    @property
+    def is_attached(self) -> bool:
+        """It is, or was, of a request, which gives back what was taken for it."""
+        return self.fileno() < 0 or getattr(self, "peer", None) is not None
+
+    def is_open_still(self) -> bool:
+        """The instance has not closed it, and says nothing."""
+        try:
+            self.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    # The end
+
+    def on_end(self) -> None:
+        if self.reader.end_of_stream():
+            self.reusable = False
+            self.on_body_read(b"", False)
+        else:
+            self.on_lost()
+
+    def on_lost(self) -> None:
+        self.front.lost(self.peer, self, False)
+
+    def on_peer_lost(self) -> None:
+        self.peer.on_lost()
+
+    def on_refused(self, error: Refused) -> None:
+        self.front.broke_rules(self.peer, self, error.reason)
+
+    def fail(self) -> None:
+        """A handler raised."""
+        client = self.peer
+        if client is not None:
+            client.fail()
+        else:
+            discard(self)
+
