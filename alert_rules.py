@@ -48,6 +48,9 @@ _MOST_RESTARTS, _WINDOW = 5, 600
 _MOST_MEMORY_RESTARTS, _MEMORY_WINDOW = 3, 3600
 #: Restarts whose cause is a failure; `timeout` and `memory` are limits of the configuration.
 _FAILURES = 'cause=~"exit|signal|start|shortage"'
+#: By the protocol: the metric that counts those who could be turned away.
+_CLIENTS = {"tcp": "pupgevent_frontend_connections_total",
+            "http": "pupgevent_backend_http_requests_total"}
 _GIVEN_UP = 'state=~"errored|exhausted"'
 
 
@@ -75,6 +78,8 @@ def rules(configuration: Configuration, job: str) -> "Iterator[Rule]":
     if any(map(_has_balancer, configuration.processes)):
         yield from writer.of_queues()
         yield from writer.of_connections()
+    if any(map(_has_http, configuration.processes)):
+        yield from writer.of_answers()
     yield from writer.of_memory()
 
 
@@ -229,14 +234,20 @@ class _Writer:
                 duration(lasting))
 
     def of_connections(self) -> "Iterator[Rule]":
-        yield Rule(
-            "PupgeventClientsTurnedAway", WARNING,
-            "rate(%s[5m])\n  > 0.01 * rate(%s[5m])" % (
-                self._series("pupgevent_backend_turned_away_total"),
-                self._series("pupgevent_frontend_connections_total")), 0,
-            "Clients of {{ $labels.proxy }} are turned away.",
-            "At {{ $labels.instance }} it is more than one of a hundred: no instance could take"
-            " them within `queueTimeoutMs`, or the queue was full.")
+        # A client with a kept connection is turned away with one of its requests.
+        clients: List[Tuple[str, List[str]]] = [("tcp", [])]
+        if any(map(_has_http, self._processes)):
+            clients = list(self._groups(_protocol))
+        for protocol, proxy in clients:
+            yield Rule(
+                "PupgeventClientsTurnedAway", WARNING,
+                "rate(%s[5m])\n  > 0.01 * rate(%s[5m])" % (
+                    self._series("pupgevent_backend_turned_away_total", *proxy),
+                    self._series(_CLIENTS[protocol], *proxy)), 0,
+                "Clients of {{ $labels.proxy }} are turned away.",
+                "At {{ $labels.instance }} it is more than one of a hundred: no instance could take"
+                " them within `queueTimeoutMs`, or the queue was full.",
+                "1 %% with %s" % protocol if len(clients) > 1 else "")
         yield Rule(
             "PupgeventConnectErrors", WARNING,
             "rate(%s[5m])\n  > 0.05 * rate(%s[5m])" % (
@@ -246,6 +257,20 @@ class _Writer:
             "At {{ $labels.instance }} more than one of twenty attempts to connect to this instance"
             " of {{ $labels.proxy }} fails. Its clients are taken to other instances, if there are"
             " any.")
+
+    def of_answers(self) -> "Iterator[Rule]":
+        def answers(code: str) -> str:
+            found = self._series("pupgevent_frontend_http_responses_total", code)
+            return "sum without (code) (rate(%s[5m]))" % found
+
+        yield Rule(
+            "PupgeventServerErrors", WARNING,
+            "%s\n  / %s > 0.05" % (answers('code="5xx"'), answers('code!="1xx"')), 300,
+            "{{ $labels.proxy }} answers {{ $value | humanizePercentage }} of all requests with"
+            " 5xx.",
+            "At {{ $labels.instance }} more than one of twenty requests fails. `pupgevent describe"
+            " {{ $labels.proxy }}` shows which instances give such answers, and how many pupgevent"
+            " gave itself: because none could take a request, or one had ended before its answer.")
 
     def of_memory(self) -> "Iterator[Rule]":
         for most, proxy in self._groups(lambda each: each.max_memory and each.max_memory * 9 // 10):
@@ -276,7 +301,17 @@ def _matcher(ids: "Sequence[str]") -> str:
 
 
 def _has_balancer(process: Process) -> bool:
-    return process.cluster is not None and process.cluster.common_port is not None
+    return _protocol(process) is not None
+
+
+def _has_http(process: Process) -> bool:
+    return _protocol(process) == "http"
+
+
+def _protocol(process: Process) -> Optional[str]:
+    """Of its balancer; None: it has none."""
+    cluster = process.cluster
+    return None if cluster is None or cluster.common_port is None else cluster.protocol
 
 
 def _queue_limit(process: Process) -> int:

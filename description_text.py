@@ -11,18 +11,23 @@ import not_running
 import status_table
 from description_report import Description, PastState, Setting
 from errors import counted
+from histograms import quantile
 from quantities import count, size
-from status_report import ProcessStatus, RestartCauses
+from status_report import ANSWER_CLASSES, Answers, BalancerHttp, ProcessStatus, RestartCauses
 from status_table import (
     CONNECT,
     ERRORS,
     FIRST_BYTE,
     OPEN,
+    REQUEST,
+    SERVER_ERRORS,
     Column,
     Row,
+    at_most,
     lay_out,
     row_of,
     style_of,
+    without_http,
 )
 from styled_text import BOLD, FAINT, Line, Span, columns, folded, plain, rendered
 
@@ -38,6 +43,7 @@ _BACKEND = (
     Column("STATE", lambda member: member.backend and member.backend.state, 100),
     OPEN,
     Column("TOTAL", lambda member: member.backend and count(member.backend.total), 5),
+    SERVER_ERRORS._replace(rank=9),
     Column("IN", lambda member: member.backend and size(member.backend.bytes_in), 4),
     Column("OUT", lambda member: member.backend and size(member.backend.bytes_out), 4),
     ERRORS._replace(rank=9),
@@ -45,6 +51,7 @@ _BACKEND = (
     Column("DOWNS", lambda member: member.backend and count(member.backend.downs), 8),
     CONNECT._replace(rank=6),
     FIRST_BYTE._replace(rank=6),
+    REQUEST._replace(rank=6),
 )
 
 _INDENT = 2
@@ -100,11 +107,31 @@ def _balancing(process: ProcessStatus, width: "Optional[int]") -> List[Line]:
         count(balancer.accepted), _address(balancer.host, balancer.port), balancer.strategy,
         "%s waiting, %s at most, %s turned away" % (
             count(balancer.queue), count(balancer.queue_most), count(balancer.turned_away)))
+    lines = [said] if balancer.http is None else [said, *_answers(balancer.http)]
     rows: List[Row] = []
+    some = without_http(_BACKEND, [process])
     for member in process.members:
-        row = row_of(member, _BACKEND)
+        row = row_of(member, some)
         rows.append(row._replace(style=style_of(row.cells[0] or "")))
-    return [*_folded([said], width), *lay_out(_BACKEND, rows, width)]
+    return [*_folded(lines, width), *lay_out(some, rows, width)]
+
+
+def _answers(http: BalancerHttp) -> Iterator[str]:
+    """Of all instances: how many, of which class, how long they took."""
+    own = _by_class(http.own_answers)
+    yield "%s connected; answers: %s%s" % (
+        counted(http.connections, "client"), _by_class(http.answers) or "none yet",
+        "; of pupgevent itself: " + own if own else "")
+    times = [(share, quantile(http.request_times.counts, share)) for share in (0.5, 0.9, 0.99)]
+    told = ["%.0f %% within %s" % (share * 100, at_most(seconds))
+            for share, seconds in times if seconds is not None]
+    if told:
+        yield "requests: " + ", ".join(told)
+
+
+def _by_class(answers: Answers) -> str:
+    return ", ".join("%s %s" % (count(number), name)
+                     for name, number in zip(ANSWER_CLASSES, answers) if number)
 
 
 def _address(host: str, port: int) -> str:

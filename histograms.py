@@ -1,7 +1,7 @@
 """Histograms of times, as Prometheus has them: how many were at most so long, and their sum."""
 
 from bisect import bisect_left
-from typing import Iterable, List, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 #: Seconds; the upper bounds of the buckets, besides the last, which has none. From what one machine
 #: takes for itself to what a client no longer waits for.
@@ -33,3 +33,19 @@ def merged(histograms: Iterable[Histogram]) -> Histogram:
     found.counts = list(map(sum, zip(found.counts, *(each.counts for each in every))))
     found.sum = sum(each.sum for each in every)
     return found
+
+
+def quantile(counts: Sequence[int], share: float) -> Optional[float]:
+    """The seconds within which that share of the times lay; None where there are none. As
+    Prometheus's `histogram_quantile` has it: even within a bucket, and never beyond the last bound.
+    """
+    rank = share * sum(counts)
+    if not rank:
+        return None
+    below = 0.0
+    for count, bound in zip(counts, BOUNDS):
+        if count >= rank:
+            return below + (bound - below) * rank / count
+        rank -= count
+        below = bound
+    return below

@@ -25,7 +25,17 @@ from backends import Times
 from histograms import BOUNDS, Histogram
 from instance_history import CAUSES
 from procfs import OwnUsage
-from status_report import BalancerStatus, InstanceStatus, ProcessStatus, Status
+from status_report import (
+    ANSWER_CLASSES,
+    Answers,
+    BackendHttp,
+    BackendStatus,
+    BalancerHttp,
+    BalancerStatus,
+    InstanceStatus,
+    ProcessStatus,
+    Status,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -93,6 +103,15 @@ def _one_of(words: Iterable[str], present: str) -> Dict[str, Number]:
     return {word: word == present for word in words}
 
 
+def _with_http(found: "Union[BalancerStatus, BackendStatus, None]") -> Any:
+    """That record, where it is of http."""
+    return None if found is None or found.http is None else found
+
+
+def _by_class(answers: Answers) -> Dict[str, Number]:
+    return dict(zip(ANSWER_CLASSES, answers))
+
+
 # pupgevent itself: of a `Sources`. The names with `process_` are those of all of Prometheus's own
 # client libraries.
 
@@ -125,6 +144,11 @@ def _balancer(read: Callable[[BalancerStatus], Number]) -> Callable[[Proxy], Val
     return _if_there(lambda proxy: proxy.status.balancer, read)
 
 
+def _balancer_http(read: Callable[[BalancerHttp], Value]) -> Callable[[Proxy], Value]:
+    """Nothing with tcp."""
+    return _if_there(lambda proxy: proxy.status.balancer and proxy.status.balancer.http, read)
+
+
 _PROXIES = (
     Family("pupgevent_backend_status", GAUGE, "1 for the state that the process is in.",
            lambda proxy: _one_of(status.PROCESS_STATES, proxy.status.state), "state"),
@@ -140,10 +164,23 @@ _PROXIES = (
     Family("pupgevent_frontend_connections_total", COUNTER,
            "Connections accepted at the common port.",
            _balancer(lambda balancer: balancer.accepted)),
-    Family("pupgevent_backend_current_sessions", GAUGE, "Open connections.",
+    Family("pupgevent_frontend_current_sessions", GAUGE,
+           "With http: open connections of clients, those without a request in flight included.",
+           _balancer_http(lambda http: http.connections)),
+    Family("pupgevent_frontend_http_responses_total", COUNTER,
+           "Answers to clients by class: those of instances, and those that pupgevent gave itself.",
+           _balancer_http(lambda http: _by_class(http.all_answers)), "code"),
+    Family("pupgevent_backend_current_sessions", GAUGE,
+           "Open connections; with http, requests in flight.",
            _balancer(lambda balancer: balancer.open)),
-    Family("pupgevent_backend_sessions_total", COUNTER, "Connections brought to an instance.",
+    Family("pupgevent_backend_sessions_total", COUNTER,
+           "Connections brought to an instance; with http, requests.",
            _balancer(lambda balancer: balancer.total)),
+    Family("pupgevent_backend_http_requests_total", COUNTER, "Requests brought to an instance.",
+           _if_there(lambda proxy: _with_http(proxy.status.balancer),
+                     lambda balancer: balancer.total)),
+    Family("pupgevent_backend_http_responses_total", COUNTER, "Answers of instances by class.",
+           _balancer_http(lambda http: _by_class(http.answers)), "code"),
     Family("pupgevent_backend_bytes_in_total", COUNTER, "Bytes from clients.",
            _balancer(lambda balancer: balancer.bytes_in)),
     Family("pupgevent_backend_bytes_out_total", COUNTER, "Bytes to clients.",
@@ -166,6 +203,10 @@ _PROXIES = (
     Family("pupgevent_backend_first_byte_time_seconds", HISTOGRAM,
            "Times from a client's first byte to the first of the answer.",
            lambda proxy: proxy.times and proxy.times.first_byte),
+    Family("pupgevent_backend_request_time_seconds", HISTOGRAM,
+           "Times from a request's first byte until its answer has ended.",
+           lambda proxy: proxy.times.request
+           if proxy.times and _with_http(proxy.status.balancer) else None),
 )  # fmt: skip
 
 # Each instance: of a `Server`, with the labels `proxy` and `server`
@@ -173,6 +214,11 @@ _PROXIES = (
 
 def _backend(read: Callable[[Any], Value]) -> Callable[[Server], Value]:
     return _if_there(lambda server: server.status.backend, read)
+
+
+def _backend_http(read: Callable[[BackendHttp], Value]) -> Callable[[Server], Value]:
+    """Nothing with tcp."""
+    return _if_there(lambda server: server.status.backend and server.status.backend.http, read)
 
 
 _SERVERS = (
@@ -196,10 +242,17 @@ _SERVERS = (
     Family("pupgevent_server_resident_memory_bytes", GAUGE,
            "Resident memory of its child, with all that it has started.",
            lambda server: server.status.memory),
-    Family("pupgevent_server_current_sessions", GAUGE, "Open connections.",
+    Family("pupgevent_server_current_sessions", GAUGE,
+           "Open connections; with http, requests in flight.",
            _backend(lambda backend: backend.open)),
-    Family("pupgevent_server_sessions_total", COUNTER, "Connections brought to it.",
+    Family("pupgevent_server_sessions_total", COUNTER,
+           "Connections brought to it; with http, requests.",
            _backend(lambda backend: backend.total)),
+    Family("pupgevent_server_http_responses_total", COUNTER, "Its answers by class.",
+           _backend_http(lambda http: _by_class(http.answers)), "code"),
+    Family("pupgevent_server_idle_connections_current", GAUGE,
+           "Connections to it that are kept for the next requests.",
+           _backend_http(lambda http: http.idle)),
     Family("pupgevent_server_bytes_in_total", COUNTER, "Bytes from clients.",
            _backend(lambda backend: backend.bytes_in)),
     Family("pupgevent_server_bytes_out_total", COUNTER, "Bytes to clients.",
@@ -223,13 +276,17 @@ _SERVERS = (
     Family("pupgevent_server_first_byte_time_seconds", HISTOGRAM,
            "Times from a client's first byte to the first of the answer.",
            lambda server: server.times and server.times.first_byte),
+    Family("pupgevent_server_request_time_seconds", HISTOGRAM,
+           "Times from a request's first byte until its answer has ended.",
+           lambda server: server.times.request
+           if server.times and _with_http(server.status.backend) else None),
 )  # fmt: skip
 
 _BUILD_INFO = Family(
     "pupgevent_build_info", GAUGE, "What it is made of; always 1.", lambda all: True)
 
 #: The values of the labels that are a family's own.
-LABEL_VALUES: Dict[str, Tuple[str, ...]] = {"cause": CAUSES}
+LABEL_VALUES: Dict[str, Tuple[str, ...]] = {"cause": CAUSES, "code": ANSWER_CLASSES}
 
 
 class Described(NamedTuple):

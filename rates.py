@@ -6,23 +6,26 @@ back. There is no rate then, until the next status.
 
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
-from status_report import BackendStatus, BalancerStatus, Status
+from status_report import Answers, BackendStatus, BalancerStatus, Status
 
 
 class Rates(NamedTuple):
     """In a second."""
 
+    #: With http, requests.
     connections: float
     #: Bytes from and to clients.
     bytes_in: float
     bytes_out: float
+    #: Answers of 5xx, of a cluster also those that pupgevent gave itself; 0 with tcp.
+    server_errors: float = 0.0
 
 
 #: Whose: the id of a cluster and "", or of its process and an instance.
 Key = Tuple[str, str]
 
 #: As they are in `Rates`.
-_Counters = Tuple[int, int, int]
+_Counters = Tuple[int, int, int, int]
 
 
 class RateMeter:
@@ -54,13 +57,19 @@ def _rates(
 def _counters_of(status: Status) -> "Dict[Key, _Counters]":
     found: Dict[Key, _Counters] = {}
     for process in status.processes:
-        if process.balancer is not None:
-            found[(process.id, "")] = _counters(process.balancer)
+        balancer = process.balancer
+        if balancer is not None:
+            found[(process.id, "")] = _counters(
+                balancer, balancer.http and balancer.http.all_answers)
         for member in process.members:
-            if member.backend is not None:
-                found[(process.id, member.id)] = _counters(member.backend)
+            backend = member.backend
+            if backend is not None:
+                found[(process.id, member.id)] = _counters(
+                    backend, backend.http and backend.http.answers)
     return found
 
 
-def _counters(of: "Union[BalancerStatus, BackendStatus]") -> _Counters:
-    return of.total, of.bytes_in, of.bytes_out
+def _counters(
+    of: "Union[BalancerStatus, BackendStatus]", answers: Optional[Answers]
+) -> _Counters:
+    return of.total, of.bytes_in, of.bytes_out, answers.server_error if answers else 0

@@ -14,10 +14,14 @@ order in which the records have them, and spells them as the configuration file 
       up, wanted, instances     how many serve, how many should, how many there are
       nextRun, nextStop     when `cron` starts it next, and `terminate` stops it, in Unix time
       balancer    null without a common port, else:
-        host, port, strategy
+        protocol, host, port, strategy
         accepted, open, queue, queueMost, turnedAway     clients so far, now, waiting now, ...
         total, bytesIn, bytesOut, connectErrors, retries     of all instances, as below, those that
                     are gone included
+        http        null with tcp, else; open and total are requests then:
+          connections     of clients, those without a request in flight included
+          answers, requestTimes     of all instances, as below, those that are gone included
+          ownAnswers      those that pupgevent has given itself, by class
       members     its instances in the order of their index, with PROCESS only those, each:
         id, index, port, state, since (seconds in that state), wanted
         serves      it runs, and the balancer, where there is one, reaches it
@@ -36,6 +40,12 @@ order in which the records have them, and spells them as the configuration file 
           open, total, bytesIn (from clients), bytesOut, connectErrors, retries
           downs       how often it did not answer though its process lived
           connectTime, firstByteTime       smoothed
+          http        null with tcp, else; open is requests in flight then, and total requests:
+            answers       by class: 1xx, 2xx, 3xx, 4xx, 5xx
+            requestTimes  from a request's first byte until its answer has ended: their sum, and
+                    counts of those of at most 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms, 1, 2.5,
+                    5, 10 s and of longer ones, each in the first of these
+            idle          connections to it that are kept for the next requests
 """
 
 import functools
@@ -57,6 +67,49 @@ from typing import (
 R = TypeVar("R")
 
 
+class Answers(NamedTuple):
+    """How many of each class (RFC 9110, section 15)."""
+
+    informational: int
+    successful: int
+    redirection: int
+    client_error: int
+    server_error: int
+
+
+#: The classes as people write them.
+ANSWER_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class RequestTimes(NamedTuple):
+    """A histogram, by the bounds of histograms.py."""
+
+    sum: float
+    counts: Tuple[int, ...]
+
+
+class BackendHttp(NamedTuple):
+    """What only http has, of an instance."""
+
+    answers: Answers
+    request_times: RequestTimes
+    idle: int
+
+
+class BalancerHttp(NamedTuple):
+    """The same of a cluster."""
+
+    connections: int
+    answers: Answers
+    own_answers: Answers
+    request_times: RequestTimes
+
+    @property
+    def all_answers(self) -> Answers:
+        """What clients got: of instances, and of pupgevent itself."""
+        return Answers(*map(sum, zip(self.answers, self.own_answers)))
+
+
 class BackendStatus(NamedTuple):
     """An instance as its balancer sees it."""
 
@@ -72,6 +125,7 @@ class BackendStatus(NamedTuple):
     since: float
     connect_time: Optional[float]
     first_byte_time: Optional[float]
+    http: Optional[BackendHttp] = None
 
 
 class BalancerStatus(NamedTuple):
@@ -90,6 +144,8 @@ class BalancerStatus(NamedTuple):
     turned_away: int
     host: str
     port: int
+    protocol: str = "tcp"
+    http: Optional[BalancerHttp] = None
 
 
 class RestartCauses(NamedTuple):
@@ -163,6 +219,8 @@ JSON_NAMES = {
     "restarts_by": "restartsBy",
     "retry_in": "retryIn", "waits_for": "waitsFor",
     "next_run": "nextRun", "next_stop": "nextStop", "cpu_time": "cpuTime",
+    "own_answers": "ownAnswers", "request_times": "requestTimes",
+    **dict(zip(Answers._fields, ANSWER_CLASSES)),
 }  # fmt: skip
 
 
@@ -172,12 +230,16 @@ def to_json(value: Any, slices: "Callable[[Any], Iterable[Any]]" = iter) -> Any:
     Times are rounded to microseconds. Arrays may be of thousands: `slices(array)` gives their
     elements one by one, and may let others have a turn in between.
     """
+    if value is None or isinstance(value, (int, str)):
+        return value
     if isinstance(value, float):
         return round(value, 6)
     if hasattr(value, "_fields"):
         return {JSON_NAMES.get(name, name): to_json(each, slices)
                 for name, each in zip(value._fields, value)}
-    return [to_json(each, slices) for each in slices(value)] if isinstance(value, tuple) else value
+    if value and isinstance(value[0], int):
+        return list(value)
+    return [to_json(each, slices) for each in slices(value)]
 
 
 def from_json(kind: "Type[R]", value: Any) -> R:

@@ -5,6 +5,7 @@
     my-app-1      running  4711  8000  3h12m   0    3 18.2k 1.2M  34M  2% 18M
 
 IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
+With http OPEN are the requests in flight, TOTAL the requests, and 5XX the answers of that class.
 Below it there is a line for whatever does not serve, and for each schedule.
 
 On a terminal the table never wraps. Where there is too little room, columns go, the least
@@ -16,8 +17,9 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 import not_running
 from errors import local_time
+from histograms import BOUNDS, quantile
 from quantities import count, duration, percent, short_time, size
-from status_report import BackendStatus, InstanceStatus, ProcessStatus, Status
+from status_report import BackendHttp, BackendStatus, InstanceStatus, ProcessStatus, Status
 from styled_text import BOLD, FAINT, GREEN, RED, YELLOW, Line, Span, columns, rendered
 
 V = TypeVar("V")
@@ -70,8 +72,23 @@ def _of_backend(
     return cell
 
 
+def _of_http(
+    spell: "Callable[[V], str]", get: "Callable[[BackendHttp], Optional[V]]"
+) -> "Callable[[InstanceStatus], Optional[str]]":
+    def cell(member: InstanceStatus) -> Optional[str]:
+        http = member.backend and member.backend.http
+        return None if http is None else _spelled(spell, get(http))
+
+    return cell
+
+
 def _spelled(spell: "Callable[[V], str]", value: "Optional[V]") -> Optional[str]:
     return None if value is None else spell(value)
+
+
+def at_most(seconds: float) -> str:
+    """A quantile of a histogram, which knows nothing of its longest times but how many."""
+    return short_time(seconds) if seconds < BOUNDS[-1] else ">" + short_time(BOUNDS[-1])
 
 
 def state_of(member: InstanceStatus) -> str:
@@ -98,14 +115,21 @@ MEMORY = Column("MEM", lambda member: _spelled(size, member.memory), 7)
 CONNECT = Column("CONN", _of_backend(short_time, lambda backend: backend.connect_time))
 FIRST_BYTE = Column("1ST", _of_backend(short_time, lambda backend: backend.first_byte_time))
 ERRORS = Column("ERR", _of_backend(count, lambda backend: backend.connect_errors))
+SERVER_ERRORS = Column("5XX", _of_http(count, lambda http: http.answers.server_error), 6)
+#: Of all its requests so far: what the quickest 99 of 100 took at most.
+REQUEST = Column("P99", _of_http(at_most, lambda http: quantile(http.request_times.counts, 0.99)))
 
 _COLUMNS = (
     STATE, PID, PORT, UPTIME, RESTARTS, OPEN,
     Column("TOTAL", _of_backend(count, lambda backend: backend.total), 2),
+    SERVER_ERRORS,
     Column("IN", _of_backend(size, lambda backend: backend.bytes_in), 1),
     Column("OUT", _of_backend(size, lambda backend: backend.bytes_out), 1),
-    CPU, MEMORY, ERRORS, CONNECT, FIRST_BYTE,
+    CPU, MEMORY, ERRORS, CONNECT, FIRST_BYTE, REQUEST,
 )  # fmt: skip
+
+#: Heads of columns that only http fills.
+_HTTP_HEADS = {SERVER_ERRORS.head, REQUEST.head}
 
 
 def table(
@@ -121,11 +145,23 @@ def instances(
 ) -> "List[Line]":
     """The table alone."""
     rows: List[Row] = []
+    some = without_http(_COLUMNS, status.processes)
     for process in status.processes:
         if with_processes and has_line(process):
             rows.append(Row(process.id, instead=cluster_line(process)))
-        rows.extend(row_of(member, _COLUMNS) for member in process.members)
-    return lay_out(_COLUMNS, rows, width)
+        rows.extend(row_of(member, some) for member in process.members)
+    return lay_out(some, rows, width)
+
+
+def without_http(some: Sequence[Column], processes: Iterable[ProcessStatus]) -> Sequence[Column]:
+    """The columns for these: those that only http fills are there where one of them has it."""
+    if any(map(has_http, processes)):
+        return some
+    return [column for column in some if column.head not in _HTTP_HEADS]
+
+
+def has_http(process: ProcessStatus) -> bool:
+    return process.balancer is not None and process.balancer.http is not None
 
 
 def row_of(member: InstanceStatus, some: Sequence[Column]) -> Row:
@@ -162,9 +198,11 @@ def cluster_line(process: ProcessStatus) -> Line:
              Span(", %d/%d up" % (process.up, process.instances))]
     balancer = process.balancer
     if balancer is not None:
+        open = "open" if balancer.http is None else "in flight"
         spans += [
-            Span(", %s open, %s queued" % (count(balancer.open), count(balancer.queue))),
-            Span("; :%d" % balancer.port), Span(" " + balancer.strategy)]
+            Span(", %s %s, %s queued" % (count(balancer.open), open, count(balancer.queue))),
+            Span("; :%d" % balancer.port), *([Span(" http")] if balancer.http else []),
+            Span(" " + balancer.strategy)]
     return spans
 
 

@@ -4,6 +4,9 @@
     my-app    4/4 up      -      -   3   12     0    840 1.2M   34M 41% 72M
     my-app-1  running  4711  3h12m   0    3     -    210 310K  8.5M 10% 18M
 
+With http there are REQ/S instead of CONN/S, OPEN are requests in flight, and 5XX/S answers of that
+class, those that pupgevent gave itself among them.
+
 In a pipe it prints one table after the other, until pupgevent ends. On a terminal it waits then
 until there is one again, for a restart is just what somebody wants to watch.
 """
@@ -33,6 +36,7 @@ from status_table import (
     UPTIME,
     Column,
     Row,
+    has_http,
     has_line,
     lay_out,
     row_of,
@@ -55,6 +59,9 @@ _LEAST_WITH_HEAD = 4
 
 #: What is shown first where there is too little room for all.
 _FAILS, _IS_PROCESS, _SERVES = range(3)
+
+#: Heads of columns of one protocol, tcp or http.
+_CONNECTIONS, _REQUESTS, _SERVER_ERRORS = "CONN/S", "REQ/S", "5XX/S"
 
 #: A rate of which only the first count is known.
 _UNKNOWN = "-"
@@ -165,15 +172,16 @@ def _table(
 ) -> "List[Line]":
     """At most so many lines."""
     rows: List[Tuple[Row, int]] = []
+    absent = _absent(found)
     for process in found.processes:
-        some = _columns(process, rates)
+        some = _columns(process, rates, absent)
         if has_line(process):
             rows.append((_sums(process, some, rates), _IS_PROCESS))
         rows.extend(
             (row_of(member, some), _FAILS if not_running.serves_not(member) else _SERVES)
             for member in process.members)
     # The columns are the same for all, but for their cells, which are in the rows.
-    some = _columns(None, rates)
+    some = _columns(None, rates, absent)
     without_head = room < _LEAST_WITH_HEAD
     room += without_head - 1
     kept = _kept([rank for _, rank in rows], room)
@@ -197,13 +205,25 @@ def _more(count: int, failing: int) -> str:
     return "(%d more%s)" % (count, about)
 
 
-def _columns(process: "Optional[ProcessStatus]", rates: "Dict[Key, Rates]") -> "Sequence[Column]":
-    """With the rates of the instances of a process."""
+def _absent(found: Status) -> "Set[str]":
+    """The heads of columns that only the other protocol fills, where all have the same."""
+    balanced = [has_http(process) for process in found.processes if process.balancer is not None]
+    absent = set() if any(balanced) else {_REQUESTS, _SERVER_ERRORS}
+    return {_CONNECTIONS} if balanced and all(balanced) else absent
+
+
+def _columns(
+    process: "Optional[ProcessStatus]", rates: "Dict[Key, Rates]", absent: "Set[str]"
+) -> "Sequence[Column]":
+    """With the rates of the instances of a process; without those of the `absent` heads."""
     def per_second(
-        spell: "Callable[[Rates], str]"
+        spell: "Callable[[Rates], str]", http: Optional[bool] = None
     ) -> "Callable[[InstanceStatus], Optional[str]]":
+        """Of those with http, or without it, or of both."""
         def cell(member: InstanceStatus) -> Optional[str]:
             if process is None or member.backend is None:
+                return None
+            if http not in (None, member.backend.http is not None):
                 return None
             found = rates.get((process.id, member.id))
             # Its place is kept for it.
@@ -211,15 +231,18 @@ def _columns(process: "Optional[ProcessStatus]", rates: "Dict[Key, Rates]") -> "
 
         return cell
 
-    return (
+    columns = (
         STATE, PID, PORT, UPTIME._replace(rank=5), RESTARTS._replace(rank=6),
         OPEN._replace(rank=8),
         Column("QUEUE", lambda member: None, 4),
-        Column("CONN/S", per_second(lambda found: rate(found.connections)), 9),
+        Column(_CONNECTIONS, per_second(lambda found: rate(found.connections), http=False), 9),
+        Column(_REQUESTS, per_second(lambda found: rate(found.connections), http=True), 9),
+        Column(_SERVER_ERRORS, per_second(lambda found: rate(found.server_errors), http=True), 8),
         Column("IN/S", per_second(lambda found: size(int(found.bytes_in))), 7),
         Column("OUT/S", per_second(lambda found: size(int(found.bytes_out))), 7),
         CPU._replace(rank=9), MEMORY._replace(rank=9),
     )
+    return [column for column in columns if column.head not in absent]
 
 
 def _sums(process: ProcessStatus, some: "Sequence[Column]", rates: "Dict[Key, Rates]") -> Row:
@@ -238,11 +261,17 @@ def _sums(process: ProcessStatus, some: "Sequence[Column]", rates: "Dict[Key, Ra
     if balancer is not None:
         cells.update({
             "PORT": str(balancer.port), "OPEN": count(balancer.open),
-            "QUEUE": count(balancer.queue),
-            "CONN/S": _UNKNOWN, "IN/S": _UNKNOWN, "OUT/S": _UNKNOWN})
-    if found is not None:
-        cells.update({
-            "CONN/S": rate(found.connections), "IN/S": size(int(found.bytes_in)),
-            "OUT/S": size(int(found.bytes_out))})
+            "QUEUE": count(balancer.queue)})
+        cells.update(_rate_cells(found, has_http(process)))
     return Row(process.id, [cells.get(column.head) for column in some],
                style=style_of(process.state))
+
+
+def _rate_cells(found: "Optional[Rates]", http: bool) -> "Dict[str, str]":
+    """By their heads, of all instances together."""
+    heads = (_REQUESTS, _SERVER_ERRORS) if http else (_CONNECTIONS,)
+    if found is None:
+        return dict.fromkeys((*heads, "IN/S", "OUT/S"), _UNKNOWN)
+    numbers = zip(heads, (found.connections, found.server_errors))
+    cells = {head: rate(number) for head, number in numbers}
+    return dict(cells, **{"IN/S": size(int(found.bytes_in)), "OUT/S": size(int(found.bytes_out))})

@@ -400,10 +400,12 @@
     return after >= before ? after - before : after;
   }
 
-  /** The series of one instance, or one process: the newest value is the last. NaN: not known. */
+  /** The series of one instance, or one process: the newest value is the last. NaN: not known.
+   * With http `connections` are requests, and `errors` answers of 5xx. */
   class Load {
     constructor() {
       this.connections = [];
+      this.errors = [];
       this.open = [];
       this.bytesIn = [];
       this.bytesOut = [];
@@ -428,7 +430,14 @@
   }
 
   /** Counters before the first client. */
-  const NO_CLIENTS = { accepted: 0, total: 0, open: 0, bytesIn: 0, bytesOut: 0 };
+  const NO_CLIENTS = { accepted: 0, total: 0, open: 0, bytesIn: 0, bytesOut: 0, http: null };
+
+  /** Answers of 5xx to clients, so far: of a balancer also those that pupgevent gave itself. */
+  function errorsIn(counters) {
+    const { answers = {}, ownAnswers = {} } = counters.http || {};
+    return (answers["5xx"] || 0) + (ownAnswers["5xx"] || 0);
+  }
+
 
   /** What is remembered of an instance: its series, and its counters as they were. */
   class MemberSamples {
@@ -443,6 +452,7 @@
       const before = this.before;
       const values = {
         connections: rise(before.total, after.total) / elapsed,
+        errors: rise(errorsIn(before), errorsIn(after)) / elapsed,
         open: after.open,
         bytesIn: rise(before.bytesIn, after.bytesIn) / elapsed,
         bytesOut: rise(before.bytesOut, after.bytesOut) / elapsed,
@@ -476,8 +486,10 @@
       this.members = members;
       // The balancer's own counters: they go on when an instance with its counters has gone.
       const after = process.balancer || NO_CLIENTS;
+      const clients = after.http ? "total" : "accepted";
       const values = Object.assign(sums, {
-        connections: rise(this.before.accepted, after.accepted) / elapsed,
+        connections: rise(this.before[clients], after[clients]) / elapsed,
+        errors: rise(errorsIn(this.before), errorsIn(after)) / elapsed,
         open: after.open,
         bytesIn: rise(this.before.bytesIn, after.bytesIn) / elapsed,
         bytesOut: rise(this.before.bytesOut, after.bytesOut) / elapsed,
@@ -531,13 +543,16 @@
 
     takeProcesses(status, elapsed) {
       const processes = new Map();
-      const sums = { connections: 0, open: 0, bytesIn: 0, bytesOut: 0 };
+      const sums = { connections: 0, requests: 0, errors: 0, open: 0, bytesIn: 0, bytesOut: 0 };
       for (const process of status.processes) {
         const samples = this.processes.get(process.id) || new ProcessSamples();
         const values = samples.take(process, elapsed);
         processes.set(process.id, samples);
-        for (const name of Object.keys(sums)) {
-          sums[name] += values[name];
+        const { connections, errors, open, bytesIn, bytesOut } = values;
+        const added = { errors, open, bytesIn, bytesOut };
+        added[hasHttp(process) ? "requests" : "connections"] = connections;
+        for (const name of Object.keys(added)) {
+          sums[name] += added[name];
         }
       }
       this.processes = processes;
@@ -570,6 +585,9 @@
   const CHARTS = {
     connections: { title: "Connections/s", spell: decimal, lines: [["connections", ""]] },
     open: { title: "Open connections", spell: whole, lines: [["open", ""]] },
+    requests: { title: "Requests/s", spell: decimal, lines: [["connections", ""]] },
+    errors: { title: "5xx/s", spell: decimal, lines: [["errors", ""]] },
+    flying: { title: "Requests in flight", spell: whole, lines: [["open", ""]] },
     traffic: {
       title: "Traffic", spell: sizeRate, base: 1024,
       lines: [["bytesIn", "in"], ["bytesOut", "out"]],
@@ -577,6 +595,10 @@
     cpu: { title: "CPU", spell: percent, lines: [["cpu", ""]], least: 0.1 },
     memory: { title: "Memory", spell: size, base: 1024, lines: [["memory", ""]] },
   };
+  /** Those of what has a balancer, by its protocol. */
+  const TCP_CHARTS = ["connections", "open", "traffic"];
+  const HTTP_CHARTS = ["requests", "errors", "flying", "traffic"];
+  const NO_CHARTS = [];
   const WIDTH = 300;
   const HEIGHT = 64;
 
@@ -751,7 +773,7 @@
   class Charts {
     constructor(names) {
       this.charts = names.map((name) => new Chart(CHARTS[name]));
-      this.node = make("div", "charts", {}, ...this.charts.map((chart) => chart.node));
+      this.node = make("div", names.length === 6 ? "charts six" : "charts", {}, ...this.charts.map((chart) => chart.node));
       this.load = null;
       this.pointed = null;
       this.node.addEventListener("pointermove", (event) => this.follow(event));
@@ -856,7 +878,18 @@
       title: "Conn/s", spark: "connections",
       text: (member, load) => orNothing(load.last("connections"), decimal),
     },
+    requests: {
+      title: "Req/s", spark: "connections",
+      text: (member, load) => orNothing(load.last("connections"), decimal),
+    },
+    errors: {
+      title: "5xx", text: (member) => {
+        const { http } = backendOf(member);
+        return http ? whole(http.answers["5xx"]) : NOTHING;
+      },
+    },
     open: { title: "Open", text: (member) => orNothing(backendOf(member).open, whole) },
+    flying: { title: "In flight", text: (member) => orNothing(backendOf(member).open, whole) },
     total: { title: "Total", text: (member) => orNothing(backendOf(member).total, whole) },
     bytesIn: { title: "In", text: (member) => orNothing(backendOf(member).bytesIn, size) },
     bytesOut: { title: "Out", text: (member) => orNothing(backendOf(member).bytesOut, size) },
@@ -952,7 +985,7 @@
         make("th", "", { scope: "col" }, heading), make("th", "", { scope: "col" }, "State"),
         ...names.map((name) => make("th", classOf(name), { scope: "col" }, COLUMNS[name].title))));
       this.caption = make("caption", "unseen", {}, caption);
-      this.table = make("table", names.includes("rate") ? "instances" : "instances few", {},
+      this.table = make("table", names.includes("total") ? "instances" : "instances few", {},
         this.caption, this.head);
       this.more = make("button", "plain", { type: "button", hidden: "" });
       this.more.addEventListener("click", () => {
@@ -1088,6 +1121,10 @@
       process.members[0].id !== process.id;
   }
 
+  function hasHttp(process) {
+    return process.balancer !== null && process.balancer.http !== null;
+  }
+
   /** One cluster: a heading, charts, and its instances. */
   class ClusterSection {
     constructor(process) {
@@ -1109,21 +1146,23 @@
         this.body);
     }
 
-    /** Another balancer, or another port, needs other charts and columns. */
+    /** Another balancer, protocol or port needs other charts and columns. */
     shape(process) {
       const isBalanced = process.balancer !== null;
+      const isHttp = hasHttp(process);
       const hasPorts = process.members.some((member) => member.port !== null);
-      const shape = [isBalanced, hasPorts].join();
+      const shape = [isBalanced, isHttp, hasPorts].join();
       if (shape === this.shaped) {
         return;
       }
       this.drop();
       this.shaped = shape;
-      const balanced = isBalanced ? ["connections", "open", "traffic"] : [];
+      const balanced = isHttp ? HTTP_CHARTS : isBalanced ? TCP_CHARTS : NO_CHARTS;
+      const clients = isHttp ? ["requests", "errors", "flying"] : ["rate", "open"];
       this.charts = new Charts([...balanced, "cpu", "memory"]);
       this.table = new Table("Instances of " + process.id, "Instance", [
         "since", "pid", ...(hasPorts ? ["port"] : []), "restarts",
-        ...(isBalanced ? ["rate", "open", "total", "bytesIn", "bytesOut", "cpu"] : ["busy"]),
+        ...(isBalanced ? [...clients, "total", "bytesIn", "bytesOut", "cpu"] : ["busy"]),
         "memory"]);
       this.body.className = isBalanced ? "body" : "body beside";
       this.body.replaceChildren(this.charts.node,
@@ -1164,12 +1203,15 @@
     /** How many are up, where its clients connect, who waits, and what comes next. */
     tell(process) {
       const balancer = process.balancer;
+      const isHttp = hasHttp(process);
       const facts = [[whole(process.up) + " of " + whole(process.instances) + " up", ""]];
       if (balancer) {
         const host = balancer.host.includes(":") ? "[" + balancer.host + "]" : balancer.host;
         facts.push(
           [(host === "0.0.0.0" ? "" : host) + ":" + balancer.port, ""],
+          ...(isHttp ? [["http", ""]] : []),
           [balancer.strategy, ""],
+          ...(isHttp ? [[counted(balancer.http.connections, "client"), ""]] : []),
           [whole(balancer.queue) + " queued", balancer.queue ? "warn" : ""]);
         if (balancer.turnedAway) {
           facts.push([whole(balancer.turnedAway) + " turned away", "warn"]);
@@ -1619,8 +1661,11 @@
     ["Uptime", (member) => member.uptime === null ? null : duration(member.uptime)],
     ["Restarts", (member) => [whole(member.restarts), causesOf(member)].filter(Boolean).join(", ")],
     ["Last exit", (member) => member.lastExit],
-    ["Connections", ({ backend }) => backend &&
-      whole(backend.total) + " in all, " + whole(backend.open) + " open"],
+    ["Connections", ({ backend }) => backend && !backend.http
+      ? whole(backend.total) + " in all, " + whole(backend.open) + " open" : null],
+    ["Requests", ({ backend }) => backend && backend.http
+      ? whole(backend.total) + " in all, " + whole(backend.open) + " in flight" : null],
+    ["Answers", ({ backend }) => backend && backend.http ? answersOf(backend.http) : null],
     ["Traffic", ({ backend }) => backend &&
       size(backend.bytesIn) + " in, " + size(backend.bytesOut) + " out"],
     ["Balancer", ({ backend }) => backend && backend.state + " for " + duration(backend.since)],
@@ -1632,6 +1677,12 @@
     ["CPU", (member) => orNothing(member.cpu, percent)],
     ["Memory", (member) => orNothing(member.memory, size)],
   ];
+
+  /** Answers by class: "120 2xx, 3 5xx". */
+  function answersOf(http) {
+    return Object.keys(http.answers).filter((code) => http.answers[code])
+      .map((code) => whole(http.answers[code]) + " " + code).join(", ") || "none yet";
+  }
 
   /** What has gone wrong between the balancer and an instance: "2 connect errors, down once". */
   function errorsOf(backend) {
@@ -1657,6 +1708,7 @@
       });
       byId("facts").append(...this.facts.map((fact) => fact.node));
       this.charts = null;
+      this.drawn = NO_CHARTS;
       this.log = new LogView();
       this.id = null;
       this.opener = null;
@@ -1734,9 +1786,14 @@
     }
 
     updateCharts(process, member) {
+      const { backend } = member;
+      const names = backend && backend.http ? HTTP_CHARTS : backend ? TCP_CHARTS : NO_CHARTS;
+      if (this.charts && this.drawn !== names) {
+        this.dropCharts();
+      }
       if (!this.charts) {
-        this.charts = new Charts([
-          ...(member.backend ? ["connections", "open", "traffic"] : []), "cpu", "memory"]);
+        this.drawn = names;
+        this.charts = new Charts([...names, "cpu", "memory"]);
         byId("facts").after(this.charts.node);
       }
       this.charts.update(samples.loadOf(process.id, member.id));
@@ -1745,10 +1802,12 @@
 
   // Summary
 
-  /** The sums at the top: a heading, and the text. */
+  /** The sums at the top: a heading, the text, and whether it is of use. */
   const TOTALS = [
     ["Instances up", (sums) => whole(sums.up) + " of " + whole(sums.wanted)],
-    ["Connections/s", (sums) => orNothing(samples.sums.connections, decimal)],
+    ["Connections/s", () => orNothing(samples.sums.connections, decimal), (sums) => sums.tcp],
+    ["Requests/s", () => orNothing(samples.sums.requests, decimal), (sums) => sums.http],
+    ["5xx/s", () => orNothing(samples.sums.errors, decimal), (sums) => sums.http],
     ["Open", (sums) => whole(samples.sums.open)],
     ["In", (sums) => orNothing(samples.sums.bytesIn, sizeRate)],
     ["Out", (sums) => orNothing(samples.sums.bytesOut, sizeRate)],
@@ -1762,10 +1821,11 @@
       this.badge = new Badge("span");
       this.failing = make("span", "failing");
       byId("health").append(this.badge.node, this.failing);
-      this.totals = TOTALS.map(([title, text]) => {
+      this.totals = TOTALS.map(([title, text, isOfUse]) => {
         const value = make("dd", "", {}, NOTHING);
-        byId("totals").append(make("div", "", {}, make("dt", "", {}, title), value));
-        return { text, value };
+        const node = make("div", "", {}, make("dt", "", {}, title), value);
+        byId("totals").append(node);
+        return { text, isOfUse, node, value };
       });
       this.told = null;
     }
@@ -1775,7 +1835,9 @@
       setText(byId("about"), "pupgevent " + status.version + " · pid " + status.pid + " · up " +
         duration(status.uptime));
       setAttribute(byId("about"), "title", status.config);
-      const sums = { up: 0, wanted: 0, restarts: 0 };
+      const http = status.processes.some(hasHttp);
+      const tcp = !http || status.processes.some((each) => each.balancer && !each.balancer.http);
+      const sums = { up: 0, wanted: 0, restarts: 0, http, tcp };
       for (const process of status.processes) {
         sums.up += process.up;
         sums.wanted += process.wanted;
@@ -1783,7 +1845,10 @@
           sums.restarts += member.restarts;
         }
       }
-      this.totals.forEach(({ text, value }) => setText(value, text(sums)));
+      for (const { text, isOfUse, node, value } of this.totals) {
+        setHidden(node, isOfUse !== undefined && !isOfUse(sums));
+        setText(value, text(sums));
+      }
       this.tellHealth(status);
     }
 

@@ -21,7 +21,7 @@ def member(number: int, **changes: Any) -> Dict[str, Any]:
     backend = {
         "state": "up", "reason": "started", "open": 2, "total": 100, "bytesIn": 1000,
         "bytesOut": 9000, "connectErrors": 0, "retries": 0, "downs": 0, "since": 60.0,
-        "connectTime": 0.0004, "firstByteTime": 0.02}  # fmt: skip
+        "connectTime": 0.0004, "firstByteTime": 0.02, "http": None}  # fmt: skip
     return dict({
         "id": "web-%d" % (number + 1), "index": number, "port": 8000 + number, "state": "running",
         "since": 3600.0, "wanted": True, "serves": True, "pid": 1000 + number, "uptime": 3600.0,
@@ -29,6 +29,17 @@ def member(number: int, **changes: Any) -> Dict[str, Any]:
         "lastLine": None, "retryIn": None, "waitsFor": None, "cpu": 0.25, "cpuTime": 3.0,
         "memory": 2**24, "backend": backend,
     }, **changes)  # fmt: skip
+
+
+def answers(errors: int, others: int = 0) -> Dict[str, int]:
+    return {"1xx": 0, "2xx": others, "3xx": 0, "4xx": 0, "5xx": errors}
+
+
+def with_http(each: Dict[str, Any], total: int, errors: int, open: int = 0) -> Dict[str, Any]:
+    """The same instance, which has answered so many requests, some of them with 5xx."""
+    http = {"answers": answers(errors, total - errors), "idle": 2,
+            "requestTimes": {"sum": 1.5, "counts": [total, *[0] * 14]}}
+    return dict(each, backend=dict(each["backend"], total=total, open=open, http=http))
 
 
 def failing(number: int) -> Dict[str, Any]:
@@ -45,7 +56,8 @@ def status(members: List[Dict[str, Any]], uptime: float) -> Dict[str, Any]:
     balancer = {
         "strategy": "round-robin", "accepted": total, "open": 2 * up, "total": total,
         "bytesIn": 10 * total, "bytesOut": 90 * total, "connectErrors": 0, "retries": 0,
-        "queue": 0, "queueMost": 0, "turnedAway": 0, "host": "0.0.0.0", "port": 3000}
+        "queue": 0, "queueMost": 0, "turnedAway": 0, "host": "0.0.0.0", "port": 3000,
+        "protocol": "tcp", "http": None}  # fmt: skip
     healthy = up == len(members)
     process = {
         "id": "web", "autostart": True, "healthy": healthy,
@@ -54,6 +66,21 @@ def status(members: List[Dict[str, Any]], uptime: float) -> Dict[str, Any]:
         "members": members}  # fmt: skip
     return {"version": "1.2.3", "pid": 4242, "name": "shop", "config": "/srv/shop.toml",
             "uptime": uptime, "state": "running", "healthy": healthy, "processes": [process]}
+
+
+def http_status(
+    members: List[Dict[str, Any]], uptime: float, own_errors: int = 0
+) -> Dict[str, Any]:
+    """Of one cluster of these, which all have http; 70 clients are connected."""
+    found = status(members, uptime)
+    process, = found["processes"]
+    backends = [each["backend"] for each in members]
+    errors = sum(each["http"]["answers"]["5xx"] for each in backends)
+    process["balancer"].update(
+        protocol="http", accepted=70, open=sum(each["open"] for each in backends), http={
+            "connections": 70, "answers": answers(errors), "ownAnswers": answers(own_errors),
+            "requestTimes": {"sum": 1.5, "counts": [0] * 15}})
+    return found
 
 
 class CannedPage(ThreadingMixIn, HTTPServer):

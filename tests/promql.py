@@ -20,6 +20,8 @@ VALUES: Dict[Tuple[str, str], Tuple[str, ...]] = {
     ("pupgevent_backend_status", "state"): status.PROCESS_STATES,
     ("pupgevent_server_status", "state"): lifecycle.STATES,
     ("pupgevent_server_restarts_total", "cause"): metrics.LABEL_VALUES["cause"],
+    **{("pupgevent_%s_http_responses_total" % of, "code"): metrics.LABEL_VALUES["code"]
+       for of in ("frontend", "backend", "server")},
 }
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^]]*\]|\{[^}]*\}|[A-Za-z_:][\w:]*|\d[\w.]*|\S')

@@ -36,13 +36,16 @@ for times in sys.stdin:
 
 
 @contextlib.contextmanager
-def served(folder: Path, ports: List[int], instances: int) -> Iterator[RuntimeStage]:
+def served(
+    folder: Path, ports: List[int], instances: int, protocol: str
+) -> Iterator[RuntimeStage]:
     """So many instances behind each port but the last, which is the dashboard's. None of them runs;
     their balancers take all of them for up."""
     # Those of instances are only written down, and are below all that tests have.
     shops = [
         listening("shop%d" % n, 2000 + n * instances, port, instances=instances,
-                  more={"autostart": False}) for n, port in enumerate(ports[:-1])]
+                  protocol=protocol, more={"autostart": False})
+        for n, port in enumerate(ports[:-1])]
     with gevent_waits_for_children(), inside(folder, shops) as stage:
         for instance in stage.runtime.instances():
             stage.runtime.rotations[instance.process_id].up(
@@ -60,16 +63,17 @@ def served(folder: Path, ports: List[int], instances: int) -> Iterator[RuntimeSt
 
 
 @pytest.mark.parametrize("processes", [1, 1000])
-@pytest.mark.parametrize("path, size, times", [
-    ("/metrics", 4500 * INSTANCES, 2), ("/status.json", 600 * INSTANCES, 4),
-    ("/history.json", 100 * 500, 10), ("/healthz", 3, 50),
+@pytest.mark.parametrize("path, protocol, size, times", [
+    ("/metrics", "tcp", 4500 * INSTANCES, 2), ("/metrics", "http", 6500 * INSTANCES, 2),
+    ("/status.json", "tcp", 600 * INSTANCES, 4), ("/status.json", "http", 800 * INSTANCES, 4),
+    ("/history.json", "tcp", 100 * 500, 10), ("/healthz", "tcp", 3, 50),
 ])
 def test_others_have_their_turn_while_a_thousand_are_told_of(
-    tmp_path: Path, free_ports: "Callable[[int], List[int]]", path: str, size: int, times: int,
-    processes: int,
+    tmp_path: Path, free_ports: "Callable[[int], List[int]]", path: str, protocol: str, size: int,
+    times: int, processes: int,
 ) -> None:
     ports = free_ports(processes + 1)
-    with served(tmp_path, ports, INSTANCES // processes), subprocess.Popen(
+    with served(tmp_path, ports, INSTANCES // processes, protocol), subprocess.Popen(
         [sys.executable, "-c", CLIENT, "http://127.0.0.1:%d%s" % (ports[-1], path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as client, gevent.Timeout(2 * PATIENCE):

@@ -58,9 +58,11 @@ EVERYTHING: Dict[str, Any] = {
                "nproc": 2048, "as": "unlimited"},
     "cluster": {
         "instances": 3, "startPort": 8000, "commonPort": 3000, "commonHost": "::1",
-        "instanceHost": "127.0.0.2", "strategy": "ip-hash", "readyTimeoutMs": 1234,
-        "connectTimeoutMs": 0.5, "queueTimeoutMs": 1, "queueLimit": 5, "maxConnections": 7,
-        "idleTimeoutMs": 1000.25, "halfCloseTimeoutMs": 0,
+        "instanceHost": "127.0.0.2", "protocol": "http", "strategy": "ip-hash",
+        "readyTimeoutMs": 1234, "connectTimeoutMs": 0.5, "queueTimeoutMs": 1, "queueLimit": 5,
+        "maxConnections": 7,
+        "idleTimeoutMs": 1000.25, "halfCloseTimeoutMs": 0, "headTimeoutMs": 2000,
+        "responseTimeoutMs": 3000, "keepUpstream": 0, "accessLog": "/tmp/access.log",
     },
     "restart": "error", "restartDelayMs": 0, "restartMaxDelayMs": 100, "restartLimit": 3,
     "minUptimeMs": 10, "timeout": 0.25, "terminateGracePeriod": 1.5, "terminateTimeout": 0,
@@ -101,6 +103,16 @@ def test_what_is_not_set_is_a_default_or_is_not_there(tmp_path: Path) -> None:
     assert defaults["logger.maxBytes"] == '"50M"' and defaults["stopSignal"] == '"SIGTERM"'
     # Neither has a value, and nothing is in effect.
     assert not {"cron", "env", "watch", "cluster.instances", "logger.stdout"} & set(defaults)
+
+
+def test_what_is_about_requests_is_told_with_http_alone(tmp_path: Path) -> None:
+    cluster: Dict[str, Any] = {"startPort": 8000, "commonPort": 3000}
+    names = {"cluster.headTimeoutMs", "cluster.responseTimeoutMs", "cluster.keepUpstream"}
+    assert not names & {each.name for each in settings(tmp_path, dict(PLAIN, cluster=cluster))}
+    cluster["protocol"] = "http"
+    found = settings(tmp_path, dict(PLAIN, cluster=cluster))
+    defaults = {each.name: each.value for each in found if each.is_default}
+    assert names <= set(defaults) and defaults["terminateGracePeriod"] == "30"
 
 
 def test_a_default_that_follows_from_other_keys_is_one(tmp_path: Path) -> None:

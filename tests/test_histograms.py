@@ -1,10 +1,13 @@
 """Times are counted in the buckets in which Prometheus looks for them."""
 
-from typing import List
+import math
+from bisect import bisect_left
+from typing import List, Optional
 
+import pytest
 from hypothesis import given, strategies as st
 
-from histograms import BOUNDS, Histogram, merged
+from histograms import BOUNDS, Histogram, merged, quantile
 
 TIMES = st.lists(st.floats(0, 100), max_size=50)
 
@@ -50,3 +53,30 @@ def test_of_none_there_is_an_empty_one() -> None:
     empty = merged([])
     empty.add(0.2)
     assert sum(empty.counts) == 1
+
+
+@pytest.mark.parametrize("times, share, seconds", [
+    ([], 0.5, None), ([0.2], 0.0, None), ([0.0004], 0.99, 0.0005 * 0.99),
+    # Even within a bucket: three quarters of the way from 0.1 to 0.25.
+    ([0.11, 0.12, 0.13, 0.14], 0.75, 0.2125), ([0.001] * 99 + [2.0], 0.99, 0.001),
+    ([0.001] * 98 + [2.0] * 2, 0.99, 1.75),
+    # What is beyond the last bound is only known to be so.
+    ([0.001] + [60.0] * 9, 0.5, 10.0), ([60.0], 0.5, 10.0),
+])
+def test_quantiles_are_those_that_prometheus_computes(
+    times: List[float], share: float, seconds: Optional[float]
+) -> None:
+    found = quantile(histogram_of(times).counts, share)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1), st.sampled_from([0.125, 0.5, 0.75, 1.0]))
+def test_a_quantile_is_in_the_bucket_of_the_time_that_it_is_of(
+    times: List[float], share: float
+) -> None:
+    found = quantile(histogram_of(times).counts, share)
+    time = sorted(times)[math.ceil(share * len(times)) - 1]
+    number = bisect_left(BOUNDS, time)
+    lowest = BOUNDS[number - 1] if number else 0.0
+    highest = BOUNDS[min(number, len(BOUNDS) - 1)]
+    assert found is not None and lowest - 1e-9 <= found <= highest + 1e-9

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 import lifecycle
 import metrics
 import status
-from asking import Scrape, ask, scrape
+from asking import Scrape, ask, codes, hear, scrape
 from backends import Times
 from conftest import eventually
 from histograms import BOUNDS, Histogram
@@ -29,17 +29,20 @@ pytest_plugins = ["runs"]
 Ports = Callable[[int], List[int]]
 Make = Callable[..., Running]
 
+#: With the common port of "web", that of the dashboard, and the common port of "site".
+App = Tuple[Running, int, int, int]
+
 #: Letters, digits and all else that an id may have.
 ODD = "0.a@b_c-d.1"
 
 
 @pytest.fixture
-def app(running: Make, free_ports: Ports) -> Tuple[Running, int, int]:
-    """One with all kinds of processes that has served clients; its common port, and that of its
-    dashboard."""
-    ports = free_ports(6)
+def app(running: Make, free_ports: Ports) -> App:
+    """One with all kinds of processes that has served clients."""
+    ports = free_ports(9)
     found = running(
         server("web", ports[:2], ports[2]),
+        with_http(server("site", ports[6:8], ports[8])),
         # Without a common port, and without a cluster; started, stopped, finished.
         server("inner", ports[3:5], None),
         sleeper(ODD),
@@ -48,10 +51,23 @@ def app(running: Make, free_ports: Ports) -> Tuple[Running, int, int]:
         dashboard={"port": ports[5]}).start()
     for _ in range(10):
         get(ports[2])
-    return found, ports[2], ports[5]
+        get(ports[8])
+    with socket.create_connection(("127.0.0.1", ports[8]), 60) as client:
+        client.sendall(THREE)
+        assert codes(hear(client)) == [404, 404, 400]
+    return found, ports[2], ports[5], ports[8]
 
 
-def test_promtool_has_nothing_to_say(app: Tuple[Running, int, int]) -> None:
+#: Two that an instance answers with 404, over one connection, and one that never gets there.
+THREE = 2 * b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\n\r\n"
+
+
+def with_http(process: Any) -> Any:
+    process["cluster"]["protocol"] = "http"
+    return process
+
+
+def test_promtool_has_nothing_to_say(app: App) -> None:
     done = subprocess.run(
         [tool("promtool"), "check", "metrics"], input=ask(app[2], "/metrics").body,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
@@ -59,7 +75,7 @@ def test_promtool_has_nothing_to_say(app: Tuple[Running, int, int]) -> None:
 
 
 def test_all_families_are_served_as_they_are_described_and_no_others(
-    app: Tuple[Running, int, int]
+    app: App
 ) -> None:
     found, described = scrape(app[2]), metrics.described()
     assert found.types == {name: each.type for name, each in described.items()}
@@ -73,7 +89,7 @@ def test_all_families_are_served_as_they_are_described_and_no_others(
         assert names == set(described[family].labels), sample
 
 
-def test_the_values_are_those_of_the_status(app: Tuple[Running, int, int]) -> None:
+def test_the_values_are_those_of_the_status(app: App) -> None:
     def both() -> Tuple[Scrape, Any]:
         """Of the same moment: for a second, whoever asks gets the same."""
         before = ask(app[2], "/status.json").json
@@ -104,6 +120,27 @@ def test_the_values_are_those_of_the_status(app: Tuple[Running, int, int]) -> No
             for cause, count in member["restartsBy"].items():
                 assert found.value("pupgevent_server_restarts_total", cause=cause, **labels) == (
                     count)
+    for name, answers in answers_of(told).items():
+        assert {tuple(value for _, value in labels): value
+                for labels, value in found.of(name).items()} == answers
+
+
+def answers_of(told: Any) -> Dict[str, Dict[Tuple[str, ...], int]]:
+    """Those of a status, by the metric, and by code, process and instance."""
+    found: Dict[str, Dict[Tuple[str, ...], int]] = {}
+    name = "pupgevent_%s_http_responses_total"
+    for process in told["processes"]:
+        http = (process["balancer"] or {}).get("http") or {"answers": {}, "ownAnswers": {}}
+        for code, number in http["answers"].items():
+            of_all = (code, process["id"])
+            found.setdefault(name % "backend", {})[of_all] = number
+            found.setdefault(name % "frontend", {})[of_all] = number + http["ownAnswers"][code]
+        for member in process["members"]:
+            of_member = (member["backend"] or {}).get("http") or {"answers": {}}
+            for code, number in of_member["answers"].items():
+                key = (code, process["id"], member["id"])
+                found.setdefault(name % "server", {})[key] = number
+    return found
 
 
 def states(found: Scrape, kind: str, **labels: str) -> List[str]:
@@ -128,6 +165,11 @@ def values_of_process(process: Any) -> Dict[str, Any]:
         ("max_queue", "queueMost"), ("turned_away_total", "turnedAway"),
     ):  # fmt: skip
         found["pupgevent_backend_" + name] = balancer.get(key)
+    http = balancer.get("http") or {}
+    found["pupgevent_frontend_current_sessions"] = http.get("connections")
+    found["pupgevent_backend_http_requests_total"] = balancer["total"] if http else None
+    found["pupgevent_backend_request_time_seconds_sum"] = pytest.approx(
+        http["requestTimes"]["sum"], abs=1e-6) if http else None
     return found
 
 
@@ -145,11 +187,12 @@ def values_of_member(member: Any) -> Dict[str, Any]:
         ("response_time_average_seconds", "firstByteTime"),
     ):  # fmt: skip
         found["pupgevent_server_" + name] = backend.get(key)
+    found["pupgevent_server_idle_connections_current"] = (backend.get("http") or {}).get("idle")
     return {name: pytest.approx(value, abs=1e-6) if isinstance(value, float) else value
             for name, value in found.items()}
 
 
-def test_each_connection_and_each_answer_is_in_one_bucket(app: Tuple[Running, int, int]) -> None:
+def test_each_connection_and_each_answer_is_in_one_bucket(app: App) -> None:
     found = scrape(app[2])
     for time in ("connect_time", "first_byte_time"):
         name = "pupgevent_backend_%s_seconds" % time
@@ -164,6 +207,61 @@ def test_each_connection_and_each_answer_is_in_one_bucket(app: Tuple[Running, in
         assert sum(sums) > 0
 
 
+def test_each_request_and_each_answer_is_counted_with_http(app: App) -> None:
+    found = scrape(app[2])
+    assert found.value("pupgevent_frontend_connections_total", proxy="site") == 11
+    assert found.value("pupgevent_backend_http_requests_total", proxy="site") == 12
+    assert found.value("pupgevent_backend_sessions_total", proxy="site") == 12
+
+    def by_code(family: str, **labels: str) -> List[float]:
+        name = "pupgevent_%s_http_responses_total" % family
+        return [found.value(name, code="%dxx" % code, **labels) for code in range(1, 6)]
+
+    assert by_code("backend", proxy="site") == [0, 10, 0, 2, 0]
+    # The one that pupgevent refused.
+    assert by_code("frontend", proxy="site") == [0, 10, 0, 3, 0]
+    of_each = [by_code("server", proxy="site", server="site-%d" % number) for number in (1, 2)]
+    assert list(map(sum, zip(*of_each))) == [0, 10, 0, 2, 0]
+    assert [sum(each) for each in of_each] == [6, 6]
+    for time in ("request_time", "first_byte_time"):
+        name = "pupgevent_backend_%s_seconds" % time
+        assert buckets(found, name, proxy="site")[-1] == 12
+        in_each = [buckets(found, "pupgevent_server_%s_seconds" % time, proxy="site",
+                           server="site-%d" % number) for number in (1, 2)]
+        assert list(map(sum, zip(*in_each))) == buckets(found, name, proxy="site")
+    first, whole = (found.value("pupgevent_backend_%s_seconds_sum" % time, proxy="site")
+                    for time in ("first_byte_time", "request_time"))
+    assert 0 < first <= whole < 60
+
+
+def test_with_http_sessions_are_requests_in_flight_and_kept_connections_are_idle(
+    app: App
+) -> None:
+    def now(name: str) -> float:
+        return scrape(app[2]).value("pupgevent_" + name, proxy="site")
+
+    def of_each(name: str) -> List[float]:
+        found = scrape(app[2])
+        return [found.value("pupgevent_server_" + name, proxy="site", server=each)
+                for each in ("site-1", "site-2")]
+
+    def clients() -> float:
+        return now("frontend_current_sessions")
+
+    eventually(lambda: clients() == 0)
+    assert 0 < sum(of_each("idle_connections_current")) <= 12
+    with contextlib.ExitStack() as stack:
+        some = [stack.enter_context(socket.create_connection(("127.0.0.1", app[3]), 60))
+                for _ in range(6)]
+        eventually(lambda: clients() == 6)
+        assert now("backend_current_sessions") == 0
+        for client in some[:4]:
+            client.sendall(b"GET /slow/30 HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: now("backend_current_sessions") == 4)
+        assert of_each("current_sessions") == [2, 2]
+    eventually(lambda: clients() == 0 and now("backend_current_sessions") == 0)
+
+
 def buckets(found: Scrape, name: str, **labels: str) -> List[float]:
     """Their values, each with those below it."""
     values = [found.value(name + "_bucket", le="%g" % bound, **labels) for bound in BOUNDS]
@@ -173,30 +271,38 @@ def buckets(found: Scrape, name: str, **labels: str) -> List[float]:
     return values
 
 
-#: Of all instances of a cluster, of those that are gone too.
+#: Of all instances of a cluster, of those that are gone too; then those with http alone.
 LASTING = [
     "pupgevent_frontend_connections_total", "pupgevent_backend_sessions_total",
     "pupgevent_backend_bytes_in_total", "pupgevent_backend_bytes_out_total",
     "pupgevent_backend_connect_time_seconds_count", "pupgevent_backend_connect_time_seconds_sum",
     "pupgevent_backend_first_byte_time_seconds_count",
 ]  # fmt: skip
+LASTING_WITH_HTTP = [
+    "pupgevent_backend_http_requests_total", "pupgevent_backend_request_time_seconds_count",
+    "pupgevent_backend_request_time_seconds_sum",
+]
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
 def test_what_a_cluster_has_counted_stays_when_its_instances_go(
-    running: Make, free_ports: Ports
+    running: Make, free_ports: Ports, protocol: str
 ) -> None:
     ports = free_ports(5)
     processes = [server("web", ports[:3], ports[3])]
+    processes[0]["cluster"]["protocol"] = protocol
+    names = LASTING + (LASTING_WITH_HTTP if protocol == "http" else [])
     top = {"dashboard": {"port": ports[4]}}
     found = running(*processes, **top).start()
 
     def counted() -> List[float]:
         now = scrape(ports[4])
-        return [now.value(name, proxy="web") for name in LASTING]
+        answers = now.of("pupgevent_backend_http_responses_total").values()
+        return [*(now.value(name, proxy="web") for name in names), *answers]
 
     for _ in range(9):
         get(ports[3])
-    eventually(lambda: counted()[0] == 9)
+    eventually(lambda: counted()[:2] == [9, 9])
     before = counted()
     found.ask("scale", id="web", instances=1)
     assert counted() == before
@@ -276,7 +382,7 @@ def children_of(pid: int) -> List[str]:
         return file.read().split()
 
 
-def test_what_there_is_none_of_has_no_value(app: Tuple[Running, int, int]) -> None:
+def test_what_there_is_none_of_has_no_value(app: App) -> None:
     found = scrape(app[2])
     labels = {"proxy": "idle", "server": "idle"}
     assert found.value("pupgevent_server_wanted", **labels) == 0
@@ -289,14 +395,25 @@ def test_what_there_is_none_of_has_no_value(app: Tuple[Running, int, int]) -> No
         "pupgevent_frontend_connections_total", "pupgevent_backend_connect_time_seconds_count",
         "pupgevent_server_sessions_total", "pupgevent_server_connect_time_seconds_count",
     ) for labels in found.of(name)}  # fmt: skip
-    assert with_balancer == {"web"}
+    assert with_balancer == {"web", "site"}
+    with_http = {dict(labels)["proxy"] for name in HTTP_ALONE for labels in found.of(name)}
+    assert with_http == {"site"}
 
 
-def test_connections_are_counted_while_they_are_open(app: Tuple[Running, int, int]) -> None:
+HTTP_ALONE = [
+    "pupgevent_frontend_current_sessions", "pupgevent_frontend_http_responses_total",
+    "pupgevent_backend_http_requests_total", "pupgevent_backend_http_responses_total",
+    "pupgevent_backend_request_time_seconds_count", "pupgevent_server_http_responses_total",
+    "pupgevent_server_idle_connections_current", "pupgevent_server_request_time_seconds_count",
+]
+
+
+def test_connections_are_counted_while_they_are_open(app: App) -> None:
     def now_open() -> List[float]:
         found = scrape(app[2])
         return [found.value("pupgevent_backend_current_sessions", proxy="web"),
-                *found.of("pupgevent_server_current_sessions").values()]
+                *(value for labels, value in found.of("pupgevent_server_current_sessions").items()
+                  if ("proxy", "web") in labels)]
 
     with contextlib.ExitStack() as stack:
         for _ in range(4):
@@ -305,7 +422,7 @@ def test_connections_are_counted_while_they_are_open(app: Tuple[Running, int, in
     eventually(lambda: now_open() == [0, 0, 0])
 
 
-def test_pupgevent_tells_of_itself(app: Tuple[Running, int, int]) -> None:
+def test_pupgevent_tells_of_itself(app: App) -> None:
     found = scrape(app[2])
     assert app[0].child is not None
     folder = Path("/proc/%d" % app[0].child.pid)
@@ -361,7 +478,7 @@ def test_numbers_are_read_as_they_were_written() -> None:
 
 def test_a_process_whose_balancer_does_not_listen_has_no_times() -> None:
     """It stops, or has never had a common port."""
-    times = Times(Histogram(), Histogram())
+    times = Times(Histogram(), Histogram(), Histogram())
     assert rendered("x", times).of("pupgevent_backend_connect_time_seconds_count") == {}
 
 
@@ -373,5 +490,6 @@ def test_what_cannot_be_had_of_pupgevent_itself_is_left_out() -> None:
 
 
 def test_the_labels_of_a_family_are_described_with_their_values() -> None:
-    assert json.loads(json.dumps(metrics.LABEL_VALUES)) == {"cause": list(CAUSES)}
+    assert json.loads(json.dumps(metrics.LABEL_VALUES)) == {
+        "cause": list(CAUSES), "code": ["1xx", "2xx", "3xx", "4xx", "5xx"]}
     assert RestartCauses._fields == CAUSES

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from browser import PHONE, WIDE, Browser, address
-from canned_page import CannedPage, failing, member, status
+from canned_page import CannedPage, failing, http_status, member, status, with_http
 from conftest import eventually
 from running import Running, get, server, sleeper
 
@@ -231,6 +231,62 @@ def test_a_counter_that_falls_is_no_negative_rate(opened: Open) -> None:
             wait_for_about(page, "pid %d · up %d s" % (pid, uptime))
         assert chart(page, "web", "Connections/s") == ("4.0", "4.0", "100")
         assert [cells["Conn/s"] for cells in page.rows().values()] == ["2.0", "2.0"]
+
+
+def test_with_http_there_are_requests_and_answers_of_5xx(opened: Open) -> None:
+    def moment(uptime: float, total: int, errors: int, own: int) -> Dict[str, Any]:
+        """The second instance has no errors."""
+        return http_status([with_http(member(0), total, errors, 3),
+                            with_http(member(1), total, 0, 1)], uptime, own)
+
+    with CannedPage(moment(10.0, 100, 0, 0)) as canned:
+        page = opened(canned.url)
+        wait_for_about(page, "up 10 s")
+        canned.status = moment(11.0, 150, 8, 2)
+        wait_for_about(page, "up 11 s")
+        assert chart(page, "web", "Requests/s") == ("100", "100", "100")
+        # Those of the instances, and of pupgevent itself.
+        assert chart(page, "web", "5xx/s") == ("10", "10", "10")
+        assert chart(page, "web", "Requests in flight") == ("4", "4", "4")
+        rows = page.rows()
+        assert [(each["Req/s"], each["5xx"], each["In flight"], each["Total"])
+                for each in rows.values()] == [("50", "8", "3", "150"), ("50", "0", "1", "150")]
+        assert page.texts("[id='process-web'] .head .facts span")[1:5] == [
+            ":3000", "http", "round-robin", "70 clients"]
+        assert totals(page) == {"Instances up": "2 of 2", "Requests/s": "100", "5xx/s": "10",
+                                "Open": "4", "In": "1000 B/s", "Out": "8.8 KB/s", "Restarts": "0"}
+        assert page.count("[aria-label^='Connections/s'], [aria-label^='Open conn']") == 0
+        page.run("document.querySelector('[data-instance=web-1]').click()")
+        eventually(lambda: page.count("dialog [aria-label^='5xx/s']") == 1)
+        facts = " ".join(" ".join(page.texts("#facts div")).split())
+        assert "Requests 150 in all, 3 in flight" in facts and "Answers 142 2xx, 8 5xx" in facts
+        # A reload has made it a cluster of tcp.
+        canned.status = status([member(0), member(1)], 12.0)
+        wait_for_about(page, "up 12 s")
+        assert page.count("[aria-label^='Requests/s'], [aria-label^='5xx/s']") == 0
+        assert page.count("dialog [aria-label^='Connections/s']") == 1
+        assert "Connections/s" in totals(page) and "5xx/s" not in totals(page)
+
+
+def totals(page: Browser) -> Dict[str, str]:
+    """Those at the top that are seen."""
+    texts = page.texts("#totals div:not([hidden])")
+    return dict(re.split(r"\s*\n\s*", text, maxsplit=1) for text in texts)
+
+
+def test_requests_of_a_real_cluster_are_counted_and_drawn(
+    shown: Callable[..., Any], free_ports: Ports
+) -> None:
+    ports = free_ports(3)
+    site = server("site", ports[:2], ports[2])
+    site["cluster"]["protocol"] = "http"
+    _, page = shown(site)
+    eventually(lambda: chart(page, "site", "Requests/s") == ("0", "0", "0"))
+    for _ in range(20):
+        get(ports[2])
+    eventually(lambda: float(chart(page, "site", "Requests/s")[2]) > 0)
+    eventually(lambda: [cells["Total"] for cells in page.rows().values()] == ["10", "10"])
+    assert {cells["5xx"] for cells in page.rows().values()} == {"0"}
 
 
 def test_what_a_process_prints_is_shown_as_text(shown: Callable[..., Any]) -> None:

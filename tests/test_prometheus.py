@@ -74,27 +74,30 @@ def quickly(text: str, folder: Path, rules: Path) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path, free_ports: "Callable[[int], List[int]]") -> "Iterator[Running]":
-    first, second, common, dashboard = free_ports(4)
+    first, second, common, dashboard, third, other = free_ports(6)
+    site = server("site", [third], other)
+    site["cluster"]["protocol"] = "http"
     running = Running(
-        tmp_path, server("web", [first, second], common),
+        tmp_path, server("web", [first, second], common), site,
         {"id": "broken", "cmd": "exit 3", "restartLimit": 1, "autostart": True},
         {"id": "flapping", "cmd": "sleep 0.1; exit 3", "restartMaxDelayMs": 500, "autostart": True},
         dashboard={"port": dashboard, "token": TOKEN})
     running.begin()
     try:
         eventually(lambda: running.are(**{"web-1": "running", "web-2": "running",
-                                          "broken": "exhausted"}))
+                                          "site-1": "running", "broken": "exhausted"}))
         yield running
     finally:
         running.end()
 
 
 def visit(running: Running) -> None:
-    """One client, whose answer has come."""
-    port = running.process("web")["balancer"]["port"]
-    with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=30) as answer:
-        assert answer.status == 200
-        answer.read()
+    """A client of each cluster, whose answer has come."""
+    for process in ("web", "site"):
+        port = running.process(process)["balancer"]["port"]
+        with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=30) as answer:
+            assert answer.status == 200
+            answer.read()
 
 
 def test_prometheus_has_all_that_the_dashboard_and_the_alerts_ask_for(

@@ -55,7 +55,7 @@ def named(text: str, name: str) -> List[Alert]:
 def web(process_id: str = "web", instances: int = 4, **more: Any) -> Dict[str, Any]:
     """A cluster behind a common port; nobody starts it."""
     cluster = {"instances": instances, "startPort": 18000, "commonPort": 13000}
-    for name in ("startPort", "commonPort", "queueLimit", "readyTimeoutMs"):
+    for name in ("startPort", "commonPort", "queueLimit", "readyTimeoutMs", "protocol"):
         if name in more:
             cluster[name] = more.pop(name)
     return plain(process_id, cluster=cluster, **more)
@@ -70,6 +70,7 @@ MANY = [
     web(), web("api", 1, startPort=18100, commonPort=13001, queueLimit=1, maxMemory="512M"),
     web("unqueued", 2, startPort=18200, commonPort=13002, queueLimit=0, restartLimit=0),
     web("hidden", 2, startPort=18300, terminateGracePeriod=0, maxMemory="1G"),
+    web("site", 2, startPort=18400, commonPort=13003, protocol="http"),
     plain("worker", restartLimit=3, startAfter=["web"]),
     plain("slow", restartMaxDelayMs=3600000, terminateTimeout=100000),
     plain("once", restart="never"), {"id": "job", "cmd": "exec true", "cron": "@daily"},
@@ -79,7 +80,8 @@ KINDS = {
     "PupgeventNotScraped", "PupgeventTargetMissing", "PupgeventBusy", "PupgeventDescriptors",
     "PupgeventProcessDown", "PupgeventInstanceDown", "PupgeventGivenUp", "PupgeventRestarts",
     "PupgeventQueueGrowing", "PupgeventClientsWaiting", "PupgeventClientsTurnedAway",
-    "PupgeventConnectErrors", "PupgeventMemoryNearLimit", "PupgeventMemoryRestarts",
+    "PupgeventConnectErrors", "PupgeventServerErrors", "PupgeventMemoryNearLimit",
+    "PupgeventMemoryRestarts",
 }
 
 ODD = ["a", "A.b-c_d@e", "1", "0.5", "-x", ".", "--", "@", "_", "true", "null", "1e3",
@@ -498,6 +500,53 @@ def test_clients_that_are_turned_away_are_told_from_one_of_a_hundred_on(
         tmp_path, rules_file(tmp_path, web()),
         of_clients(accepted=accepted, turned_away=turned_away),
         {"PupgeventClientsTurnedAway": expected})
+
+
+@pytest.mark.parametrize("protocol, expected", [("tcp", {"web/"}), ("http", set())])
+def test_with_http_a_hundred_are_requests_and_not_connections(
+    tmp_path: Path, protocol: str, expected: Set[str]
+) -> None:
+    """Each connection has a hundred requests, and one of ten connections has one of them refused;
+    another cluster has its own rule."""
+    other = web("other", 2, startPort=18400, commonPort=13003, protocol="http")
+    path = rules_file(tmp_path, web(protocol=protocol), other)
+    connections = [20 * number for number in range(40)]
+    series = of_clients(accepted=connections, turned_away=[each // 10 for each in connections])
+    series['pupgevent_backend_http_requests_total{%s,proxy="web"}' % TARGET] = [
+        100 * each for each in connections]
+    assert_fires(tmp_path, path, series, {"PupgeventClientsTurnedAway": expected})
+
+
+def answers(**per_step: int) -> Series:
+    """So many of each class between two scrapes, for half an hour."""
+    name = 'pupgevent_frontend_http_responses_total{%s,proxy="web",code="%s"}'
+    return {name % (TARGET, code): [per_step.get("of_" + code, 0) * number for number in range(120)]
+            for code in metrics.LABEL_VALUES["code"]}
+
+
+@pytest.mark.parametrize("per_step, expected", [
+    ({"of_2xx": 940, "of_5xx": 60}, {"web/"}), ({"of_2xx": 960, "of_5xx": 40}, set()),
+    ({"of_2xx": 500, "of_4xx": 460, "of_5xx": 40}, set()), ({"of_5xx": 1}, {"web/"}), ({}, set()),
+    # Interim answers are no answers of their own.
+    ({"of_1xx": 940, "of_2xx": 940, "of_5xx": 60}, {"web/"}),
+])
+def test_more_than_one_answer_of_5xx_in_twenty_is_told(
+    tmp_path: Path, per_step: Dict[str, int], expected: Set[str]
+) -> None:
+    path = rules_file(tmp_path, web(protocol="http"))
+    assert_fires(tmp_path, path, answers(**per_step), {"PupgeventServerErrors": expected})
+
+
+def test_a_short_burst_of_5xx_is_not_told(tmp_path: Path) -> None:
+    series = answers(of_2xx=1000)
+    # A few seconds without instances, and nothing more.
+    series = {name: [0] * 40 + [5000] * 80 if '"5xx"' in name else samples
+              for name, samples in series.items()}
+    assert_fires(tmp_path, rules_file(tmp_path, web(protocol="http")), series, {})
+
+
+def test_nothing_is_said_of_answers_without_http(tmp_path: Path) -> None:
+    assert "http_" not in exported(tmp_path, web(), plain("worker"))
 
 
 @pytest.mark.parametrize("sessions, errors, expected", [

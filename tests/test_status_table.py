@@ -2,23 +2,29 @@
 
 import json
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
+import description_text
 import not_running
 import quantities
 import status_table
 import styled_text
 import top_screen
 from concurrency import Threads
+from description_report import Description
 from procfs import Meter, Usage, _ProcStat, _Sample, usage
 from rates import RateMeter, Rates
 from status_report import (
+    Answers,
+    BackendHttp,
     BackendStatus,
+    BalancerHttp,
     BalancerStatus,
     InstanceStatus,
     ProcessStatus,
+    RequestTimes,
     RestartCauses,
     Status,
     from_json,
@@ -94,8 +100,29 @@ def status(members: List[InstanceStatus], process_id: str = "my-app") -> Status:
     return Status("0.1.0", 1, "shop", "/app.toml", 60.0, "running", True, (process,))
 
 
+#: Of 100 requests 98 take 5 ms at most, and two up to 2.5 s.
+COUNTS = (0, 0, 0, 98, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0)
+
+
+def serving(name: str, errors: int = 0, **more: Any) -> InstanceStatus:
+    """One that answers requests."""
+    http = BackendHttp(Answers(0, 123456 - errors, 0, 0, errors), RequestTimes(370.5, COUNTS), 3)
+    return member(name, backend=BACKEND._replace(http=http), **more)
+
+
+def with_http(found: Status, own_errors: int = 0) -> Status:
+    process, = found.processes
+    assert process.balancer
+    http = BalancerHttp(
+        70, Answers(0, 99, 0, 0, 0), Answers(0, 0, 0, 0, own_errors), RequestTimes(370.5, COUNTS))
+    balancer = process.balancer._replace(protocol="http", http=http)
+    return found._replace(processes=(process._replace(balancer=balancer),))
+
+
 def test_a_status_survives_json() -> None:
     found = status([member("my-app-1"), member("my-app-2", backend=None, pid=None, port=None)])
+    assert from_json(Status, json.loads(json.dumps(to_json(found)))) == found
+    found = with_http(status([serving("my-app-1", 5)]), 3)
     assert from_json(Status, json.loads(json.dumps(to_json(found)))) == found
 
 
@@ -108,14 +135,22 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
         "id autostart healthy state up wanted instances nextRun nextStop balancer members")
     assert " ".join(process["balancer"]) == (
         "strategy accepted open total bytesIn bytesOut connectErrors retries queue queueMost"
-        " turnedAway host port")
+        " turnedAway host port protocol http")
     assert " ".join(one) == (
         "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
         " failingFor lastLine retryIn waitsFor cpu cpuTime memory backend")
     assert " ".join(one["backend"]) == (
         "state reason open total bytesIn bytesOut connectErrors retries downs since connectTime"
-        " firstByteTime")
+        " firstByteTime http")
     assert one["since"] == 1.234568
+    assert process["balancer"]["http"] is one["backend"]["http"] is None
+    # What only http has.
+    (process,) = to_json(with_http(status([serving("my-app-1", 7)])))["processes"]
+    assert process["balancer"]["protocol"] == "http"
+    assert " ".join(process["balancer"]["http"]) == "connections answers ownAnswers requestTimes"
+    assert process["members"][0]["backend"]["http"] == {
+        "answers": {"1xx": 0, "2xx": 123449, "3xx": 0, "4xx": 0, "5xx": 7},
+        "requestTimes": {"sum": 370.5, "counts": list(COUNTS)}, "idle": 3}
 
 
 def test_busy_instances_fit_80_columns() -> None:
@@ -124,6 +159,44 @@ def test_busy_instances_fit_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     assert lines[1] == "my-app   running, 4/4 up, 48 open, 2 queued; :3000 least-connections"
     assert lines[2] == "my-app-1 running 4711 8000  3h25m   3   12  123k 977K 954M 12% 18M"
+
+
+def test_with_http_there_are_requests_and_answers_of_5xx() -> None:
+    lines = status_table.table(with_http(status([serving("my-app-1"), serving("my-app-2", 17)])))
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == (
+        "ID STATE PID PORT UPTIME RST OPEN TOTAL 5XX IN OUT CPU MEM".split())
+    assert lines[1] == (
+        "my-app   running, 4/2 up, 48 in flight, 2 queued; :3000 http least-connections")
+    assert lines[2].split()[-7:] == ["12", "123k", "0", "977K", "954M", "12%", "18M"]
+    assert lines[3].split()[-7:] == ["12", "123k", "17", "977K", "954M", "12%", "18M"]
+
+
+def test_beside_http_a_cluster_of_tcp_has_no_answers() -> None:
+    http, tcp = with_http(status([serving("site-1", 3), serving("site-2")], "site")), status(
+        [member("db-1"), member("db-2")], "db")
+    both = http._replace(processes=(*http.processes, *tcp.processes))
+    lines = [line.split() for line in status_table.table(both)]
+    place = lines[0].index("5XX")
+    assert [line[place] for line in lines if line[0][-2:] in ("-1", "-2")] == ["3", "0", "-", "-"]
+    assert lines[4][:2] + lines[4][4:6] == ["db", "running,", "48", "open,"]
+
+
+@pytest.mark.parametrize("counts, text", [
+    (COUNTS, "1.8s"), ((0,) * 15, "-"), ((0,) * 14 + (1,), ">10s"), ((0, 10) + (0,) * 13, "1.0ms"),
+])
+def test_on_a_wide_screen_there_is_the_time_of_requests(counts: Any, text: str) -> None:
+    backend = BACKEND._replace(connect_time=0.0004, first_byte_time=0.012, http=BackendHttp(
+        Answers(0, 1, 0, 0, 0), RequestTimes(1.0, counts), 0))
+    other = serving("my-app-2").backend
+    assert other
+    found = with_http(status([
+        member("my-app-1", backend=backend),
+        member("my-app-2", backend=backend._replace(http=other.http))]))
+    lines = status_table.table(found, 140)
+    assert lines[0].split()[-4:] == ["ERR", "CONN", "1ST", "P99"]
+    assert lines[2].split()[-1] == text
+    assert lines[3].split()[-1] == "1.8s"
 
 
 LONG = "a-very-long-name-of-an-application-that-does-not-fit"
@@ -327,7 +400,87 @@ def test_how_many_of_those_that_have_no_room_fail_is_told() -> None:
     assert "(45 more, 44 of which do not serve)" in frame
 
 
+def heads_of_top(*some: Status) -> List[str]:
+    found = some[0]._replace(processes=tuple(each for one in some for each in one.processes))
+    frame = [rendered(line) for line in top_screen.frame(found, {}, 200, 24)]
+    return next(line for line in frame if line.startswith("ID ")).split()
+
+
+def test_top_has_the_rates_of_the_protocols_that_there_are() -> None:
+    tcp, http = status([member("db-1")], "db"), with_http(status([serving("site-1")], "site"))
+    assert heads_of_top(tcp)[7:] == "QUEUE CONN/S IN/S OUT/S CPU MEM".split()
+    assert heads_of_top(http)[7:] == "QUEUE REQ/S 5XX/S IN/S OUT/S CPU MEM".split()
+    assert heads_of_top(tcp, http)[7:] == "QUEUE CONN/S REQ/S 5XX/S IN/S OUT/S CPU MEM".split()
+
+
+def test_top_shows_requests_and_errors_in_a_second() -> None:
+    found = with_http(status([serving("site-1"), serving("site-2")], "site"))
+    rates = {("site", "site-1"): Rates(210.0, 1.0, 1.0, 0.0),
+             ("site", "site-2"): Rates(190.0, 1.0, 1.0, 2.5), ("site", ""): Rates(400.0, 1, 1, 3.0)}
+    lines = [rendered(line).split() for line in top_screen.frame(found, rates, 200, 24)]
+    heads = next(line for line in lines if line[:1] == ["ID"])
+    first = heads.index("REQ/S")
+    # The state of a cluster is of two words.
+    assert {line[0]: line[first + ("up" in line):][:2] for line in lines
+            if line and line[0].startswith("site")} == {
+        "site": ["400", "3.0"], "site-1": ["210", "0"], "site-2": ["190", "2.5"]}
+
+
+# describe
+
+
+def described(found: Status, width: Optional[int] = None) -> List[str]:
+    return description_text.text(Description(found, (), (), 0, ()), width)
+
+
+def test_describe_tells_of_answers_and_of_the_time_that_they_took() -> None:
+    found = with_http(status([serving("site-1", 4), serving("site-2")], "site"), 6)
+    lines = described(found)
+    place = lines.index("Balancing")
+    assert lines[place + 2:place + 4] == [
+        "70 clients connected; answers: 99 2xx; of pupgevent itself: 6 5xx",
+        "requests: 50 % within 3.8ms, 90 % within 4.8ms, 99 % within 1.8s"]
+    assert {"OPEN", "TOTAL", "5XX", "ERR", "P99"} <= set(lines[place + 4].split())
+    heads = lines[place + 4].split()
+    assert dict(zip(heads, lines[place + 5].split()))["5XX"] == "4"
+    assert dict(zip(heads, lines[place + 5].split()))["P99"] == "1.8s"
+    assert max(map(len, described(found, 60))) <= 60
+
+
+def test_describe_of_tcp_tells_nothing_of_answers() -> None:
+    lines = described(status([member("db-1"), member("db-2")], "db"))
+    assert lines[lines.index("Balancing") + 2].split() == (
+        "ID STATE OPEN TOTAL IN OUT ERR RETRIES DOWNS CONN 1ST".split())
+
+
+def test_before_the_first_request_there_is_no_time_of_requests() -> None:
+    nothing = BalancerHttp(
+        1, Answers(0, 0, 0, 0, 0), Answers(0, 0, 0, 0, 0), RequestTimes(0.0, (0,) * 15))
+    process, = with_http(status([serving("site-1"), serving("site-2")], "site")).processes
+    assert process.balancer
+    process = process._replace(balancer=process.balancer._replace(http=nothing))
+    lines = described(status([], "site")._replace(processes=(process,)))
+    assert lines[lines.index("Balancing") + 2] == "1 client connected; answers: none yet"
+    assert not [line for line in lines if line.startswith("requests:")]
+
+
 # Rates
+
+
+def test_errors_of_pupgevent_itself_are_among_those_of_the_cluster() -> None:
+    def counted(errors: int, own: int, uptime: float) -> Status:
+        found = with_http(status([serving("my-app-1", errors)]), own)
+        process, = found.processes
+        assert process.balancer and process.balancer.http
+        http = process.balancer.http._replace(answers=Answers(0, 0, 0, 0, errors))
+        return found._replace(uptime=uptime, processes=(process._replace(
+            balancer=process.balancer._replace(http=http)),))
+
+    meter = RateMeter()
+    meter.measure(counted(10, 0, 10.0))
+    found = meter.measure(counted(14, 6, 12.0))
+    assert found[("my-app", "my-app-1")].server_errors == 2.0
+    assert found[("my-app", "")].server_errors == 5.0
 
 
 def counted(total: int, uptime: float, pid: int = 1, of_cluster: int = 0) -> Status:

@@ -272,6 +272,28 @@ def is_whole(terminal: Terminal) -> bool:
     return screen.is_other and screen.frames > 0 and screen.wraps == screen.scrolls == 0
 
 
+def test_of_a_cluster_with_http_requests_and_errors_are_shown(
+    running: Make, free_ports: Ports
+) -> None:
+    ports = free_ports(3)
+    site = server("site", ports[:2], ports[2])
+    site["cluster"]["protocol"] = "http"
+    found = running(site).start()
+    with load(ports[2]), top(found, 100, 24) as terminal:
+        eventually(lambda: is_whole(terminal) and all(
+            re.match("[1-9]", rates_in(terminal.screen, each)["REQ/S"])
+            for each in ("site", "site-1", "site-2")))
+        assert rates_in(terminal.screen, "site-1")["5XX/S"] == "0"
+        assert "CONN/S" not in rates_in(terminal.screen, "site-1")
+        lines = printed(found, "status", width=80).screen.lines
+        assert lines[0].split()[7:10] == ["TOTAL", "5XX", "IN"]
+        assert re.search("2/2 up, [0-9]+ in flight, 0 queued; :%d http round-robin" % ports[2],
+                         lines[1])
+        text = " ".join(printed(found, "describe", "site", width=80).screen.text.split())
+        assert re.search("[01] clients? connected; answers: [0-9k]+ 2xx requests: 50 % within ",
+                         text)
+
+
 def rates_in(screen: Screen, name: str) -> Dict[str, str]:
     heads = next(line for line in screen.lines if line.startswith("ID ")).split()
     cells = next(line for line in screen.lines if line.startswith(name + " ")).split()
