@@ -283,6 +283,15 @@ class Section:
             section.id = self.id
         return self._inside[name]
 
+    def set_protocol(self, is_http: bool) -> None:
+        """Of a cluster with a common port; where it is not sure to speak HTTP, as a choice."""
+        if is_http:
+            self.say("Each request is balanced, and a restart loses none.")
+            self.set("protocol", "http")
+        else:
+            self.say("If it speaks HTTP: each request is balanced, and a restart loses none.")
+            self.disable("protocol", "http")
+
     def lines(self) -> List[str]:
         """What the file has of this table and those inside."""
         lines = ["", *self._header(), *self._own]

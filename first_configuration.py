@@ -88,7 +88,11 @@ def _fill_cluster(draft: Draft, cluster: Section) -> None:
     cluster.say("Instance n, from 0, listens on 127.0.0.1, port startPort + n, which it finds in"
                 " the environment variables PUP_CLUSTER_PORT and PORT.")
     cluster.set("startPort", _free(_START_PORT, _INSTANCES, draft))
-    cluster.say("Which instance gets the next client: also least-connections, ip-hash, least-time.")
+    cluster.say("Each request is balanced, and a restart loses none. For what does not speak HTTP/1"
+                ' (databases, queues, TLS) it is "tcp".')
+    cluster.set("protocol", "http")
+    cluster.say("Which instance gets the next request: also least-connections, ip-hash, least-time,"
+                " cookie.")
     cluster.set("strategy", "round-robin")
 
 

@@ -14,6 +14,7 @@ import toml_text
 from documents import Document
 from drafts import MOST_INSTANCES, Draft, Section
 from errors import ConfigurationError
+from known_servers import web_server
 
 #: PM2's names for one key; the first is the one used here.
 _ALIASES = {
@@ -368,6 +369,8 @@ class _Application:
             port = None
         # Without a common port nothing is balanced here: whoever is in front goes to these ports.
         cluster.set("startPort", port or self._draft.ports.find(self._process.count))
+        if self._clustered:
+            cluster.set_protocol(web_server(self._words) is not None)
 
 
 _WRITERS: Dict[str, Callable[[_Application, str, Any], None]] = {

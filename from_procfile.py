@@ -12,6 +12,7 @@ from typing import Dict, List, NamedTuple, Optional
 import documents
 from drafts import Draft, Section
 from errors import ConfigurationError, format_value
+from known_servers import web_server
 
 _LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 _USES_PORT = re.compile(r"\$(?:PORT\b|\{PORT\b)", re.ASCII)
@@ -104,13 +105,16 @@ def _add(draft: Draft, line: _Line, variables: str, port: int) -> None:
     process.set("autostart", True)
     process.set("restart", "always")
     if clustered:
-        _add_cluster(draft, process, port)
+        # On Heroku `web` gets requests, and nothing else.
+        is_http = line.name == "web" or web_server(line.command) is not None
+        _add_cluster(draft, process, port, is_http)
 
 
-def _add_cluster(draft: Draft, process: Section, port: int) -> None:
+def _add_cluster(draft: Draft, process: Section, port: int, is_http: bool) -> None:
     cluster = process.inside("cluster")
     cluster.say("Instance n, from 0, gets startPort + n in PORT, and listens there. Clients come to"
                 ' commonPort. More instances are a matter of the number ("auto": one per CPU).')
     cluster.set("instances", 1)
     cluster.set("commonPort", draft.ports.find(1, port))
     cluster.set("startPort", draft.ports.find(1))
+    cluster.set_protocol(is_http)

@@ -11,11 +11,12 @@ import keys
 from documents import Document
 from drafts import Draft, Section
 from errors import ConfigurationError
+from known_servers import web_server
 from pup_differences import DEFAULTS, INSTEAD, ONE_FILE, ROTATION, has_log_file
 from schema import Table
 
 #: Keys whose values are paths, or arrays of them.
-_PATHS = frozenset("cwd pidFile stdout stderr socket envFile watch".split())
+_PATHS = frozenset("accessLog cwd pidFile stdout stderr socket envFile watch".split())
 
 
 def fill(draft: Draft, path: str, document: Document) -> None:
@@ -58,8 +59,14 @@ def _write_process(draft: Draft, process: Dict[str, object], top: Dict[str, obje
             if name not in process:
                 section.say(text)
                 section.disable(name, value)
+    if isinstance(cluster, dict) and "commonPort" in cluster and "protocol" not in cluster:
+        section.inside("cluster").set_protocol(_is_web_server(process["cmd"]))
     if has_log_file(process) and has_log_file(top):
         section.inside("logger").say(ONE_FILE)
+
+
+def _is_web_server(cmd: object) -> bool:
+    return web_server(list(map(str, cmd)) if isinstance(cmd, list) else str(cmd)) is not None
 
 
 def _write_table(

@@ -367,7 +367,7 @@ class _Program:
             return
         if self._draft.ports.take(port, self._count):
             cluster.say("What is in front of these ports can stay, or pupgevent balances them on a"
-                        " commonPort.")
+                        ' commonPort, a web server with protocol = "http".')
             cluster.set("startPort", port)
         else:
             cluster.lose("ports from %d on" % port, "Others in this file have some of them.")

@@ -11,10 +11,14 @@ import programs
 import pup_differences
 from documents import Document
 from errors import KeyPath, encoded, format_path, local_time
+from known_servers import web_server
 from model import Configuration, Process, log_file_of, loggers_of
 
 #: Characters of a token. One of 16 letters and digits is not found by trying.
 _LONG_ENOUGH = 16
+
+_HTTP_HINT = (
+    "{} speaks HTTP: with {} each request is balanced, and a restart loses none ({}: no hint)")
 
 
 def plan(configuration: Configuration) -> Iterator[str]:
@@ -25,8 +29,9 @@ def plan(configuration: Configuration) -> Iterator[str]:
     for process in configuration.processes:
         cluster = process.cluster
         if cluster is not None and cluster.common_port is not None:
-            yield "%s: %s on %s port %d" % (
-                process.id, cluster.strategy, cluster.common_host, cluster.common_port)
+            protocol = "" if cluster.protocol == "tcp" else cluster.protocol + ", "
+            yield "%s: %s%s on %s port %d" % (
+                process.id, protocol, cluster.strategy, cluster.common_host, cluster.common_port)
         start = _start(process)
         for spec in model.instance_specs(process):
             place = "" if spec.port is None else ", port %d" % spec.port
@@ -37,6 +42,9 @@ def remarks(configuration: Configuration, document: Document) -> Iterator[str]:
     """A line for each thing that may be meant, and may be a mistake."""
     for where, text in _warnings(configuration):
         yield "%s:%d: warning: %s: %s" % (
+            configuration.path, document.line(*where), format_path(where), text)
+    for where, text in _hints(configuration, document):
+        yield "%s:%d: hint: %s: %s" % (
             configuration.path, document.line(*where), format_path(where), text)
     if document.is_json:
         for hint in pup_differences.hints(document.values):
@@ -65,17 +73,37 @@ def _warnings(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
         if problem:
             yield ("processes", index, "cmd"), problem
     seen: Set[str] = set()
-    for where, process_id, _, logger in loggers_of(configuration):
-        for key, template in (("stdout", logger.stdout), ("stderr", logger.stderr)):
-            folder = os.path.dirname(log_file_of(template or "/", process_id, 0))
-            if folder in seen:
-                continue
-            seen.add(folder)
-            if not os.path.isdir(folder):
-                yield where + (key,), "there is no folder %s" % folder
+    for where, path in _log_files(configuration):
+        folder = os.path.dirname(path)
+        if folder not in seen and not os.path.isdir(folder):
+            yield where, "there is no folder %s" % folder
+        seen.add(folder)
     if configuration.dashboard is not None and configuration.dashboard.token is not None:
         for text in _token_problems(configuration.dashboard.token, configuration.real_path):
             yield ("dashboard", "token"), text
+
+
+def _log_files(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
+    for where, process_id, _, logger in loggers_of(configuration):
+        for key, template in (("stdout", logger.stdout), ("stderr", logger.stderr)):
+            if template is not None:
+                yield where + (key,), log_file_of(template, process_id, 0)
+    for index, process in enumerate(configuration.processes):
+        if process.cluster is not None and process.cluster.access_log is not None:
+            yield ("processes", index, "cluster", "accessLog"), process.cluster.access_log
+
+
+def _hints(configuration: Configuration, document: Document) -> Iterator[Tuple[KeyPath, str]]:
+    """Clusters that probably want the other protocol, unless the file itself says which."""
+    for index, process in enumerate(configuration.processes):
+        where: KeyPath = ("processes", index, "cluster")
+        if process.cluster is None or process.cluster.common_port is None:
+            continue
+        server = web_server(process.cmd)
+        if server is not None and where + ("protocol",) not in document.lines:
+            yield where, _HTTP_HINT.format(server, *(
+                ('"protocol": "http"', '"protocol": "tcp"') if document.is_json
+                else ('protocol = "http"', 'protocol = "tcp"')))
 
 
 def _token_problems(token: str, path: str) -> Iterator[str]:

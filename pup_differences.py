@@ -38,7 +38,7 @@ RESTART = Default(
 GRACE = Default(
     "terminateGracePeriod", 0,
     "Pup stops an instance at once; here one behind a common port is first taken out of rotation,"
-    " and its connections have up to 10 s to end.")
+    " and its connections have up to 10 s to end, or with the protocol http its requests 30 s.")
 
 ROTATION = Default(
     "maxBytes", 0,

@@ -22,7 +22,8 @@ import zlib
 PORT = int(os.environ.get("PUP_CLUSTER_PORT", "8000"))
 INSTANCE = os.environ.get("PUP_CLUSTER_INSTANCE", "0")
 #: Seconds without the end of a connection, after which a stopping server closes idle ones. A
-#: balancer in front cannot do that: it does not know whether they are between two requests.
+#: balancer of connections (`tcp`) cannot do that: it does not know whether they are between two
+#: requests.
 IDLE_TIMEOUT = 1.0
 #: Seconds that a client has to close its side after its last answer.
 LINGER_TIMEOUT = 2.0

@@ -399,6 +399,7 @@ def test_an_application_in_the_folder_is_known(
     (process,) = configuration.load(str(folder / "pupgevent.toml")).processes
     assert process.cmd == line
     assert process.cluster is not None and process.cluster.common_port
+    assert process.cluster.protocol == "http"
 
 
 @pytest.mark.parametrize("text", ['{"scripts": {"start": 7}}', "{", "[]", '{"scripts": []}'])

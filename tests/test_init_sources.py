@@ -53,6 +53,14 @@ def test_each_process_of_a_procfile_that_has_a_port_gets_foremans(tmp_path: Path
     assert starts == [8000, 8100]
 
 
+def test_what_heroku_or_its_name_tells_to_be_a_web_server_gets_http(tmp_path: Path) -> None:
+    made = Made(tmp_path, "Procfile",
+                "web: serve\nadmin: gunicorn -b :$PORT admin\nqueue: broker $PORT\n")
+    assert {name: process.cluster.protocol for name, process in made.processes.items()} == {
+        "web": "http", "admin": "http", "queue": "tcp"}
+    assert made.text.count('#protocol = "http"') == 1
+
+
 def test_port_of_the_env_file_is_where_clients_come_to(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=b\nexport PORT='8000'\n")
     made = Made(tmp_path, "Procfile", "web: serve\nworker: work\n")
@@ -112,6 +120,18 @@ def test_instances_of_pm2_that_share_a_port(tmp_path: Path) -> None:
     assert (cluster.instances, cluster.common_port, cluster.start_port) == (3, 3000, 8000)
     assert made.only.env == {"A": "1", "B": "true", "C": "2"}
     assert made.lost == ""
+
+
+@pytest.mark.parametrize("script, protocol", [
+    ("server.js", "tcp"), ("node_modules/.bin/next\", \"args\": \"start", "http"),
+])
+def test_what_pm2_balances_gets_http_where_it_is_sure_to_speak_it(
+    tmp_path: Path, script: str, protocol: str
+) -> None:
+    made = Made(tmp_path, "ecosystem.json",
+                '[{"script": "%s", "exec_mode": "cluster", "port": 3000}]' % script)
+    assert made.only.cluster.protocol == protocol
+    assert made.behind_hash('protocol = "http"') is (protocol == "tcp")
 
 
 def test_instances_of_pm2_whose_port_is_in_the_code_get_one_that_is_told_as_a_guess(
@@ -420,6 +440,20 @@ def test_the_keys_of_pup_stay_as_they_are(tmp_path: Path) -> None:
     ours, theirs = Made(tmp_path, "pup.json", text).only, configuration.load(
         str(tmp_path / "app.json")).processes[0]
     assert ours == theirs
+
+
+@pytest.mark.parametrize("cmd, given, protocol, is_choice", [
+    ('"deno run server.ts"', "", "tcp", True),
+    ('["deno", "serve", "server.ts"]', "", "http", False),
+    ('"deno serve server.ts"', ', "protocol": "tcp"', "tcp", False),
+])
+def test_what_pup_balances_gets_http_where_it_is_sure_to_speak_it(
+    tmp_path: Path, cmd: str, given: str, protocol: str, is_choice: bool
+) -> None:
+    made = Made(tmp_path, "pup.json", """{"processes": [{"id": "a", "cmd": %s, "cluster": {
+        "startPort": 8000, "commonPort": 3000%s}}]}""" % (cmd, given))
+    assert made.only.cluster.protocol == protocol
+    assert made.behind_hash('protocol = "http"') is is_choice
 
 
 def test_what_pup_does_otherwise_is_told_where_the_key_is_left_out(tmp_path: Path) -> None:

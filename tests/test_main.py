@@ -296,6 +296,32 @@ def test_check_warns_of_commands_that_cannot_run_as_it_is_now(
         for number, (line, (_, _, words)) in enumerate(zip(places, cases)) if words]
 
 
+def test_check_suggests_http_for_web_servers_whose_file_says_nothing_of_the_protocol(
+    running: Make
+) -> None:
+    def web(name: str, cmd: Any, port: int, **more: Any) -> Any:
+        ports = {"startPort": port, "commonPort": port + 50}
+        return sleeper(name, cmd=cmd, cluster=dict(ports, **more))
+
+    served = [sys.executable, "-m", "http.server"]
+    apart = web("apart", served, 8300)
+    del apart["cluster"]["commonPort"]
+    app = running(web("asked", served, 8000), web("tcp", served, 8100, protocol="tcp"),
+                  web("http", served, 8200, protocol="http"), apart,
+                  web("unknown", ["sleep", "600"], 8400))
+    done = app.run("check")
+    assert done.returncode == 0
+    assert "asked: round-robin on 0.0.0.0 port 8050\n" in done.stdout
+    assert "http: http, round-robin on 0.0.0.0 port 8250\n" in done.stdout
+    line, = (each for each in done.stderr.splitlines() if "speaks HTTP" in each)
+    number = next(number for number, text in enumerate(app.config.read_text().split("\n"), 1)
+                  if '"cluster": {' in text)
+    assert line == (
+        '%s:%d: hint: processes[0].cluster: http.server speaks HTTP: with "protocol": "http" each'
+        ' request is balanced, and a restart loses none ("protocol": "tcp": no hint)' % (
+            app.config, number))
+
+
 def test_check_warns_once_of_each_folder_for_log_files_that_is_missing(
     running: Make
 ) -> None:
@@ -303,17 +329,19 @@ def test_check_warns_once_of_each_folder_for_log_files_that_is_missing(
         sleeper("a", logger={"stdout": "there/a.log", "stderr": "none/a.err"}),
         sleeper("b", logger={"stdout": "none/b.log"}),
         sleeper("c", logger={"stdout": "{id}/c.log"}),
+        sleeper("d", cluster={"protocol": "http", "accessLog": "d/access.log"}),
         logger={"stdout": "there/{id}.log"})
     (app.config.parent / "there").mkdir()
     done = app.run("check")
-    assert (done.returncode, done.stdout) == (0, "a\nb\nc\n")
+    assert (done.returncode, done.stdout) == (0, "a\nb\nc\nd-1\n")
     text = [each.strip(" ,") for each in app.config.read_text().split("\n")]
     assert [each for each in done.stderr.splitlines() if "hint" not in each] == [
-        "%s:%d: warning: processes[%d].logger.%s: there is no folder %s" % (
-            app.config, text.index('"%s": "%s"' % (key, said)) + 1, number, key,
+        "%s:%d: warning: processes[%d].%s: there is no folder %s" % (
+            app.config, text.index('"%s": "%s"' % (key.split(".")[1], said)) + 1, number, key,
             app.config.parent / name)
         for number, key, said, name in (
-            (0, "stderr", "none/a.err", "none"), (2, "stdout", "{id}/c.log", "c"))]
+            (0, "logger.stderr", "none/a.err", "none"), (2, "logger.stdout", "{id}/c.log", "c"),
+            (3, "cluster.accessLog", "d/access.log", "d"))]
 
 
 def test_a_reader_who_leaves_is_no_failure_worth_a_word(running: Make) -> None:
