@@ -9,12 +9,12 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set
 
 from bench import picture, report
-from bench.cases import CASES
+from bench.cases import BY_PROTOCOL, CASES, Case
 from bench.processes import Ports, interrupts, raise_descriptor_limit
-from bench.servers import WAYS, Earlier, Site, Stage, default_pupgevent
+from bench.servers import TITLES, Earlier, Site, Stage, default_pupgevent
 from bench.tools import BenchError, Tools, find_tools, versions
 
 
@@ -37,16 +37,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure pupgevent beside NGINX stream, HAProxy TCP "
-        "and a direct connection, one worker each, over the same four web servers.")
+        prog="python -m bench", description="Measure pupgevent beside NGINX, HAProxy and a "
+        "direct connection, in TCP and in HTTP, one worker each, over the same web servers.")
     parser.add_argument("--rounds", type=number(int), default=5, metavar="N",
                         help="rounds of each case, each with all in turn (5)")
     parser.add_argument("--seconds", type=number(float), default=3.0, metavar="S",
                         help="seconds of load per case, round and way (3)")
-    parser.add_argument("--cases", type=some_of(CASES), default=list(CASES), metavar="CASE,...",
-                        help="of " + ", ".join(CASES))
-    parser.add_argument("--only", type=some_of(WAYS), default=list(WAYS), metavar="WAY,...",
-                        help="of " + ", ".join(WAYS))
+    parser.add_argument("--cases", type=some_of(CASES, BY_PROTOCOL), default=list(CASES),
+                        metavar="CASE,...", help="of %s; or all of a protocol: %s" % (
+                            ", ".join(CASES), ", ".join(BY_PROTOCOL)))
+    parser.add_argument("--only", type=some_of(TITLES), default=list(TITLES), metavar="WAY,...",
+                        help="of " + ", ".join(TITLES))
     parser.add_argument("--against", type=shlex.split, default=[], metavar="COMMAND",
                         help="another pupgevent to measure beside it: the way `earlier`")
     parser.add_argument("--json", type=Path, default=Path("bench/results/bench.json"),
@@ -71,28 +72,37 @@ def number(kind: Callable[[str], float]) -> Callable[[str], float]:
     return read
 
 
-def some_of(known: Iterable[str]) -> Callable[[str], List[str]]:
+def some_of(known: Iterable[str], groups: Optional[Dict[str, List[str]]] = None,
+            ) -> Callable[[str], List[str]]:
+    """A list with commas of known names, or of groups of them."""
+    groups = groups or {}
+
     def read(text: str) -> List[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in known:
+        names: Set[str] = set()
+        for name in text.split(","):
+            if name not in known and name not in groups:
                 raise argparse.ArgumentTypeError(
-                    "%r is not one of %s" % (name, ", ".join(known)))
+                    "%r is not one of %s" % (name, ", ".join([*known, *groups])))
+            names.update(groups.get(name, [name]))
         return [name for name in known if name in names]
     return read
 
 
 def bench(options: argparse.Namespace) -> Dict[str, Any]:
-    if not any(set(CASES[name].ways) & set(options.only) for name in options.cases):
+    cases = [CASES[name] for name in options.cases]
+    kinds = list(dict.fromkeys(kind for case in cases for kind in case.kinds(options.only)))
+    if not kinds:
         raise BenchError("nothing is left of --cases with --only")
     tools = find_tools(options.pupgevent, options.only, options.against)
     raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="pupgevent-bench-") as folder:
         site = Site(Path(folder), tools, Ports())
         site.write_answers()
-        with Stage(site, options.only) as stage:
+        with Stage(site, kinds) as stage:
+            for kind, refusal in stage.refusals.items():
+                say("%s is left out of the HTTP cases: %s" % (kind.title, refusal))
             context = described(tools, stage, options)
-            measured = measure(stage, options)
+            measured = measure(stage, cases, options)
     return dict(context, cases=report.summary(measured))
 
 
@@ -107,19 +117,19 @@ def described(tools: Tools, stage: Stage, options: argparse.Namespace) -> Dict[s
     }
 
 
-def measure(stage: Stage, options: argparse.Namespace) -> report.Measured:
+def measure(stage: Stage, cases: Sequence[Case], options: argparse.Namespace) -> report.Measured:
     """Round by round, each beginning with another way, so that none is always the first."""
     measured: report.Measured = {}
-    for case in map(CASES.__getitem__, options.cases):
-        names = [name for name in case.ways if name in stage.ways]
-        if names:
-            measured[case.name] = {name: [] for name in names}
-        for turn in range(options.rounds if names else 0):
-            say("%s: round %d of %d" % (case.title, turn + 1, options.rounds))
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                sample = case.measure(stage, name, options.seconds)
-                measured[case.name][name].append(sample)
+    for case in cases:
+        kinds = [kind for kind in case.kinds(options.only) if kind in stage.ways]
+        if kinds:
+            measured[case.name] = {kind.name: [] for kind in kinds}
+        for turn in range(options.rounds if kinds else 0):
+            say("%s: round %d of %d" % (case.full_title, turn + 1, options.rounds))
+            first = turn % len(kinds)
+            for kind in kinds[first:] + kinds[:first]:
+                sample = case.measure(stage, kind, options.seconds)
+                measured[case.name][kind.name].append(sample)
     return measured
 
 

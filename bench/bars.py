@@ -45,4 +45,11 @@ BARS = (
     Bar("memory", "memory", "nginx", at_most=0.35),
     Bar("memory", "memory", "haproxy", at_most=1.0),
     Bar("start", "start", None, at_most=0.5),
+    Bar("http-keep-alive-64", "rate", "nginx", at_least=1.0),
+    Bar("http-keep-alive-64", "cpu", "nginx", at_most=1.1),
+    Bar("http-close", "rate", "nginx", at_least=0.85),
+    Bar("http-close", "cpu", "nginx", at_most=1.3),
+    Bar("http-100k", "cpu", "nginx", at_most=0.5),
+    Bar("http-10m", "cpu", "nginx", at_most=0.35),
+    Bar("http-upload", "cpu", "nginx", at_most=0.6),
 )

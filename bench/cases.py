@@ -3,11 +3,11 @@
 import contextlib
 import functools
 import time
-from typing import Callable, Dict, NamedTuple, Sequence
+from typing import Callable, Dict, List, NamedTuple, Sequence, Type
 
 from bench.load import Load, drive, first_answer, held
 from bench.processes import Process, cpu_seconds, interrupts, memory_bytes
-from bench.servers import FILES, WAYS, Direct, Pupgevent, Site, Stage, Way
+from bench.servers import FILES, TITLES, WAYS, Direct, Pupgevent, Site, Stage, Way
 from bench.tools import BenchError
 
 #: Idle connections, as many as PERFORMANCE's bar is told for.
@@ -21,15 +21,15 @@ PATIENCE = 10.0
 Sample = Dict[str, float]
 
 
-def measure_load(load: Load, stage: Stage, name: str, seconds: float) -> Sample:
+def measure_load(load: Load, stage: Stage, kind: Type[Way], seconds: float) -> Sample:
     """What wrk sees, and what the balancer's worker spends on it."""
-    way = stage.ways[name]
+    way = stage.ways[kind]
     before = own_cpu(way)
     figures = drive(stage.site.tools.wrk, load, way.ports, seconds)
     spent = own_cpu(way) - before
     requests = figures["requests"]
     if not requests and seconds < PATIENCE:  # a busy machine: 1500 connections may take this long
-        return measure_load(load, stage, name, seconds * 5)
+        return measure_load(load, stage, kind, seconds * 5)
     if not requests:
         raise BenchError("no answer from %s within %g s" % (way.title, seconds))
     sample = {"rate": requests / figures["duration"] * 1e6, "errors": figures["errors"],
@@ -43,9 +43,9 @@ def own_cpu(way: Way) -> float:
     return 0.0 if isinstance(way, Direct) else cpu_seconds(way.worker)
 
 
-def measure_memory(stage: Stage, name: str, seconds: float) -> Sample:
+def measure_memory(stage: Stage, kind: Type[Way], seconds: float) -> Sample:
     """What a fresh process grows by for each of its first connections."""
-    way = stage.fresh(name)
+    way = stage.fresh(kind)
     try:
         way.start()
         way.ready()
@@ -56,15 +56,15 @@ def measure_memory(stage: Stage, name: str, seconds: float) -> Sample:
         way.stop()
 
 
-def measure_start(stage: Stage, name: str, seconds: float) -> Sample:
+def measure_start(stage: Stage, kind: Type[Way], seconds: float) -> Sample:
     """From the command to the first answer through the common port, in seconds.
 
     NGINX and HAProxy find the web servers running; of pupgevent's time that of a web server alone
     is taken off.
     """
-    brings_its_own = issubclass(WAYS[name], Pupgevent)
+    brings_its_own = issubclass(kind, Pupgevent)
     own = start_of_application(stage.site) if brings_its_own else 0.0
-    way = stage.fresh(name)
+    way = stage.fresh(kind)
     try:
         begin = time.monotonic()
         way.start()
@@ -87,22 +87,38 @@ def start_of_application(site: Site) -> float:
 
 
 class Case(NamedTuple):
-    """`name` for the command line, `title` for the table."""
+    """`name` for the command line, `title` for the table of its protocol."""
 
     name: str
     title: str
-    measure: Callable[[Stage, str, float], Sample]
+    measure: Callable[[Stage, Type[Way], float], Sample]
     #: Who can be measured.
     ways: Sequence[str]
+    protocol: str = "tcp"
+
+    @property
+    def full_title(self) -> str:
+        """Where no heading says which protocol it is."""
+        return self.title if self.protocol == "tcp" else "%s, %s" % (
+            self.protocol.upper(), self.title)
+
+    def kinds(self, names: Sequence[str]) -> List[Type[Way]]:
+        """Those of these ways that can be measured."""
+        return [WAYS[self.protocol][name] for name in self.ways if name in names]
 
 
 def under_load(name: str, title: str, load: Load) -> Case:
-    return Case(name, title, functools.partial(measure_load, load), list(WAYS))
+    return Case(name, title, functools.partial(measure_load, load), list(TITLES))
 
 
-BALANCERS = [name for name in WAYS if name != Direct.name]
-#: In the order of the table.
-CASES = {case.name: case for case in (
+def over_http(case: Case) -> Case:
+    """The same with ways that read HTTP."""
+    return case._replace(name="http-" + case.name, protocol="http")
+
+
+BALANCERS = [name for name in TITLES if name != Direct.name]
+#: In both protocols.
+BOTH = (
     under_load("keep-alive-1", "keep-alive, 1 connection", Load(1)),
     under_load("keep-alive-64", "keep-alive, 64 connections", Load(64)),
     under_load("keep-alive-1500", "keep-alive, 1500 connections", Load(1500)),
@@ -111,6 +127,10 @@ CASES = {case.name: case for case in (
     under_load("10m", "10 MB answers", Load(8, "/10m")),
     under_load("upload", "10 MB uploads", Load(8, "/upload", upload=FILES["10m"])),
     Case("memory", "memory per idle connection", measure_memory, BALANCERS),
-    Case("start", "start-up beyond the application's own", measure_start, BALANCERS),
-)}
-
+)
+START = Case("start", "start-up beyond the application's own", measure_start, BALANCERS)
+#: In the order of the tables.
+CASES = {case.name: case for case in (*BOTH, START, *map(over_http, BOTH))}
+#: The names of the cases of each protocol.
+BY_PROTOCOL = {protocol: [case.name for case in CASES.values() if case.protocol == protocol]
+               for protocol in WAYS}

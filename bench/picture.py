@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Sequence
 
-from bench.report import FIGURES, ratios_of
-from bench.servers import WAYS
+from bench.report import FIGURES, by_protocol, ratios_of
+from bench.servers import TITLES
 from bench.tools import BenchError
 
 #: Mid-tones on a transparent ground: contrast above 4 on white and on near-black.
@@ -31,14 +31,15 @@ INCHES_PER_ROW = 0.8
 
 
 class Panel(NamedTuple):
+    #: With a place for the protocol.
     title: str
     #: Of a case the first of these that it has.
     figures: Sequence[str]
 
 
 PANELS = (
-    Panel("Rate to NGINX's in the round: longer is better", ["rate"]),
-    Panel("CPU and memory to NGINX's: shorter is better", ["cpu", "memory"]),
+    Panel("%s, rate to NGINX's in the round: longer is better", ["rate"]),
+    Panel("%s, CPU and memory to NGINX's: shorter is better", ["cpu", "memory"]),
 )
 
 
@@ -55,21 +56,32 @@ def library(name: str) -> Any:
 
 
 def draw(result: Dict[str, Any], path: Path) -> None:
-    """Two panels of grouped bars, a row for each case; the format is the one of the suffix."""
-    cases = [case for case in result["cases"] if any(figure_of(panel, case) for panel in PANELS)]
-    if not cases:
+    """Two panels of grouped bars for each protocol, a row for each case; the suffix of the path
+    says which format.
+    """
+    groups = [(protocol, [case for case in cases if is_drawn(case)])
+              for protocol, cases in by_protocol(result)]
+    groups = [(protocol, cases) for protocol, cases in groups if cases]
+    if not groups:
         raise BenchError("a picture needs NGINX's rate or memory in at least one case")
     library("matplotlib").use("agg")
     pyplot = library("matplotlib.pyplot")
+    rows = [len(cases) for _, cases in groups]
     with pyplot.rc_context(STYLE):
-        size = (11, 1 + INCHES_PER_ROW * len(cases))
-        figure, axes = pyplot.subplots(1, len(PANELS), figsize=size)
-        for ax, panel in zip(axes, PANELS):
-            draw_panel(ax, panel, cases)
-        name_rows(axes[0], cases)
+        figure, axes = pyplot.subplots(
+            len(groups), len(PANELS), squeeze=False, gridspec_kw={"height_ratios": rows},
+            figsize=(11, 0.5 + 0.5 * len(groups) + INCHES_PER_ROW * sum(rows)))
+        for line, (protocol, cases) in zip(axes, groups):
+            for ax, panel in zip(line, PANELS):
+                draw_panel(ax, panel, protocol, cases)
+            name_rows(line[0], cases)
         legend(figure, pyplot, result)
         save(figure, path)
         pyplot.close(figure)
+
+
+def is_drawn(case: Dict[str, Any]) -> bool:
+    return any(figure_of(panel, case) for panel in PANELS)
 
 
 def figure_of(panel: Panel, case: Dict[str, Any]) -> str:
@@ -78,11 +90,11 @@ def figure_of(panel: Panel, case: Dict[str, Any]) -> str:
     return next((name for name in panel.figures if reference.get(name)), "")
 
 
-def draw_panel(ax: Any, panel: Panel, cases: Sequence[Dict[str, Any]]) -> None:
+def draw_panel(ax: Any, panel: Panel, protocol: str, cases: Sequence[Dict[str, Any]]) -> None:
     longest = [draw_case(ax, panel, case, row) for row, case in enumerate(cases)]
     ax.set_xlim(0, 1.2 * max(longest + [1.0]))  # room for the text beside the longest bar
     ax.set_ylim(len(cases) - 0.5, -0.5)
-    ax.set_title(panel.title, loc="left", fontsize=11)
+    ax.set_title(panel.title % protocol.upper(), loc="left", fontsize=11)
     ax.set_xticks([])
     ax.set_yticks([])
     for side in ("top", "right", "left", "bottom"):
@@ -104,7 +116,7 @@ def draw_case(ax: Any, panel: Panel, case: Dict[str, Any], row: int) -> float:
 def lengths_of(case: Dict[str, Any], figure: str) -> Dict[str, float]:
     """Of the bar of each way that has the figure, NGINX's being 1."""
     rounds = case["rounds"]
-    ratios = {way: ratios_of(rounds[way], rounds["nginx"]) for way in WAYS if way in rounds}
+    ratios = {way: ratios_of(rounds[way], rounds["nginx"]) for way in TITLES if way in rounds}
     return {way: found[figure] for way, found in ratios.items() if figure in found}
 
 
@@ -116,7 +128,7 @@ def name_rows(ax: Any, cases: Sequence[Dict[str, Any]]) -> None:
 
 
 def legend(figure: Any, pyplot: Any, result: Dict[str, Any]) -> None:
-    shown = [way for way in WAYS if any(way in case["medians"] for case in result["cases"])]
+    shown = [way for way in TITLES if any(way in case["medians"] for case in result["cases"])]
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[way]) for way in shown]
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / figure.get_figheight()))
     figure.legend(handles, [label(way, result) for way in shown], loc="upper center",
@@ -127,7 +139,7 @@ def label(way: str, result: Dict[str, Any]) -> str:
     versions = result["versions"]
     if way == "pupgevent":
         return "pupgevent on Python %s" % versions.get("python", "")
-    return ("%s %s" % (WAYS[way].title, versions.get(way, ""))).strip()
+    return ("%s %s" % (TITLES[way], versions.get(way, ""))).strip()
 
 
 def save(figure: Any, path: Path) -> None:

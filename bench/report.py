@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from bench.bars import BARS, Bar
 from bench.cases import CASES, Sample
-from bench.servers import WAYS, Pupgevent
+from bench.servers import TITLES, Pupgevent
 
 #: case -> way -> one sample per round; the rounds of all ways of a case are side by side.
 Measured = Dict[str, Dict[str, List[Sample]]]
@@ -44,6 +44,11 @@ FIGURES = {
     "memory": Figure("memory", "memory ratio", size_text),
     "start": Figure("time", None, time_text),
 }
+#: What stands over the tables of each protocol.
+HEADINGS = {
+    "tcp": "TCP: bytes are relayed (NGINX's stream module, HAProxy's TCP mode)",
+    "http": 'HTTP: `protocol = "http"` (NGINX\'s `proxy_pass`, HAProxy\'s HTTP mode)',
+}
 COMPARED = [name for name, figure in FIGURES.items() if figure.ratio]
 
 
@@ -57,8 +62,9 @@ def summary_of_case(name: str, samples: Dict[str, List[Sample]]) -> Dict[str, An
     ratios = {way: ratios_of(samples[OURS], rounds) for way, rounds in samples.items()
               if OURS in samples and way != OURS}
     verdicts = [verdict(bar, medians, ratios) for bar in BARS if bar.case == name]
-    return {"name": name, "title": CASES[name].title, "medians": medians, "ratios": ratios,
-            "bars": [entry for entry in verdicts if entry], "rounds": samples}
+    case = CASES[name]
+    return {"name": name, "title": case.title, "protocol": case.protocol, "medians": medians,
+            "ratios": ratios, "bars": [entry for entry in verdicts if entry], "rounds": samples}
 
 
 def medians_of(rounds: Sequence[Sample]) -> Sample:
@@ -84,11 +90,25 @@ def verdict(bar: Bar, medians: Dict[str, Sample],
 
 
 def as_text(result: Dict[str, Any]) -> str:
-    """Markdown tables, one for each set of figures, and the bars that were missed."""
-    groups = itertools.groupby(result["cases"], key=figures_of)
-    tables = [table(figures, list(cases)) for figures, cases in groups]
-    parts = [heading(result), *tables, bars_text(result["cases"])]
+    """Markdown: the tables of each protocol, and the bars that were missed."""
+    parts = [heading(result)]
+    for protocol, cases in by_protocol(result):
+        parts += [HEADINGS[protocol], *tables(cases)]
+    parts.append(bars_text(result["cases"]))
     return "\n\n".join(part for part in parts if part)
+
+
+def by_protocol(result: Dict[str, Any]) -> List[Tuple[str, List[Dict[str, Any]]]]:
+    """The protocols of which there are cases, each with them."""
+    groups = [(protocol, [case for case in result["cases"] if case["protocol"] == protocol])
+              for protocol in HEADINGS]
+    return [(protocol, cases) for protocol, cases in groups if cases]
+
+
+def tables(cases: Sequence[Dict[str, Any]]) -> List[str]:
+    """One for each set of figures."""
+    groups = itertools.groupby(cases, key=figures_of)
+    return [table(figures, list(some)) for figures, some in groups]
 
 
 def heading(result: Dict[str, Any]) -> str:
@@ -119,8 +139,8 @@ def has_ratio(cases: Sequence[Dict[str, Any]], figure: str) -> bool:
 def rows_of(case: Dict[str, Any], figures: Sequence[str], compared: Sequence[str],
             ) -> List[List[str]]:
     """One for each way; the first names the case."""
-    ways = [name for name in WAYS if name in case["medians"]]
-    return [[case["title"] if way == ways[0] else "", WAYS[way].title]
+    ways = [name for name in TITLES if name in case["medians"]]
+    return [[case["title"] if way == ways[0] else "", TITLES[way]]
             + [median_text(case, way, figure) for figure in figures]
             + [ratio_text(case, way, figure) for figure in compared] for way in ways]
 
@@ -162,8 +182,8 @@ def bars_text(cases: Sequence[Dict[str, Any]]) -> str:
     if not bars:
         return ""
     missed = ["%s, %s%s: %.2f, the bar is %s"
-              % (case["title"], FIGURES[bar["figure"]].heading,
-                 " to %s" % WAYS[bar["to"]].title if bar["to"] else "", bar["value"], bar["limit"])
+              % (CASES[case["name"]].full_title, FIGURES[bar["figure"]].heading,
+                 " to %s" % TITLES[bar["to"]] if bar["to"] else "", bar["value"], bar["limit"])
               for case, bar in bars if not bar["met"]]
     return "\n".join(["%d of %d bars are met." % (len(bars) - len(missed), len(bars))]
                      + ["missed: " + line for line in missed])

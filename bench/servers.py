@@ -1,20 +1,21 @@
 """Who is measured: four web servers, and the ways to them.
 
 The web servers are instances of pupgevent, as its users have them; NGINX, HAProxy and the direct
-connection go to the same four. Each is one worker with the settings that its manual recommends,
-listens on 127.0.0.1 only and writes into the work folder.
+connection go to the same four. Each way is there twice, once for each protocol of a cluster: bytes
+are relayed (NGINX stream, HAProxy TCP), or HTTP is read (NGINX proxy_pass, HAProxy HTTP). The web
+servers answer the same to both; pupgevent with `protocol = "http"` has four more of them.
 """
 
 import contextlib
 import functools
 import json
-import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
+from bench import configurations
 from bench.load import answers
 from bench.processes import PATIENCE, Ports, Process, children, interrupts, until
 from bench.tools import Tools
@@ -22,93 +23,6 @@ from bench.tools import Tools
 INSTANCES = 4
 #: Bytes of the answers that are files.
 FILES = {"100k": 100 * 1024, "10m": 10 * 1024 * 1024}
-#: NGINX runs its workers as www-data otherwise, who may not enter the work folder.
-USER = "user root;" if os.geteuid() == 0 else ""
-
-WEB_SERVER = """\
-%(user)s
-worker_processes 1;
-daemon off;
-pid web-%(port)d.pid;
-error_log web-%(port)d.err;
-events { worker_connections 8192; multi_accept on; }
-http {
-    access_log off;
-    sendfile on;
-    open_file_cache max=100;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
-    client_max_body_size 0;
-    client_body_temp_path web-%(port)d-body;
-    proxy_temp_path web-%(port)d-proxy;
-    fastcgi_temp_path web-%(port)d-fastcgi;
-    uwsgi_temp_path web-%(port)d-uwsgi;
-    scgi_temp_path web-%(port)d-scgi;
-
-    # An upload is read into memory to its end and then dropped: of all the ways to have NGINX
-    # read a body this one is the cheapest. A `return` alone would answer before the body is there.
-    upstream uploaded { server unix:web-%(port)d.sock; keepalive 64; }
-    server { listen unix:web-%(port)d.sock; return 200 "ok\\n"; }
-    server {
-        listen 127.0.0.1:%(port)d backlog=4096;
-        root files;
-        location = / { return 200 "hello\\n"; }
-        location = /upload {
-            client_body_buffer_size 12m;
-            proxy_pass http://uploaded;
-            proxy_pass_request_body off;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Content-Length "";
-        }
-    }
-}
-"""
-
-PUPGEVENT = """\
-[[processes]]
-id = "web"
-cmd = %(cmd)s
-autostart = true
-
-[processes.cluster]
-instances = %(instances)d
-commonHost = "127.0.0.1"
-commonPort = %(port)d
-startPort = %(start)d
-"""
-
-NGINX = """\
-%(user)s
-%(load_module)s
-worker_processes 1;
-daemon off;
-pid nginx-%(port)d.pid;
-error_log nginx-%(port)d.err;
-events { worker_connections 8192; }
-stream {
-    upstream web { %(servers)s }
-    server { listen 127.0.0.1:%(port)d backlog=4096; proxy_pass web; }
-}
-"""
-
-HAPROXY = """\
-global
-    nbthread 1
-    maxconn 5000
-defaults
-    mode tcp
-    option splice-auto
-    option tcp-smart-accept
-    option tcp-smart-connect
-    timeout connect 2s
-    timeout client 1h
-    timeout server 1h
-listen bench
-    bind 127.0.0.1:%(port)d backlog 4096
-    balance roundrobin
-%(servers)s
-"""
 
 
 class Site(NamedTuple):
@@ -130,7 +44,8 @@ class Site(NamedTuple):
     def web_server(self, ports: Sequence[int]) -> str:
         """The command of a web server that listens on PUP_CLUSTER_PORT, one of these ports."""
         for port in ports:
-            self.write("web-%d.conf" % port, WEB_SERVER % {"user": USER, "port": port})
+            self.write("web-%d.conf" % port,
+                       configurations.nginx(configurations.WEB_SERVER, "web", port))
         return "exec %s -p . -c web-$PUP_CLUSTER_PORT.conf" % shlex.quote(self.tools.nginx)
 
 
@@ -148,6 +63,10 @@ class Way:
     @property
     def ports(self) -> List[int]:
         raise NotImplementedError
+
+    def refusal(self) -> str:
+        """Why it cannot be measured; empty where it can."""
+        return ""
 
     @property
     def worker(self) -> int:
@@ -218,12 +137,13 @@ class Pupgevent(Balancer):
 
     name = "pupgevent"
     title = "pupgevent"
+    configuration = configurations.PUPGEVENT
 
     def __init__(self, site: Site, backends: Sequence[int] = ()) -> None:
         super().__init__(site, site.ports.take(INSTANCES))
 
     def command(self) -> List[str]:
-        name = self.site.write("pupgevent-%d.toml" % self.port, PUPGEVENT % {
+        name = self.site.write("pupgevent-%d.toml" % self.port, self.configuration % {
             "cmd": json.dumps(self.site.web_server(self.backends)), "instances": INSTANCES,
             "port": self.port, "start": self.backends[0]})
         return self.program + [name]
@@ -247,6 +167,20 @@ class Pupgevent(Balancer):
         return dict(zip(("python", "gevent"), output.split()))
 
 
+class PupgeventHTTP(Pupgevent):
+    """The same with `protocol = "http"`."""
+
+    configuration = configurations.PUPGEVENT_HTTP
+
+    def refusal(self) -> str:
+        """A version without HTTP refuses the key."""
+        done = subprocess.run([*self.program, "check", self.words[-1]], check=False,
+                              cwd=str(self.site.folder), timeout=PATIENCE,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, universal_newlines=True)
+        return done.stdout.strip() if done.returncode else ""
+
+
 class Earlier(Pupgevent):
     """Another version of it, with web servers of its own: what has a change brought, or cost?"""
 
@@ -258,16 +192,28 @@ class Earlier(Pupgevent):
         return self.site.tools.earlier
 
 
+class EarlierHTTP(PupgeventHTTP):
+    name = Earlier.name
+    title = Earlier.title
+
+    @property
+    def program(self) -> List[str]:
+        return self.site.tools.earlier
+
+
 class Nginx(Balancer):
+    """NGINX's stream module."""
+
     name = "nginx"
     title = "NGINX"
 
     def command(self) -> List[str]:
-        module = self.site.tools.stream_module
-        name = self.site.write("nginx-%d.conf" % self.port, NGINX % {
-            "user": USER, "port": self.port,
-            "load_module": "load_module %s;" % module if module else "",
-            "servers": " ".join("server 127.0.0.1:%d;" % port for port in self.backends)})
+        return self.command_with(
+            configurations.NGINX_STREAM, self.site.tools.stream_module or "")
+
+    def command_with(self, text: str, module: str = "") -> List[str]:
+        name = self.site.write("nginx-%d.conf" % self.port, configurations.nginx(
+            text, self.name, self.port, module, self.backends))
         return [self.site.tools.nginx, "-p", ".", "-c", name]
 
     @property
@@ -277,21 +223,43 @@ class Nginx(Balancer):
         return until(lambda: children(master), "NGINX has a worker")[0]
 
 
-class HAProxy(Balancer):
-    name = "haproxy"
-    title = "HAProxy"
+class NginxHTTP(Nginx):
+    """NGINX's http module with proxy_pass."""
 
     def command(self) -> List[str]:
-        name = self.site.write("haproxy-%d.cfg" % self.port, HAPROXY % {
-            "port": self.port,
-            "servers": "\n".join("    server web-%d 127.0.0.1:%d" % (port, port)
-                                 for port in self.backends)})
+        return self.command_with(configurations.NGINX_HTTP)
+
+
+class HAProxy(Balancer):
+    """HAProxy's TCP mode."""
+
+    name = "haproxy"
+    title = "HAProxy"
+    mode = "tcp"
+
+    def command(self) -> List[str]:
+        name = self.site.write("haproxy-%d.cfg" % self.port, configurations.haproxy(
+            self.mode, self.port, self.backends))
         return [self.site.tools.haproxy, "-db", "-f", name]
 
 
-#: The registry: everything that can be measured, in the order of the table.
-WAYS: Dict[str, Type[Way]] = {way.name: way for way in (
-    Direct, Pupgevent, Earlier, Nginx, HAProxy)}
+class HAProxyHTTP(HAProxy):
+    """HAProxy's HTTP mode."""
+
+    mode = "http"
+
+
+def registry(*ways: Type[Way]) -> Dict[str, Type[Way]]:
+    return {way.name: way for way in ways}
+
+
+#: Everything that can be measured, by protocol and name, in the order of the tables.
+WAYS: Dict[str, Dict[str, Type[Way]]] = {
+    "tcp": registry(Direct, Pupgevent, Earlier, Nginx, HAProxy),
+    "http": registry(Direct, PupgeventHTTP, EarlierHTTP, NginxHTTP, HAProxyHTTP),
+}
+#: What they are called, in every protocol.
+TITLES = {name: way.title for name, way in WAYS["tcp"].items()}
 
 
 class Stage:
@@ -300,30 +268,42 @@ class Stage:
     pupgevent always runs, as it is what keeps the web servers.
     """
 
-    def __init__(self, site: Site, names: Sequence[str]) -> None:
+    def __init__(self, site: Site, kinds: Sequence[Type[Way]]) -> None:
         self.site = site
         self.pupgevent = Pupgevent(site)
         self.running = contextlib.ExitStack()
-        self.ways: Dict[str, Way] = {}
-        for name in names:
-            self.ways[name] = self.pupgevent if name == Pupgevent.name else self.fresh(name)
+        self.ways: Dict[Type[Way], Way] = {}
+        for kind in kinds:
+            self.ways[kind] = self.pupgevent if kind is Pupgevent else self.fresh(kind)
+        #: What those say that cannot be measured.
+        self.refusals: Dict[Type[Way], str] = {}
 
-    def fresh(self, name: str) -> Way:
+    def fresh(self, kind: Type[Way]) -> Way:
         """One more of them, not started; over the same web servers, pupgevent over new ones."""
-        return WAYS[name](self.site, self.pupgevent.backends)
+        return kind(self.site, self.pupgevent.backends)
 
     def __enter__(self) -> "Stage":
         with contextlib.ExitStack() as starting:
-            for way in [self.pupgevent, *self.ways.values()]:
-                if way.process is None:
-                    starting.callback(way.stop)
-                    way.start()
-                    way.ready()
+            start(self.pupgevent, starting)
+            for kind, way in list(self.ways.items()):
+                refusal = way.refusal()
+                if refusal:
+                    self.refusals[kind] = refusal
+                    del self.ways[kind]
+                elif way is not self.pupgevent:
+                    start(way, starting)
             self.running = starting.pop_all()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.running.close()
+
+
+def start(way: Way, ending: contextlib.ExitStack) -> None:
+    """It answers; the end of the context stops it."""
+    ending.callback(way.stop)
+    way.start()
+    way.ready()
 
 
 def default_pupgevent() -> List[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,12 +12,14 @@ from typing import Any, Dict, List
 
 import pytest
 
+from bench import restarts
+from bench.applications import APPLICATIONS, FOLDER
 from bench.bars import BARS, Bar
-from bench.cases import CASES
+from bench.cases import BY_PROTOCOL, CASES
 from bench.picture import PANELS, draw_case, lengths_of
 from bench.processes import Ports
 from bench.report import as_text, ratios_of, summary
-from bench.servers import WAYS
+from bench.servers import TITLES, WAYS
 from bench.tools import BenchError, find_tools
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +30,7 @@ BALANCERS = ["pupgevent", "nginx", "haproxy"]
 def tools_are_missing() -> str:
     """Why the bench cannot run here; never on a build server, which has to have all of it."""
     try:
-        find_tools([], list(WAYS))
+        find_tools([], list(TITLES))
     except BenchError as error:
         if os.environ.get("CI") != "true":
             return str(error)
@@ -44,6 +47,14 @@ def bench(*options: str, **env: str) -> "subprocess.CompletedProcess[str]":
         env=dict(os.environ, **env))
 
 
+#: Checks no file with `protocol = "http"`.
+WITHOUT_HTTP = """\
+#!/bin/sh
+if [ "$1" = check ] && grep -q '^protocol = "http"' "$2"; then echo "no such key"; exit 2; fi
+exec %(python)s %(ours)s "$@"
+"""
+
+
 @needs_tools
 @pytest.mark.timeout(600)
 def test_every_case_measures_every_way(tmp_path: Path) -> None:
@@ -56,7 +67,7 @@ def test_every_case_measures_every_way(tmp_path: Path) -> None:
         ways = [way for way in CASES[case["name"]].ways if way != "earlier"]
         assert list(case["medians"]) == ways
         assert all(map(plausible, case["medians"].values())), case
-        assert set(BALANCERS) <= {*case["medians"], "earlier"}
+        assert set(BALANCERS) <= set(case["medians"])
     assert sum(len(case["bars"]) for case in result["cases"]) == len(BARS)
     assert as_text(result) in done.stdout
 
@@ -78,7 +89,31 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
     assert [case["name"] for case in cases] == ["keep-alive-1", "close"]
     assert all(list(case["rounds"]) == ["pupgevent", "nginx"] for case in cases)
     assert all(len(rounds) == 2 for case in cases for rounds in case["rounds"].values())
-    assert "HAProxy" not in done.stdout
+    assert "| HAProxy" not in done.stdout
+
+
+@needs_tools
+def test_cases_of_a_protocol_can_be_asked_for_at_once(tmp_path: Path) -> None:
+    results = tmp_path / "bench.json"
+    done = bench("--rounds", "1", "--seconds", "0.1", "--cases", "http,close", "--only", "haproxy",
+                 "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    assert [case["name"] for case in cases] == ["close", *BY_PROTOCOL["http"]]
+
+
+@needs_tools
+def test_version_without_http_is_left_out_of_the_http_cases(tmp_path: Path) -> None:
+    """It refuses the file; in TCP it is measured like any other."""
+    results, earlier = tmp_path / "bench.json", tmp_path / "earlier"
+    earlier.write_text(WITHOUT_HTTP % {"python": sys.executable, "ours": ROOT / "pupgevent.py"})
+    earlier.chmod(0o755)
+    done = bench("--rounds", "1", "--seconds", "0.1", "--cases", "close,http-close", "--against",
+                 str(earlier), "--only", "earlier,nginx", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(results.read_text(encoding="utf-8"))["cases"]
+    assert [list(case["medians"]) for case in cases] == [["earlier", "nginx"], ["nginx"]]
+    assert "pupgevent before is left out of the HTTP cases: no such key" in done.stderr
 
 
 @needs_tools
@@ -161,6 +196,14 @@ def test_every_bar_belongs_to_a_case_and_a_way() -> None:
         assert bar.to is None or bar.to in CASES[bar.case].ways
 
 
+def test_every_way_of_a_case_is_one_of_its_protocol() -> None:
+    for case in CASES.values():
+        kinds = case.kinds(list(TITLES))
+        assert [kind.name for kind in kinds] == case.ways
+        assert [kind.title for kind in kinds] == [TITLES[name] for name in case.ways]
+        assert set(kinds) <= set(WAYS[case.protocol].values())
+
+
 #: Three rounds in which the median of the ratios is far from the ratio of the medians.
 UNEVEN = {
     "pupgevent": [10.0, 40.0, 90.0], "nginx": [10.0, 60.0, 30.0], "haproxy": [5.0, 15.0, 60.0],
@@ -196,12 +239,13 @@ def test_bars_are_as_long_as_the_ratios_and_say_the_medians() -> None:
     assert drawn == [1.0, "40/s", 1.0, "30/s", 0.5, "15/s"]
 
 
-def result_of(rate: float) -> Dict[str, Any]:
-    """As the bench writes it, of one case in which pupgevent has this rate and NGINX 100."""
+def result_of(rate: float, *cases: str) -> Dict[str, Any]:
+    """As the bench writes it, of cases in which pupgevent has this rate and NGINX 100."""
     sample = {"errors": 0, "p50": 0.001, "p99": 0.002, "cpu": 1e-5}
     samples = {"pupgevent": [dict(sample, rate=rate)], "nginx": [dict(sample, rate=100.0)]}
     return {"versions": {"python": "3.11.7", "nginx": "1.22.1"}, "cpus": 2, "kernel": "Linux 6.1",
-            "rounds": 1, "seconds": 1.0, "cases": summary({"keep-alive-64": samples})}
+            "rounds": 1, "seconds": 1.0,
+            "cases": summary(dict.fromkeys(cases or ["keep-alive-64"], samples))}
 
 
 def test_table_tells_which_bar_is_missed() -> None:
@@ -211,12 +255,22 @@ def test_table_tells_which_bar_is_missed() -> None:
     assert "missed" not in as_text(result_of(110.0))
 
 
+def test_each_protocol_has_a_table_of_its_own() -> None:
+    text = as_text(result_of(90.0, "keep-alive-64", "http-keep-alive-64"))
+    _, tcp, http = re.split("^(?:TCP|HTTP): .*$", text, flags=re.MULTILINE)
+    assert tcp.count("| keep-alive, 64 connections |") == 1
+    assert http.count("| keep-alive, 64 connections |") == 1
+    assert "missed: keep-alive, 64 connections, rate to NGINX: 0.90" in http
+    assert "missed: HTTP, keep-alive, 64 connections, rate to NGINX: 0.90" in http
+
+
 @pytest.mark.parametrize("suffix, begin", [("svg", b"<?xml"), ("png", b"\x89PNG")])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_picture_is_drawn_from_a_result(tmp_path: Path, suffix: str, begin: bytes) -> None:
     pytest.importorskip("matplotlib")
     results, picture = tmp_path / "bench.json", tmp_path / ("bench." + suffix)
-    results.write_text(json.dumps(result_of(110.0)), encoding="utf-8")
+    result = result_of(110.0, "keep-alive-64", "close", "http-close")
+    results.write_text(json.dumps(result), encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", "bench.picture", str(results), str(picture)],
                           check=False, cwd=str(ROOT), stderr=subprocess.PIPE,
                           universal_newlines=True)
@@ -238,3 +292,60 @@ def test_no_port_is_given_twice() -> None:
     ports.high = ports.low + 40
     given = [ports.take(1)[0] for _ in range(10)]
     assert len(set(given)) == 10
+
+
+def test_restart_is_measured_by_application() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.restarts", "--applications", "exits", "--clients", "2"],
+        check=False, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        universal_newlines=True)
+    assert (done.returncode, done.stderr) == (0, "Python, os._exit at SIGTERM: round 1 of 1\n")
+    assert re.search(r"at SIGTERM +\| http +\| +[0-9.]+ s +\| +[0-9.]+ s.* \| +[0-9]+ \| +[0-9]+ ",
+                     done.stdout)
+
+
+#: What only tests run.
+NO_APPLICATIONS = {"http_balancing", "http_scripted", "http_websockets"}
+
+
+def test_every_application_is_among_the_children_of_the_tests() -> None:
+    sources = {path.stem for path in FOLDER.glob("http_*")} - NO_APPLICATIONS
+    used = [re.findall(r"http_\w+", application.arguments) for application in APPLICATIONS.values()]
+    assert all(len(words) == 1 for words in used)
+    assert {words[0] for words in used} == sources
+
+
+def test_request_without_its_whole_answer_is_lost() -> None:
+    answers = [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\nhello from 0\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nhello from",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", b""]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        with restarts.Clients(listener.getsockname()[1], 1) as asking:
+            for answer in answers:
+                client, _ = listener.accept()
+                client.recv(65536)
+                if not answer:
+                    asking.ended.set()
+                client.sendall(answer)
+                client.close()
+    assert asking.answered == [1]
+    assert [reason.split("(")[0] for reason in asking.lost] == [
+        "IncompleteRead", "HTTPException", "RemoteDisconnected"]
+
+
+def test_table_of_restarts_tells_what_is_missed_and_why() -> None:
+    rounds = [restarts.Round(1.0, 2.0, 100, []), restarts.Round(1.0, 5.0, 200, ["reset", "reset"]),
+              restarts.Round(1.0, 6.0, 300, ["502"])]
+    text = restarts.report({"node": rounds}, "http")
+    assert "| 1.0 s | 5.0 s (≤ 4 missed) | 600 | 3 missed |" in re.sub(" +", " ", text)
+    assert "node, lost: 2 times reset\nnode, lost: 1 times 502" in text
+    assert "missed" not in restarts.report({"node": rounds[:1]}, "http")
+
+
+def test_application_that_needs_the_time_itself_has_no_bar() -> None:
+    text = restarts.report({"node": [restarts.Round(3.0, 5.0, 100, [])]}, "http")
+    assert "5.0 s" in text
+    assert "≤" not in text
