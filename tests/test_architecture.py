@@ -25,6 +25,8 @@ SUPERVISING, BALANCING = set(FLOORS["Supervising"]), set(FLOORS["Balancing"])
 
 #: Modules of tables and choices: they know no sockets, no clock and no loop.
 PURE = {"globs", "lifecycle", "strategies"}
+#: May import each other.
+PURE_HTTP = {"http_answers", "http_forwarding", "http_framing", "http_heads", "http_plain"}
 IMPURE_PACKAGES = {"gevent", "socket", "_socket", "select", "subprocess", "threading", "time"}
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
@@ -93,6 +95,8 @@ def test_supervising_and_balancing_do_not_know_each_other() -> None:
 def test_pure_modules_import_nothing_of_ours_and_nothing_that_acts() -> None:
     forbidden = IMPURE_PACKAGES | set(MODULES)
     assert offenders({module: imports_of(module) & forbidden for module in PURE}) == {}
+    forbidden -= {*PURE_HTTP, "model"}
+    assert offenders({module: imports_of(module) & forbidden for module in PURE_HTTP}) == {}
 
 
 def test_only_the_command_handles_signals_and_exits() -> None:

@@ -11,9 +11,9 @@ import gevent
 import pytest
 
 from balancer import Balancer, Engine
-from connections import SLICE_SECONDS
 from listener import Listener
 from peers import PATIENCE, Notes, cluster_with
+from sweeping import SLICE_SECONDS
 
 Pair = Tuple[socket.socket, socket.socket]
 
@@ -171,9 +171,9 @@ def test_there_is_one_sweep_at_a_time(
 ) -> None:
     clock.step = SLICE_SECONDS
     balancer.sweep()
-    left = len(balancer._connections._unswept)
+    left = len(balancer._connections._sweep._left)
     balancer.sweep()
-    assert len(balancer._connections._unswept) == left > 0
+    assert len(balancer._connections._sweep._left) == left > 0
     until_it_is_over(balancer)
 
 

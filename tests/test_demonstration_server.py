@@ -277,6 +277,6 @@ def test_the_json_example_says_what_the_toml_example_says() -> None:
     seed: Dict[str, Any] = {"processes": [{
         "id": "my-scalable-app", "cmd": "python3 server.py", "autostart": True,
         "cluster": {"instances": 4, "commonPort": 3000, "startPort": 8000,
-                    "strategy": "round-robin"}}]}
+                    "protocol": "http", "strategy": "round-robin"}}]}
     assert toml.loads((CONF / "app.toml").read_text(encoding="utf-8")) == seed
     assert json.loads((CONF / "app.json").read_text(encoding="utf-8")) == seed

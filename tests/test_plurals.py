@@ -35,8 +35,12 @@ def literals() -> Iterator[str]:
                 yield "%s: %s" % (path.name, text)
 
 
-#: These two are never of one.
+#: These are never of one.
 ALWAYS_SEVERAL = {
+    "http_framing.py: a head over %d bytes",
+    "http_framing.py: a line between chunks is over %d bytes",
+    "http_framing.py: chunk extensions over %d bytes",
+    "http_framing.py: more than %d trailers, or %d bytes",
     "client.py: (%d lines more)", "sinks.py: %d bytes of log were lost: %s",
     "alert_rules.py: At {{ $labels.instance }} this instance of {{ $labels.proxy }} has ended, or"
     ' failed to start, {{ $value | printf "%%.0f" }} times within %d minutes. If it does so in a'

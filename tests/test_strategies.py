@@ -46,7 +46,8 @@ addresses = st.one_of(
 
 
 def test_the_registry_is_what_a_configuration_may_say() -> None:
-    assert list(STRATEGIES) == ["round-robin", "least-connections", "ip-hash", "least-time"]
+    assert list(STRATEGIES) == [
+        "round-robin", "least-connections", "ip-hash", "least-time", "cookie"]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -213,10 +214,10 @@ def test_least_time_is_not_drawn_to_one_that_never_answers() -> None:
     for _ in range(200):
         for _ in range(100):
             chosen = strategy.choose(pool.available, "")
-            chosen.take()
+            pool.take(chosen)
             if chosen is not hung:
                 chosen.add_ttfb(0.01)
-                chosen.release()
+                pool.release(chosen)
         pool.decay()
     assert hung.open <= 2
     assert all(backend.ttfb == pytest.approx(0.01) for backend in healthy)

@@ -38,10 +38,10 @@ import gevent
 from gevent.event import Event
 
 import balancer
-import connections
 import relay
 import sockets
 import splicing
+import sweeping
 from balancer import Balancer, BalancerOwner, Engine
 from listener import Listener
 from model import Cluster
@@ -97,7 +97,7 @@ class BalancerHost(BalancerOwner):
             gevent.sleep(0.005)
         end = self.ahead + seconds
         while self.ahead < end:
-            self.ahead = min(end, self.ahead + connections.SWEEP_SECONDS)
+            self.ahead = min(end, self.ahead + sweeping.SWEEP_SECONDS)
             self.balancer.sweep()
             # In slices, unless the clock stands still.
             while self.balancer.is_sweeping:
@@ -357,7 +357,7 @@ def main() -> None:
     if options.buffer:
         shrink_buffer(options.buffer)
     if options.by_hand:
-        assert balancer.SWEEP_SECONDS == connections.SWEEP_SECONDS
+        assert balancer.SWEEP_SECONDS == sweeping.SWEEP_SECONDS
         balancer.SWEEP_SECONDS = 1e9
     if options.sockets:
         shrink_sockets(options.sockets)

@@ -1,0 +1,140 @@
+"""As balancing.py, of a cluster with `protocol = "http"`.
+
+    http_balancing.py [the options of balancing.py]
+
+Its figures are of clients and of connections to instances, and `fail_at` makes memory run out at
+one line of the code that serves them.
+"""
+
+import gc
+import os
+import sys
+from typing import Any, Dict, List, Optional
+
+import balancing  # it puts the project's folder on the path
+from gevent import get_hub
+
+from http_client import HttpClient
+from http_front import HttpFront
+from http_upstream import HttpUpstream
+
+#: What serves requests, by the names of its files. Our own counts are no part of it, nor is what
+#: ends a connection: "needs no memory" is said there, and is not tested line by line.
+SERVING = frozenset((
+    "admission.py", "http_client.py", "http_forwarding.py", "http_framing.py", "http_front.py",
+    "http_heads.py", "http_keeping.py", "http_lingering.py", "http_plain.py", "http_sockets.py",
+    "http_upstream.py", "placement.py", "wait_queue.py",
+))  # fmt: skip
+
+
+class HttpHost(balancing.BalancerHost):
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__(by_hand)
+        self.lines_left = 0
+        self.failed_at = ""
+
+    @property
+    def front(self) -> "Optional[HttpFront]":
+        assert self.balancer is not None
+        return self.balancer._http
+
+    def figures(self) -> "Dict[str, Any]":
+        """Everything that a client and its request take and have to give back."""
+        balancer, front = self.balancer, self.front
+        assert balancer is not None and front is not None
+        figures = super().figures()
+        ends = [type(thing) for thing in gc.get_objects()]
+        figures.update(
+            clients=len(front),
+            heads=len(front.heads),
+            answers=len(front.answers),
+            lingering=len(front.lingering),
+            attempts=figures["attempts"] + len(front._attempts),
+            queue=figures["queue"] + len(front.queue),
+            kept=sum(len(backend.idle) for backend in balancer._pool),
+            client_ends=ends.count(HttpClient),
+            upstream_ends=ends.count(HttpUpstream),
+        )
+        return figures
+
+    def own_answers(self) -> "List[int]":
+        """By class."""
+        assert self.front is not None
+        return self.front.own_answers
+
+    def phases(self) -> "Dict[str, int]":
+        """How many clients there are in each."""
+        assert self.front is not None
+        phases = [client.phase for client in self.front._clients]
+        return {phase: phases.count(phase) for phase in phases}
+
+    def held(self) -> int:
+        """Bytes of all clients and their instances that lie in this process, or in a pipe of it.
+        What a slice keeps alive counts, and not only what it shows."""
+        assert self.front is not None
+        sockets = [sock for client in self.front._clients for sock in (client, client.peer)
+                   if sock is not None]
+        return sum(
+            whole(sock.unsent) + (sock.reader.held if sock.reader else 0)
+            + (sock.pipe.held if sock.pipe else 0) for sock in sockets)
+
+    # Memory that runs out at one line
+
+    def fail_at(self, line: int) -> None:
+        """The line-th line of SERVING that the loop runs from now on finds no memory."""
+        self.lines_left, self.failed_at = line, ""
+        get_hub().loop.run_callback(sys.settrace, self._trace)
+
+    def stop_failing(self) -> str:
+        """Where it has failed; empty if that many lines were not run."""
+        self.lines_left = 0
+        get_hub().loop.run_callback(sys.settrace, None)
+        return self.failed_at
+
+    def _trace(self, frame: Any, event: str, value: Any) -> Any:
+        """See sys.settrace. One that raises is not called again."""
+        if os.path.basename(frame.f_code.co_filename) not in SERVING:
+            return None
+        if event == "line" and self.lines_left:
+            self.lines_left -= 1
+            if not self.lines_left:
+                self.failed_at = "%s:%d" % (
+                    os.path.basename(frame.f_code.co_filename), frame.f_lineno)
+                raise MemoryError
+        return self._trace
+
+    # Shortages of the kernel's
+
+    def limit_watches(self, count: int) -> None:
+        """So many sockets can still be watched; then epoll_ctl(2) fails with ENOSPC."""
+        poller = self.engine.poller
+        left = [count]
+
+        def limited(watch: Any) -> Any:
+            def call(*words: Any) -> None:
+                if not left[0]:
+                    raise OSError(28, "No space left on device")
+                left[0] -= 1
+                watch(*words)
+            return call
+
+        for name in ("watch", "watch_both_ways"):
+            setattr(poller, name, limited(getattr(type(poller), name).__get__(poller)))
+
+    def unlimit_watches(self) -> None:
+        poller = self.engine.poller
+        for name in ("watch", "watch_both_ways"):
+            poller.__dict__.pop(name, None)
+
+
+def whole(unsent: "Optional[memoryview]") -> int:
+    return 0 if unsent is None else len(unsent.obj)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    balancing.BalancerHost = HttpHost  # type: ignore[misc]
+    balancing.main()
+
+
+if __name__ == "__main__":
+    main()
