@@ -322,10 +322,10 @@ class HttpSocket(_socket.socket, Handler):
 
 
 def room(sink: HttpSocket) -> int:
-    """Bytes that the kernel takes, more or less: half of its send buffer is bookkeeping
-    (socket(7)), and more where it sends in small pieces."""
+    """Bytes that the kernel takes at least: half of its send buffer is bookkeeping (socket(7)), and
+    up to three quarters where it sends in small pieces."""
     size = sink.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
-    return size // 2 - unsent(sink.fileno())
+    return size // 4 - unsent(sink.fileno())
 
 
 def relay_socket(sock: HttpSocket) -> RelaySocket:

@@ -17,7 +17,7 @@ event, even if ending it takes a second attempt. `_maintain` sees to what could 
 import select
 import sys
 import time
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from gevent import get_hub
 
@@ -103,7 +103,8 @@ class Poller:
         self._clock = clock
         #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
         self._handlers: List[Optional[Handler]] = [None] * 64
-        self._soon: List[Handler] = []
+        #: Each once: who is told of an event while it waits for its turn does not get two.
+        self._soon: Dict[Handler, None] = {}
         #: How often events were taken from the kernel. Who writes to a socket and is told by the
         #: same poll that something has arrived there is told of what was there before.
         self.polls = 0
@@ -162,7 +163,7 @@ class Poller:
         """Call `handler.on_turn()` once more, after everyone else had a turn."""
         if not self._soon:
             self._loop.run_callback(self._run_soon)
-        self._soon.append(handler)
+        self._soon[handler] = None
 
     def close(self) -> None:
         """Stop serving; idempotent. The sockets stay as they are."""
@@ -204,7 +205,7 @@ class Poller:
 
     def _run_soon(self) -> None:
         try:
-            handlers, self._soon = self._soon, []
+            handlers, self._soon = self._soon, {}
             for handler in handlers:
                 try:
                     handler.on_turn()

@@ -305,9 +305,20 @@ def test_what_has_been_stopped_or_lost_by_the_loop_goes_on(
     """The call of a callback needs memory as well: then gevent stops the watcher, or forgets the
     call, and none of ours has run."""
     poller._watcher.stop()
-    poller._soon = [readers[0]]
+    poller._soon = {readers[0]: None}
     readers[1].far.send(b"x")
     wait_until(lambda: readers[1].heard == b"x" and readers[0].turns == 1)
+
+
+def test_who_asks_for_a_turn_twice_has_it_once(
+    poller: Poller, readers: "List[Reader]"
+) -> None:
+    """Otherwise who is told of events faster than it has its turns would have ever more of them, and
+    everybody else would wait for that."""
+    for reader in (readers[0], readers[0], readers[1]):
+        poller.call_soon(reader)
+    wait_until(lambda: readers[1].turns == 1)
+    assert readers[0].turns == 1
 
 
 def test_a_turn_has_an_end_though_sockets_are_always_ready(
