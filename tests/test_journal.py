@@ -133,8 +133,10 @@ def test_it_holds_after_a_reload(service: Make) -> None:
 
 def test_each_piece_of_a_long_line_has_its_own(service: Make) -> None:
     size = 3 * LONGEST_LINE
-    app = service(sleeper("job", cmd="head -c %d /dev/zero | tr '\\0' x; exec sleep 600" % size))
+    said = "head -c %d /dev/zero | tr '\\0' x; touch said; exec sleep 600"
+    app = service(sleeper("job", cmd=said % size))
     app.start()
+    eventually((app.config.parent / "said").exists)
     head = "<6>[job][stdout] "
 
     def text() -> str:

@@ -313,8 +313,8 @@ def test_what_has_been_stopped_or_lost_by_the_loop_goes_on(
 def test_who_asks_for_a_turn_twice_has_it_once(
     poller: Poller, readers: "List[Reader]"
 ) -> None:
-    """Otherwise who is told of events faster than it has its turns would have ever more of them, and
-    everybody else would wait for that."""
+    """Otherwise who is told of events faster than it has its turns would have ever more of them,
+    and everybody else would wait for that."""
     for reader in (readers[0], readers[0], readers[1]):
         poller.call_soon(reader)
     wait_until(lambda: readers[1].turns == 1)

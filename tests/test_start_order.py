@@ -152,7 +152,7 @@ def test_it_is_started_once_the_others_run(tmp_path: Path) -> None:
 
 def test_a_job_is_done_when_it_has_finished() -> None:
     with supervise(process(id="web", start_after=("migrate",)),
-                   process("exit 0", id="migrate")) as stage:
+                   process("exit 0", id="migrate", min_uptime=PATIENCE)) as stage:
         stage.reaches("running", "web")
         assert stage.instance("migrate").state == "finished"
 
