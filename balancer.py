@@ -20,7 +20,7 @@ never blocks, except `drain` and `wait_delivered`, for which their caller waits.
 import sys
 import time
 from collections import Counter
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import gevent
 from gevent import get_hub
@@ -123,6 +123,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._engine = engine
         #: Those that may have clients.
         self._fronts: List[Placement] = [self._admission]
+        #: Those that have clients for long, and are swept once a second.
+        self._swept: List[Union[Connections, HttpFront]] = [self._connections]
         #: Made when it is needed first.
         self._http: Optional[HttpFront] = None
         self._access_log: Optional[AccessLog] = None
@@ -143,6 +145,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
             admission.strategy, admission.limits, self._owner.warn, self._clock)
         self._apply_http(front)
         self._fronts.append(front)
+        self._swept.append(front)
         return front
 
     def _apply_http(self, front: HttpFront) -> None:
@@ -259,9 +262,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         end += seconds
         before: List[Tuple[int, int]] = []
         while True:
-            left, now = self._connections.undelivered(), self._clock()
-            if self._http is not None:
-                left += self._http.undelivered()
+            left, now = [pair for each in self._swept for pair in each.undelivered()], self._clock()
             if left != before:
                 before, moved_at = left, now
             if not left or now >= end or now - moved_at >= _STALLED:
@@ -282,7 +283,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
 
     @property
     def _is_empty(self) -> bool:
-        return not self._connections and (self._http is None or not len(self._http))
+        return not any(map(len, self._swept))
 
     def close(self) -> None:
         """Close everything that is open, connections too; idempotent."""
@@ -327,7 +328,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
 
     def _http_status(self, counters: Counters) -> BalancerHttp:
         return BalancerHttp(
-            connections=len(self._connections) + (0 if self._http is None else len(self._http)),
+            connections=sum(map(len, self._swept)),
             answers=Answers(*counters.answers),
             own_answers=Answers(*([0] * 5 if self._http is None else self._http.own_answers)),
             request_times=request_times_of(self._pool.request_times()),
@@ -372,8 +373,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
     @property
     def is_sweeping(self) -> bool:
         """A sweep is not over; it goes on by itself."""
-        http = self._http
-        return self._connections.is_sweeping or (http is not None and http.is_sweeping)
+        return any(each.is_sweeping for each in self._swept)
 
     def sweep(self) -> None:
         """Once in SWEEP_SECONDS, by the loop: count, close what was idle for too long, see to it
@@ -382,13 +382,10 @@ class Balancer(PoolOwner, ConnectionsOwner):
         if self.closed or self._slice_timer.active:
             return
         try:
-            swept: List[Any] = [self._connections]
-            if self._http is not None:
-                swept.append(self._http)
             if not self.is_sweeping:
-                for each in swept:
+                for each in self._swept:
                     each.start_sweep()
-            for each in swept:
+            for each in self._swept:
                 each.sweep_slice()
             if self.is_sweeping:
                 self._slice_timer.start(self.sweep)
@@ -415,15 +412,11 @@ class Balancer(PoolOwner, ConnectionsOwner):
                 self.close()
 
     def _recount(self) -> None:
-        """Each connection, and each that is being made, counts for one backend. Where memory has
+        """Each connection or request, and each connect, counts for one backend. Where memory has
         run out between the one and the other, it is counted anew: a drain waits for what counts."""
-        assigned = [each.backend for each in self._connections]
-        if self._http is not None:
-            assigned += self._http.assigned()
-        for front in self._fronts:
-            assigned += front.backends_under_way()
-        if self._pool.assigned != len(assigned):
-            self._pool.recount(Counter(assigned))
+        under_way = [backend for front in self._fronts for backend in front.backends_under_way()]
+        if self._pool.assigned != len(self._connections) + len(under_way):
+            self._pool.recount(Counter([*(each.backend for each in self._connections), *under_way]))
 
 
 def _idle_limits(cluster: Cluster) -> IdleLimits:

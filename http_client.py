@@ -13,7 +13,7 @@ a request that is repeated, since its instance has ended before a byte of an ans
 No greenlet, no timer, no log line per request; as relay.py.
 """
 
-from typing import Any, Optional
+from typing import Any
 
 from backends import Backend
 from http_answers import error_answer
@@ -35,7 +35,7 @@ class HttpClient(RequestSocket):
     """One client's connection, and the request that is under way on it."""
 
     __slots__ = (
-        "backend", "eof", "had", "half_closed", "pending", "quiet_since", "requests", "seen",
+        "eof", "had", "half_closed", "pending", "quiet_since", "requests", "seen",
         "since", "unacknowledged",
     )  # fmt: skip
 
@@ -54,7 +54,6 @@ class HttpClient(RequestSocket):
         #: Bytes that the kernel had for it when it became quiet; below 0 it is not.
         self.unacknowledged = -1
         self.pending: Any = None
-        self.backend: Optional[Backend] = None
         #: The instance that had its request, and lost it.
         self.had = ""
 
@@ -119,7 +118,6 @@ class HttpClient(RequestSocket):
         """An instance takes the request; it counts for that backend already."""
         backend.total += 1
         self.phase = ANSWER
-        self.backend = backend
         self.peer = upstream
         upstream.peer = self
         try:
@@ -128,7 +126,7 @@ class HttpClient(RequestSocket):
             sent = 0
         except OSError:
             # Not a byte of it has been taken.
-            self.front.lost(self, upstream, True)
+            self.front.lost(self, True)
             return
         if sent < len(self.request):
             upstream.keep(memoryview(self.request)[sent:])
@@ -168,7 +166,7 @@ class HttpClient(RequestSocket):
         if head.framing == UNTIL_CLOSE or self.body_open:
             # Also who is answered early is let go, since the rest of its body may never come.
             self.keep_alive = False
-        added = self.front.cookie_for(self, self.backend)
+        added = self.front.cookie_for(self, self.peer.backend)
         if not self.keep_alive:
             added += CLOSE
         elif not self.minor:
@@ -189,7 +187,6 @@ class HttpClient(RequestSocket):
         """The answer is over, and its instance is let go already."""
         self.requests += 1
         self.peer = None
-        self.backend = None
         if self.is_plain and not (self.told or self.arrived or self.eof or self.repeats):
             if self.keep_alive and not self.front.is_closing:
                 self.phase = IDLE
@@ -240,13 +237,8 @@ class HttpClient(RequestSocket):
 
     def time_out(self, status: int) -> None:
         """It has taken too long; a status of 0 is no answer."""
-        if self.phase == ANSWER and self.peer is not None:
-            self.front.let_go(self, self.peer)
-            if self.told:
-                self.abort()
-                return
-        if self.phase == HEAD:
-            self.front.heads.remove(self)
+        if self.phase == ANSWER and self.peer is not None and not self.front.give_up(self):
+            return
         if status:
             self.answer_error(status)
         elif self.unsent is not None:
@@ -258,11 +250,8 @@ class HttpClient(RequestSocket):
         """The request, or its body, breaks the rules."""
         if self.phase == HEAD:
             self.front.heads.remove(self)
-        if self.phase == ANSWER:
-            self.front.let_go(self, self.peer)
-            if self.told:
-                self.abort()
-                return
+        if self.phase == ANSWER and not self.front.give_up(self):
+            return
         self.body_open = True
         self.answer_error(error.status, error.reason)
 
@@ -288,7 +277,7 @@ class HttpClient(RequestSocket):
         self.arrived = False
         if self.phase == ANSWER and self.body_open:
             # Half a request: the instance must not take it for a whole one.
-            self.front.let_go(self, self.peer)
+            self.front.let_go(self)
             self.abort()
         elif self.phase in (IDLE, HEAD):
             if self.unsent is None:
@@ -299,7 +288,7 @@ class HttpClient(RequestSocket):
     def on_lost(self) -> None:
         """It has gone: nobody waits for the answer."""
         if self.phase == ANSWER and self.peer is not None:
-            self.front.let_go(self, self.peer)
+            self.front.let_go(self)
         self.close_client()
 
     def abort(self) -> None:
@@ -321,8 +310,7 @@ class HttpClient(RequestSocket):
     def fail(self) -> None:
         """A handler raised: nothing of what is under way can be relied on."""
         if self.peer is not None:
-            self.front.let_go(self, self.peer)
-        self.backend = None  # whose number is put right by the next sweep, if it has to be
+            self.front.let_go(self)
         self.abort()
 
     @property

@@ -6,7 +6,7 @@ is told whose request it is by `X-Forwarded-For` and the like; nobody else is be
 
 import ipaddress
 from functools import lru_cache
-from typing import Callable, Iterable, List, Tuple
+from typing import Callable, Iterable, List, Optional, Tuple, Union
 
 from http_heads import AnswerHead, Field, RequestHead, goes_on, is_forwarded, values_of
 from model import Network
@@ -39,11 +39,8 @@ def forwarded_fields(address: str, scheme: bytes, host: bytes, port: int) -> byt
 
 def is_among(address: str, networks: "Tuple[Network, ...]") -> bool:
     """The address is of one of these networks; an IPv4 address also where it is written as IPv6."""
-    try:
-        found = ipaddress.ip_address(about_client(address))
-    except ValueError:
-        return False
-    return any(found in each for each in networks)
+    found = _parsed(about_client(address))
+    return found is not None and any(found in each for each in networks)
 
 
 def origin(head: RequestHead, peer: str, is_believed: "Callable[[str], bool]") -> str:
@@ -52,7 +49,7 @@ def origin(head: RequestHead, peer: str, is_believed: "Callable[[str], bool]") -
     been made up."""
     named = b",".join(values_of(head.fields, b"x-forwarded-for")).decode("latin-1").split(",")
     for each in reversed([text.strip() for text in named]):
-        if not _is_address(each):
+        if _parsed(each) is None:
             return peer
         peer = each
         if not is_believed(each):
@@ -60,12 +57,12 @@ def origin(head: RequestHead, peer: str, is_believed: "Callable[[str], bool]") -
     return peer
 
 
-def _is_address(text: str) -> bool:
+def _parsed(text: str) -> "Optional[Union[ipaddress.IPv4Address, ipaddress.IPv6Address]]":
+    """An address; None where it is none."""
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def passed_on(head: RequestHead, address: str, scheme: bytes, port: int) -> bytes:

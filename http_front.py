@@ -37,7 +37,7 @@ from http_forwarding import (
 from http_heads import RequestHead
 from http_keeping import SURE_SECONDS, drop_old, keep, take
 from http_lingering import LINGER_SECONDS, linger
-from http_quiet import HttpLimits, has_been_quiet
+from http_quiet import HttpLimits, count_bytes, has_been_quiet
 from http_request_log import RequestLog
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
 from http_sockets import relay_socket
@@ -174,13 +174,8 @@ class HttpFront(Admitter, Placement):
         """Find an instance for its request; most often there is a kept connection to it."""
         if self.is_closing:
             client.keep_alive = False
-        first, choice = None, preferred or self._pool.available
-        if choice and not self.queue:
-            first = self.strategy.choose(choice, client.key)
-            if first.idle and self._take_kept(client, first):
-                return
         try:
-            if first is None or not self._place(client, client.key, None, preferred, first):
+            if self.queue or not self._place(client, client.key, None, preferred):
                 self._enqueue(client, client.key)
         except OSError as error:
             # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
@@ -200,36 +195,40 @@ class HttpFront(Admitter, Placement):
             self.request_log.answered(client, upstream, now)
         if self.response_timeout:
             self.answers.remove(client)
-        backend.bytes_in += client.passed
-        backend.bytes_out += upstream.passed
-        client.passed = upstream.passed = 0
+        count_bytes(client, upstream)
         upstream.peer = None
         if client.body_open or not keep(upstream, backend, now, self.http_limits.keep):
             upstream.end()
         client.answered()
         self._pool.release(backend)
 
-    def let_go(self, client: HttpClient, upstream: HttpUpstream) -> None:
+    def let_go(self, client: HttpClient) -> None:
         """The client has gone, or its request is given up: end the instance's side."""
+        upstream = client.peer
         backend = upstream.backend
-        backend.bytes_in += client.passed
-        backend.bytes_out += upstream.passed
-        client.passed = 0
+        count_bytes(client, upstream)
         client.peer = upstream.peer = None
-        client.backend = None
         client.had = backend.name
         client.return_pipe()
         upstream.end()
         self.answers.remove(client)
         self._pool.release(backend)
 
-    def lost(self, client: HttpClient, upstream: HttpUpstream, nothing_sent: bool) -> None:
-        """The connection to the instance has ended before the answer had."""
-        backend, now = upstream.backend, self.clock()
-        self.let_go(client, upstream)
+    def give_up(self, client: HttpClient) -> bool:
+        """As `let_go`, where another answer is to follow; false where a part of one was told, so
+        that none can. Then the client is ended, too."""
+        self.let_go(client)
         if client.told:
-            backend.lost += 1
             client.abort()
+            return False
+        return True
+
+    def lost(self, client: HttpClient, nothing_sent: bool) -> None:
+        """The connection to the instance has ended before the answer had."""
+        upstream = client.peer
+        backend, now = upstream.backend, self.clock()
+        if not self.give_up(client):
+            backend.lost += 1
         elif not client.repeats and (client.repeatable or nothing_sent):
             client.repeats = 1
             client.had = ""
@@ -246,13 +245,10 @@ class HttpFront(Admitter, Placement):
             backend.lost += 1
             client.answer_error(502)
 
-    def broke_rules(self, client: HttpClient, upstream: HttpUpstream, reason: str) -> None:
+    def broke_rules(self, client: HttpClient, reason: str) -> None:
         """The instance's answer is none that can be passed on."""
-        self._rules.warn("%s broke the rules of HTTP: %s" % (upstream.backend.name, reason))
-        self.let_go(client, upstream)
-        if client.told:
-            client.abort()
-        else:
+        self._rules.warn("%s broke the rules of HTTP: %s" % (client.peer.backend.name, reason))
+        if self.give_up(client):
             client.answer_error(502)
 
     def tunnel(
@@ -401,9 +397,10 @@ class HttpFront(Admitter, Placement):
         elif has_been_quiet(client, now, self.http_limits):
             client.idle_for_too_long()
 
-    def assigned(self) -> "List[Backend]":
-        """Of each request under way."""
-        return [each.backend for each in self._clients if each.backend is not None]
+    def backends_under_way(self) -> "List[Backend]":
+        """And to whom a request is."""
+        requests = [each.backend for each in self.upstreams if each.peer is not None]
+        return super().backends_under_way() + requests
 
     def undelivered(self) -> "List[Tuple[int, int]]":
         """For each client that has still to get something: what has moved, and the bytes that the
@@ -426,7 +423,7 @@ class HttpFront(Admitter, Placement):
         self._sweep.stop()
         for client in list(self._clients):
             if client.peer is not None:
-                self.let_go(client, client.peer)
+                self.let_go(client)
             if client.told or client.phase in (HEAD, WAITING):
                 client.abort()
             else:

@@ -95,7 +95,5 @@ def linger(
     try:
         client.start(poller, queue, clock)
     except Exception:
-        queue.remove(client)
-        poller.forget(number)
-        client.close()
+        client.end()
         raise

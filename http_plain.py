@@ -6,7 +6,7 @@ is remembered, as long as they are short.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Tuple
 
 from http_forwarding import CLOSE
 from http_heads import CONNECTION, FAST_ANSWER, FAST_REQUEST, MOST_FIELDS, SURELY_FEW_FIELDS
@@ -45,13 +45,10 @@ class PlainAnswer(NamedTuple):
 
 def plain_request(data: bytes) -> Optional[PlainRequest]:
     """Of a whole request; None where it is not plain, or not whole, or has a body."""
-    found = FAST_REQUEST.fullmatch(data)
-    if found is None or _has_many_fields(data):
+    found, head = _matched(FAST_REQUEST, data)
+    if not head:
         return None
     says = (found.group(2) or b"") + (found.group(4) or b"")
-    head = _without_connection(found, data)
-    if head is None:
-        return None
     method = found.group(1)
     return PlainRequest(
         method, found.group(3), head[:-2], b"lose" not in says, method in IDEMPOTENT)
@@ -59,11 +56,8 @@ def plain_request(data: bytes) -> Optional[PlainRequest]:
 
 def plain_answer(data: bytes) -> Optional[PlainAnswer]:
     """Of the head of an answer, with its empty line; None where it is not plain."""
-    found = FAST_ANSWER.fullmatch(data)
-    if found is None or _has_many_fields(data):
-        return None
-    head = _without_connection(found, data)
-    if head is None:
+    found, head = _matched(FAST_ANSWER, data)
+    if not head:
         return None
     return PlainAnswer(
         int(found.group(1)), int(found.group(3)), head, head[:-2] + CLOSE + b"\r\n")
@@ -74,14 +68,15 @@ remembered_request = lru_cache(maxsize=_REMEMBERED)(plain_request)
 remembered_answer = lru_cache(maxsize=_REMEMBERED)(plain_answer)
 
 
-def _has_many_fields(data: bytes) -> bool:
-    return len(data) > SURELY_FEW_FIELDS and data.count(b"\n") > MOST_FIELDS + 2
-
-
-def _without_connection(found: Any, data: bytes) -> Optional[bytes]:
-    """The head without the `Connection` field that was found; None where there is another one."""
+def _matched(pattern: Any, data: bytes) -> Tuple[Any, bytes]:
+    """What one of the two patterns has found, and the head without the `Connection` field that is
+    in it; that is empty where the head is not plain, or has another one."""
+    found = pattern.fullmatch(data)
+    if found is None or (
+            len(data) > SURELY_FEW_FIELDS and data.count(b"\n") > MOST_FIELDS + 2):
+        return found, b""
     for group in (4, 2):
         start, end = found.span(group)
         if start >= 0:
             data = data[:start] + data[end:]
-    return None if CONNECTION in data else data
+    return found, b"" if CONNECTION in data else data

@@ -44,16 +44,22 @@ def has_been_quiet(client: Any, now: float, limits: HttpLimits) -> bool:
 
 def _count(client: Any) -> bool:
     """Add the bytes since the last look to the backend's; false when nothing has moved."""
-    backend, upstream = client.backend, client.peer
+    upstream = client.peer
     moved = bool(client.moved != client.seen)
     client.seen = client.moved
-    if backend is None or upstream is None or not (client.passed or upstream.passed):
+    if upstream is None or not (client.passed or upstream.passed):
         return moved
+    client.sent += upstream.passed
+    count_bytes(client, upstream)
+    return True
+
+
+def count_bytes(client: Any, upstream: Any) -> None:
+    """Add what has passed on the two since the last time to their backend's counters."""
+    backend = upstream.backend
     backend.bytes_in += client.passed
     backend.bytes_out += upstream.passed
-    client.sent += upstream.passed
     client.passed = upstream.passed = 0
-    return True
 
 
 def _is_moving(client: Any, now: float) -> bool:

@@ -18,6 +18,7 @@ from http_framing import DONE, TO_THE_END
 from http_heads import Refused
 from poller import Handler, Poller
 from relay import (
+    BUFFER,
     BUFFER_BYTES,
     BULK_BYTES,
     CANNOT_SPLICE,
@@ -25,6 +26,7 @@ from relay import (
     READS_A_TURN,
     SMALL_BYTES,
     STREAM,
+    VIEW,
     RelaySocket,
 )
 from sockets import reset_on_close, unsent
@@ -33,10 +35,6 @@ from splicing import CHUNK, Pipe, Pipes, splice
 #: Read at once, and once in a turn, where the bytes are looked at: chunks of a byte then cost a
 #: quarter of a millisecond.
 _WALKED_BYTES = 4 * 1024
-
-#: One buffer serves all: nothing stays in it beyond one read and send.
-BUFFER = bytearray(BUFFER_BYTES)
-VIEW = memoryview(BUFFER)
 
 
 class HttpSocket(_socket.socket, Handler):

@@ -18,9 +18,9 @@ from http_framing import DONE, HEAD, Reader
 from http_heads import CHUNKED, AnswerHead, Refused, parse_answer
 from http_keeping import discard
 from http_plain import SHORT, plain_answer, remembered_answer
-from http_sockets import BUFFER, VIEW, HttpSocket, room
+from http_sockets import HttpSocket, room
 from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
-from relay import SMALL_BYTES
+from relay import BUFFER, SMALL_BYTES, VIEW
 from sockets import unread
 
 #: Interim answers to one request, after which no answer is expected any more.
@@ -343,13 +343,13 @@ class HttpUpstream(HttpSocket, KeptConnection):
             self.on_lost()
 
     def on_lost(self) -> None:
-        self.front.lost(self.peer, self, False)
+        self.front.lost(self.peer, False)
 
     def on_peer_lost(self) -> None:
         self.peer.on_lost()
 
     def on_refused(self, error: Refused) -> None:
-        self.front.broke_rules(self.peer, self, error.reason)
+        self.front.broke_rules(self.peer, error.reason)
 
     def fail(self) -> None:
         """A handler raised."""

@@ -176,17 +176,15 @@ class Placement(PendingOwner):
 
     def _place(
         self, client: Any, key: str, pending: "Optional[PendingClient]",
-        preferred: "Tuple[Backend, ...]" = (), first: "Optional[Backend]" = None,
+        preferred: "Tuple[Backend, ...]" = (),
     ) -> bool:
-        """Connect the client to a backend, or begin to; false when none can take it now. `first` is
-        one that was chosen already, out of those."""
+        """Connect the client to a backend, or begin to; false when none can take it now."""
         pool = self._pool
         choice = preferred or pool.available
         while choice:
-            backend = first or self.strategy.choose(choice, key)
-            if first is None and backend.idle and self._take_kept(client, backend):
+            backend = self.strategy.choose(choice, key)
+            if backend.idle and self._take_kept(client, backend):
                 return True
-            first = None
             upstream = self._open_upstream(backend)
             if upstream is None:
                 return False

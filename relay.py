@@ -62,8 +62,8 @@ BULK_BYTES = 64 * 1024
 #: What a kernel, or a kind of socket, says that cannot splice.
 CANNOT_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
-_BUFFER = bytearray(BUFFER_BYTES)
-_VIEW = memoryview(_BUFFER)
+BUFFER = bytearray(BUFFER_BYTES)
+VIEW = memoryview(BUFFER)
 
 #: The type of every socket here, so that Python knows that it is non-blocking without asking.
 STREAM = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
@@ -220,7 +220,7 @@ class RelaySocket(_socket.socket, Handler):
         while turns:
             turns -= 1
             try:
-                size = self.recv_into(_BUFFER)
+                size = self.recv_into(BUFFER)
             except OSError as error:
                 self._reading_stopped(error, to_the_end)
                 return
@@ -233,9 +233,9 @@ class RelaySocket(_socket.socket, Handler):
             try:
                 if to_the_end == ENDING:
                     # The end is right behind: it travels in the same segment, if that waits for it.
-                    sent = self.peer.send(_VIEW[:size], _socket.MSG_MORE)
+                    sent = self.peer.send(VIEW[:size], _socket.MSG_MORE)
                 else:
-                    sent = self.peer.send(_VIEW[:size])
+                    sent = self.peer.send(VIEW[:size])
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -243,7 +243,7 @@ class RelaySocket(_socket.socket, Handler):
                 return
             if sent < size:
                 # The only copy there is: what the peer would not take.
-                self.block(memoryview(bytes(_VIEW[sent:size])))
+                self.block(memoryview(bytes(VIEW[sent:size])))
                 return
             if size < BUFFER_BYTES:
                 self.full = 0

@@ -310,10 +310,10 @@ class Orders:
 
 def shrink_buffer(size: int) -> None:
     """A small buffer brings a test to its rims, and into bulk, with few bytes."""
-    assert len(relay._BUFFER) == relay.BUFFER_BYTES and relay.BULK_BYTES < relay.BUFFER_BYTES
+    assert len(relay.BUFFER) == relay.BUFFER_BYTES and relay.BULK_BYTES < relay.BUFFER_BYTES
     relay.BUFFER_BYTES = size
-    relay._BUFFER = bytearray(size)
-    relay._VIEW = memoryview(relay._BUFFER)
+    relay.BUFFER = bytearray(size)
+    relay.VIEW = memoryview(relay.BUFFER)
     relay.BULK_BYTES = size // 4
     relay.SMALL_BYTES = min(relay.SMALL_BYTES, size // 4)
     splicing.PIPE_BYTES = splicing._LEAST_BYTES = size
