@@ -69,9 +69,13 @@ def has_module(python: str, name: str) -> bool:
 
 
 def find_deno() -> Optional[str]:
+    """On PATH, or where .ci/run has put it. Without a network nobody has it."""
     packages = NPM_FOLDER / "node_modules" / "@deno"
-    found = shutil.which("deno") or next(map(str, packages.glob("linux-*/deno")), None)
-    return quoted(found)
+    return shutil.which("deno") or next(map(str, packages.glob("linux-*/deno")), None)
+
+
+def quoted_deno() -> Optional[str]:
+    return quoted(find_deno())
 
 
 def find_python() -> Optional[str]:
@@ -85,7 +89,8 @@ def quoted(path: Optional[str]) -> Optional[str]:
 #: In the order of the table.
 APPLICATIONS = {application.name: application for application in (
     Application("node", "node", program("node"), "http_app.js"),
-    Application("deno", "deno", find_deno, "run --quiet --allow-net --allow-env http_app_deno.ts"),
+    Application("deno", "deno", quoted_deno,
+                "run --quiet --allow-net --allow-env http_app_deno.ts"),
     Application("gunicorn", "gunicorn, sync", program("gunicorn"),
                 "--bind 127.0.0.1:$PUP_CLUSTER_PORT http_wsgi:app", ONE_AT_A_TIME),
     Application("gunicorn-threads", "gunicorn, 32 threads", program("gunicorn"),

@@ -12,11 +12,10 @@ there to be heard.
 
 import select
 import socket
-from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from peers import PATIENCE, Aside, BalancerStage, Peer, Proxy, eventually
+from peers import PATIENCE, Aside, BalancerStage, Peer, Proxy, eventually, setting_of
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -294,14 +293,5 @@ def is_ended(sock: socket.socket) -> bool:
         return True
 
 
-@contextmanager
-def setting_http(proxy: Proxy, **settings: Any) -> "Iterator[HttpStage]":
-    """As `peers.setting`."""
-    stage = HttpStage(proxy, **settings)
-    try:
-        yield stage
-    except BaseException:
-        stage._closing.close()
-        proxy.call("end")
-        raise
-    stage.ends()
+def setting_http(proxy: Proxy, **settings: Any) -> "ContextManager[HttpStage]":
+    return setting_of(HttpStage, proxy, **settings)

@@ -10,12 +10,20 @@ The application answers by the path of a request, in threads of the test's own p
 import re
 import socket
 import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, ContextManager, Dict, List, Optional
 
-import peers
-from peers import PATIENCE, Address, BalancerStage, Instance, Peer, Proxy, eventually
+from peers import (
+    PATIENCE,
+    Address,
+    BalancerStage,
+    Instance,
+    Peer,
+    Proxy,
+    eventually,
+    setting_of,
+    started_as,
+)
 
 CHILD = Path(__file__).resolve().parent / "children" / "http_balancing.py"
 
@@ -57,12 +65,7 @@ def head_from(sock: socket.socket) -> bytes:
 class HttpProxy(Proxy):
     """Its process is children/http_balancing.py."""
 
-    def __init__(self, *options: str) -> None:
-        usual, peers.CHILD = peers.CHILD, CHILD
-        try:
-            super().__init__(*options)
-        finally:
-            peers.CHILD = usual
+    child = CHILD
 
     def _is_forgiven(self, complaints: str) -> bool:
         """Without memory a socket may be closed by the collector alone: not tidy, and no leak."""
@@ -199,36 +202,20 @@ class HttpStage(BalancerStage):
     def own_answers(self) -> "List[int]":
         return self.proxy.call("own_answers")  # type: ignore[no-any-return]
 
+    def abandon(self) -> None:
+        for each in self.applications:
+            each.ends()
+        super().abandon()
+
     def ends(self) -> None:
         for each in self.applications:
             each.ends()
         super().ends()
 
 
-@contextmanager
-def http_started(*options: str) -> "Iterator[HttpProxy]":
-    """As `started`."""
-    proxy = HttpProxy(*options)
-    try:
-        yield proxy
-    except BaseException:
-        proxy.process.kill()
-        proxy.process.wait()
-        raise
-    finally:
-        proxy.end()
+def http_started(*options: str) -> "ContextManager[HttpProxy]":
+    return started_as(HttpProxy, *options)
 
 
-@contextmanager
-def http_setting(proxy: Proxy, **settings: Any) -> "Iterator[HttpStage]":
-    """As `setting`."""
-    stage = HttpStage(proxy, **settings)
-    try:
-        yield stage
-    except BaseException:
-        for each in stage.applications:
-            each.ends()
-        stage._closing.close()
-        proxy.call("end")
-        raise
-    stage.ends()
+def http_setting(proxy: Proxy, **settings: Any) -> "ContextManager[HttpStage]":
+    return setting_of(HttpStage, proxy, **settings)

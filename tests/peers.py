@@ -22,7 +22,19 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    Type,
+    TypeVar,
+)
 
 import pytest
 
@@ -235,10 +247,12 @@ class Aside:
 class Proxy:
     """The balancer's process (tests/children/balancing.py), and the talk with it."""
 
+    child = CHILD
+
     def __init__(self, *options: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(CHILD)] + list(options),
+            [sys.executable, "-W", "error", str(self.child)] + list(options),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
         )  # fmt: skip
         self.pid = self.process.pid
@@ -525,6 +539,11 @@ class BalancerStage:
         self._closing.callback(sock.close)
         return sock
 
+    def abandon(self) -> None:
+        """End it, whatever is left."""
+        self._closing.close()
+        self.proxy.call("end")
+
     def ends(self) -> None:
         """Whatever a test did: nothing of it stays in the balancer, and it met no bug."""
         self._closing.close()
@@ -536,9 +555,17 @@ class BalancerStage:
         assert left["left"]["descriptors"] - self.before["descriptors"] <= 2 * 16
 
 
+P = TypeVar("P", bound=Proxy)
+S = TypeVar("S", bound=BalancerStage)
+
+
+def started(*options: str) -> "ContextManager[Proxy]":
+    return started_as(Proxy, *options)
+
+
 @contextmanager
-def started(*options: str) -> "Iterator[Proxy]":
-    proxy = Proxy(*options)
+def started_as(kind: "Type[P]", *options: str) -> "Iterator[P]":
+    proxy = kind(*options)
     try:
         yield proxy
     except BaseException:
@@ -549,14 +576,17 @@ def started(*options: str) -> "Iterator[Proxy]":
         proxy.end()
 
 
+def setting(proxy: Proxy, **settings: Any) -> "ContextManager[BalancerStage]":
+    return setting_of(BalancerStage, proxy, **settings)
+
+
 @contextmanager
-def setting(proxy: Proxy, **settings: Any) -> "Iterator[BalancerStage]":
+def setting_of(kind: "Type[S]", proxy: Proxy, **settings: Any) -> "Iterator[S]":
     """A stage for as long as the block lasts. What went wrong in it is told before what is left."""
-    stage = BalancerStage(proxy, **settings)
+    stage = kind(proxy, **settings)
     try:
         yield stage
     except BaseException:
-        stage._closing.close()
-        proxy.call("end")
+        stage.abandon()
         raise
     stage.ends()

@@ -13,11 +13,12 @@ import pytest
 
 import keys
 import web_sockets as websocket
+from bench.applications import SYSTEM_PATH
 from conftest import eventually
 from examples import MOST, PORTS, is_supported, with_other_ports
 from load import Load
 from running import Running, now, run
-from tools import SYSTEM_PATH, needs_modules, tool
+from tools import needs_modules, tool
 
 pytest_plugins = ["runs"]
 

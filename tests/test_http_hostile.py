@@ -3,7 +3,6 @@
 Whatever they did, nothing is left of it, and others are answered meanwhile and afterwards.
 """
 
-import errno
 import random
 import socket
 import time
@@ -11,6 +10,7 @@ from typing import Callable, Dict, Iterator, List, Tuple
 
 import pytest
 
+from elsewhere import FIRST, LAST, Far, far_from_here
 from http_stage import (
     HELLO,
     Behaviour,
@@ -23,7 +23,6 @@ from http_stage import (
     post,
 )
 from peers import FOREVER, Aside, Peer, eventually
-from test_listener import FIRST, LAST, Elsewhere
 
 #: Seconds in which somebody else is answered, on a busy machine too.
 SOON = 5.0
@@ -494,48 +493,18 @@ def test_without_room_for_a_watch_a_client_is_told_and_a_place_is_free(stage: Ht
     assert any("no space left" in line for line in stage.log())
 
 
-# Local ports: see test_listener.py
+# Local ports: in a network of its own, which has only a few
 
 
-class FarHttpStage(HttpStage):
-    """Its sockets are made elsewhere; its clients take none of the few ports."""
-
-    def __init__(self, proxy: HttpProxy, elsewhere: Elsewhere) -> None:
-        self.elsewhere = elsewhere
-        self.ports = iter(range(20000, 30000))
-        super().__init__(proxy, keep_upstream=0, queue_timeout=FOREVER)
-
-    def listening(self, address: "Tuple[object, ...]") -> socket.socket:
-        address = (address[0], address[1] or next(self.ports))
-        return self.elsewhere.do(  # type: ignore[no-any-return]
-            lambda: HttpStage.listening(self, address))
-
-    def client(self, *words: object) -> Client:
-        source = ("127.0.0.1", next(self.ports))
-        return self.elsewhere.do(  # type: ignore[no-any-return]
-            lambda: HttpStage.client(self, None, source))
+class FarHttpStage(Far, HttpStage):
+    pass
 
 
 @pytest.fixture
 def far() -> "Iterator[FarHttpStage]":
-    elsewhere = Elsewhere()
-    try:
-        try:
-            elsewhere.do(elsewhere.move)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
-                raise
-            pytest.skip("no network of its own for this user: %s" % error)
-        proxy = elsewhere.do(HttpProxy)
-        try:
-            stage = FarHttpStage(proxy, elsewhere)
-            stage.listens("127.0.0.1", next(stage.ports))
-            yield stage
-            stage.ends()
-        finally:
-            proxy.end()
-    finally:
-        elsewhere.end()
+    with far_from_here(
+            HttpProxy, FarHttpStage, keep_upstream=0, queue_timeout=FOREVER) as stage:
+        yield stage
 
 
 def test_requests_beyond_the_local_ports_wait_for_them(far: FarHttpStage) -> None:

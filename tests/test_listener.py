@@ -1,19 +1,14 @@
 """The common port: what it says when it cannot be had, and what it does when descriptors or local
 ports run out. Those processes are their own: a shortage is the whole process's."""
 
-import ctypes
-import errno
-import fcntl
-import os
 import socket
-import struct
-import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Iterator, List
 
 import pytest
 
+from elsewhere import FIRST, LAST, Far, far_from_here
 from peers import BalancerStage, Peer, Proxy, eventually, setting, started
 
 pytest_plugins = ["stages"]
@@ -168,107 +163,15 @@ def test_no_descriptor_for_a_port_is_one_line(poor: BalancerStage) -> None:
 
 # Local ports: in a network of its own, which has only a few
 
-CLONE_NEWNET = 0x40000000
-SIOCSIFFLAGS = 0x8914
-IFF_UP = 1
 
-FIRST, LAST = 40000, 40003
-
-
-class Elsewhere:
-    """A thread in a network namespace of its own, with a loopback interface and few ports.
-
-    Sockets belong to the network in which they were made, whoever uses them.
-    """
-
-    def __init__(self) -> None:
-        self.orders = []  # type: List[Callable[[], Any]]
-        self.answers = []  # type: List[Any]
-        self.told = threading.Condition()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self) -> None:
-        while True:
-            with self.told:
-                self.told.wait_for(lambda: bool(self.orders))
-                order = self.orders.pop()
-            try:
-                answer = order()
-            except BaseException as error:
-                answer = error
-            with self.told:
-                self.answers.append(answer)
-                self.told.notify_all()
-            if isinstance(answer, StopIteration):
-                return
-
-    def do(self, order: "Callable[[], Any]") -> Any:
-        with self.told:
-            self.orders.append(order)
-            self.told.notify_all()
-            assert self.told.wait_for(lambda: bool(self.answers), 30)
-            answer = self.answers.pop()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def end(self) -> None:
-        def leave() -> None:
-            raise StopIteration
-
-        with pytest.raises(StopIteration):
-            self.do(leave)
-        self.thread.join()
-
-    def move(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(CLONE_NEWNET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        with socket.socket() as sock:
-            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("%d %d" % (FIRST, LAST))
-
-
-class FarBalancerStage(BalancerStage):
-    """Its sockets are made elsewhere; its clients take none of the few ports."""
-
-    def __init__(self, proxy: Proxy, elsewhere: Elsewhere) -> None:
-        self.elsewhere = elsewhere
-        self.ports = iter(range(20000, 30000))
-        super().__init__(proxy)
-
-    def listening(self, address: "Tuple[Any, ...]") -> socket.socket:
-        if address[1] == 0:
-            address = (address[0], next(self.ports))
-        return self.elsewhere.do(lambda: BalancerStage.listening(self, address))  # type: ignore
-
-    def client(self, *words: Any) -> Peer:
-        source = ("127.0.0.1", next(self.ports))
-        return self.elsewhere.do(lambda: BalancerStage.client(self, None, source))  # type: ignore
+class FarBalancerStage(Far, BalancerStage):
+    pass
 
 
 @pytest.fixture
 def far() -> "Iterator[FarBalancerStage]":
-    elsewhere = Elsewhere()
-    try:
-        try:
-            elsewhere.do(elsewhere.move)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
-                raise
-            pytest.skip("no network of its own for this user: %s" % error)
-        proxy = elsewhere.do(Proxy)
-        try:
-            stage = FarBalancerStage(proxy, elsewhere)
-            stage.listens("127.0.0.1", next(stage.ports))
-            yield stage
-            stage.ends()
-        finally:
-            proxy.end()
-    finally:
-        elsewhere.end()
+    with far_from_here(Proxy, FarBalancerStage) as stage:
+        yield stage
 
 
 def test_clients_beyond_the_local_ports_wait_for_them(far: FarBalancerStage) -> None:

@@ -16,11 +16,11 @@ import pytest
 
 import documents
 import keys
+from bench.applications import find_deno
 from conftest import eventually
 from examples import is_supported, with_other_ports
 from running import Running, run
 from schema import Table
-from tools import find_deno
 
 pytest_plugins = ["runs"]
 

@@ -3,16 +3,8 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
-from typing import Optional
 
 import pytest
-
-#: Where .ci/run has npm install Deno.
-NPM_FOLDER = Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")), "pupgevent-deno")
-
-#: Debian's own programs, also where another Python or Node comes first on PATH.
-SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def tool(name: str) -> str:
@@ -36,9 +28,3 @@ def needs_modules(python: str, *names: str) -> None:
                           stderr=subprocess.STDOUT, cwd="/", check=False, timeout=60)
     if done.returncode:
         missing("one of the Python modules %s" % ", ".join(names))
-
-
-def find_deno() -> Optional[str]:
-    """On PATH, or where .ci/run has put it. Without a network nobody has it: a test may skip."""
-    packages = NPM_FOLDER / "node_modules" / "@deno"
-    return shutil.which("deno") or next(map(str, packages.glob("linux-*/deno")), None)

@@ -2,37 +2,20 @@
 
     http_balancing.py [the options of balancing.py]
 
-Its figures are of clients and of connections to instances, and `fail_at` makes memory run out at
-one line of the code that serves them.
+Its figures are of clients and of connections to instances.
 """
 
 import gc
-import os
-import sys
 from typing import Any, Dict, List, Optional
 
 import balancing  # it puts the project's folder on the path
-from gevent import get_hub
 
 from http_client import HttpClient
 from http_front import HttpFront
 from http_upstream import HttpUpstream
 
-#: What serves requests, by the names of its files. Our own counts are no part of it, nor is what
-#: ends a connection: "needs no memory" is said there, and is not tested line by line.
-SERVING = frozenset((
-    "admission.py", "http_client.py", "http_forwarding.py", "http_framing.py", "http_front.py",
-    "http_heads.py", "http_keeping.py", "http_lingering.py", "http_plain.py", "http_sockets.py",
-    "http_upstream.py", "placement.py", "wait_queue.py",
-))  # fmt: skip
-
 
 class HttpHost(balancing.BalancerHost):
-    def __init__(self, by_hand: bool) -> None:
-        super().__init__(by_hand)
-        self.lines_left = 0
-        self.failed_at = ""
-
     @property
     def front(self) -> "Optional[HttpFront]":
         assert self.balancer is not None
@@ -77,31 +60,6 @@ class HttpHost(balancing.BalancerHost):
         return sum(
             whole(sock.unsent) + (sock.reader.held if sock.reader else 0)
             + (sock.pipe.held if sock.pipe else 0) for sock in sockets)
-
-    # Memory that runs out at one line
-
-    def fail_at(self, line: int) -> None:
-        """The line-th line of SERVING that the loop runs from now on finds no memory."""
-        self.lines_left, self.failed_at = line, ""
-        get_hub().loop.run_callback(sys.settrace, self._trace)
-
-    def stop_failing(self) -> str:
-        """Where it has failed; empty if that many lines were not run."""
-        self.lines_left = 0
-        get_hub().loop.run_callback(sys.settrace, None)
-        return self.failed_at
-
-    def _trace(self, frame: Any, event: str, value: Any) -> Any:
-        """See sys.settrace. One that raises is not called again."""
-        if os.path.basename(frame.f_code.co_filename) not in SERVING:
-            return None
-        if event == "line" and self.lines_left:
-            self.lines_left -= 1
-            if not self.lines_left:
-                self.failed_at = "%s:%d" % (
-                    os.path.basename(frame.f_code.co_filename), frame.f_lineno)
-                raise MemoryError
-        return self._trace
 
     # Shortages of the kernel's
 
