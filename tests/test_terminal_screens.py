@@ -60,7 +60,8 @@ def shop(ports: List[int]) -> List[Any]:
         server("my-scalable-app", ports[:3], ports[3], env={"TOKEN": "hunter2"}),
         # Its traceback is not ours.
         failing("crasher", python(CRASH), logger={"console": False}),
-        failing("gone", ["sh", "-c", "exit 3"], restart="never"),
+        # Without a least time it might count as running, and `web` not wait for it.
+        failing("gone", ["sh", "-c", "exit 3"], restart="never", minUptimeMs=LATER),
         sleeper("web", startAfter=["gone"]),
         failing("many", ["sh", "-c", "echo no room; exit 2"], restart="always",
                 cluster={"instances": 4}),
@@ -84,11 +85,14 @@ def app(port_locks: PortLocks) -> Iterator[Running]:
     ports = port_locks.take(4)
     found = Running(folder, *shop(ports), name="shop").begin()
     try:
-        eventually(lambda: found.are(**{
-            name: state.replace("waiting", "created") for name, state in STATES.items()}))
+        try:
+            eventually(lambda: found.are(**{
+                name: state.replace("waiting", "created") for name, state in STATES.items()}))
+        except AssertionError as error:
+            raise AssertionError("%s: %s" % (error, found.said())) from error
         with load(ports[3]):
             eventually(lambda: all(
-                member["backend"]["firstByteTime"]
+                member["backend"] and member["backend"]["firstByteTime"]
                 for member in found.process("my-scalable-app")["members"]))
             yield found
     finally:
