@@ -7,7 +7,7 @@ from typing import Iterator
 
 import pytest
 
-from http_stage import HELLO, HttpProxy, HttpStage, get, http_setting, http_started, post
+from http_stage import HELLO, Client, HttpProxy, HttpStage, get, http_setting, http_started, post
 from peers import Peer, eventually
 
 HALF = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -356,14 +356,33 @@ def test_who_waits_too_long_for_an_instance_is_told_when_to_come_again(stage: Ht
     stage.is_clear()
 
 
-def test_who_goes_on_sending_behind_a_refusal_is_cut_off_soon(stage: HttpStage) -> None:
+def refused(stage: HttpStage) -> Client:
     client = stage.has_application().client()
     client.says(b"NONSENSE\r\n\r\n")
     client.hears_status(400).hears_the_end()
-    eventually(lambda: stage.figures()["lingering"] == 1, "it is read out")
-    for _ in range(4):
+    eventually(lambda: stage.proxy.call("lingered") == [0.0], "it is read out")
+    return client
+
+
+def test_who_says_nothing_behind_a_refusal_is_cut_off_soon(stage: HttpStage) -> None:
+    refused(stage)
+    clock(stage, 4.9)
+    assert stage.figures()["lingering"] == 1
+    clock(stage, 0.2)
+    stage.is_clear()
+
+
+def test_who_goes_on_sending_behind_a_refusal_is_cut_off_in_half_a_minute(
+    stage: HttpStage
+) -> None:
+    client = refused(stage)
+    for second in range(4, 25, 4):
+        clock(stage, 4)
         client.says(b"more")
-        clock(stage, 1)
+        eventually(lambda: stage.proxy.call("lingered") == [second],  # noqa: B023
+                   "it is read at second %d" % second)
+    clock(stage, 4)
+    client.says(b"more")
     assert stage.figures()["lingering"] == 1
     clock(stage, 1.1)
     stage.is_clear()

@@ -40,6 +40,11 @@ class HttpHost(balancing.BalancerHost):
         )
         return figures
 
+    def lingered(self) -> "List[float]":
+        """Seconds from the beginning of each until its last byte, as far as those count."""
+        assert self.front is not None
+        return [each.since - each.began for each in self.front.lingering]
+
     def own_answers(self) -> "List[int]":
         """By class."""
         assert self.front is not None
