@@ -6,19 +6,24 @@ of a cluster, and says which can take a client now.
 
 import _socket
 import errno
-from bisect import bisect_left
 from operator import attrgetter
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from gevent.event import Event
 
-from histograms import BOUNDS, Histogram
+from histograms import Histogram, merged
 from sockets import SHORTAGES, is_self_connected, may_self_connect
 from status_report import ANSWER_CLASSES, Answers, BackendHttp, BackendStatus, RequestTimes
 from strategies import Candidate
 
 #: Weight of the newest sample in a smoothed time: about the last ten count.
 _NEWEST = 0.2
+
+#: So many samples make a smoothed time: what was before counts for less than a thousandth.
+_SAMPLES = 32
+
+#: Times that wait at most to be counted.
+MOST_TIMES = 1000
 
 #: What is left of a smoothed time for each second without a sample, down to what is usual. One
 #: that was slow once and is shunned for it gets another chance in some ten seconds.
@@ -60,11 +65,10 @@ class Backend(Candidate):
     """One of a cluster's; `clock` is monotonic seconds."""
 
     __slots__ = (
-        "address", "answers", "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors",
-        "connect_time", "connect_times", "downs", "draining", "emptied", "family",
-        "first_byte_times", "idle", "lost", "may_self_connect", "name",
-        "open", "probe", "reason", "request_times", "retries", "sampled", "state", "total",
-        "ttfb",
+        "_first_byte_times", "_request_times", "_ttfb", "address", "answers", "bytes_in",
+        "bytes_out", "changed_at", "clock", "connect_errors", "connect_time", "connect_times",
+        "downs", "draining", "emptied", "family", "idle", "lost", "may_self_connect", "name",
+        "open", "probe", "reason", "retries", "sampled", "state", "times", "total",
     )  # fmt: skip
 
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
@@ -89,16 +93,19 @@ class Backend(Candidate):
         self.retries = 0
         #: Smoothed seconds; None before the first sample.
         self.connect_time: Optional[float] = None
-        self.ttfb: Optional[float] = None
+        self._ttfb: Optional[float] = None
         #: Of all of its processes, while the smoothed ones are of the one that runs.
         self.connect_times = Histogram()
-        self.first_byte_times = Histogram()
+        self._first_byte_times = Histogram()
         #: With http: its answers from 1xx to 5xx, and the times from a request's first byte until
         #: its answer has ended.
         self.answers = [0] * len(ANSWER_CLASSES)
         #: Requests of which it has ended the connection, and that nobody else could answer.
         self.lost = 0
-        self.request_times = Histogram()
+        self._request_times = Histogram()
+        #: Seconds that its last requests took whose answer came at once, first byte and last: they
+        #: are counted together, which costs each less. Whoever adds to them sees to MOST_TIMES.
+        self.times: List[float] = []
         #: With http: connections to it on which nothing is under way, the one used last at the end.
         self.idle: List[KeptConnection] = []
         #: How often it was found not to answer though its process lived.
@@ -121,6 +128,11 @@ class Backend(Candidate):
         self.reason = reason
         self.changed_at = self.clock()
         self.close_idle()
+        # Whoever is to come back to the list that was there leads to a process that is gone.
+        self.idle = []
+        if state == UP and self.emptied is not None:
+            self.emptied.set()
+            self.emptied = None
 
     def close_idle(self, keep: int = 0) -> None:
         """Close the connections to it that are kept, all but so many."""
@@ -133,46 +145,71 @@ class Backend(Candidate):
 
     def reset_stats(self) -> None:
         """Forget what was measured of the process before."""
+        self.count_times()
         self.connect_time = None
-        self.ttfb = None
+        self._ttfb = None
 
     def add_connect_time(self, seconds: float) -> None:
         self.connect_time = _smooth(self.connect_time, seconds)
         self.connect_times.add(seconds)
 
     def add_ttfb(self, seconds: float) -> None:
-        self.ttfb = _smooth(self.ttfb, seconds)
-        self.first_byte_times.add(seconds)
+        self._ttfb = _smooth(self._ttfb, seconds)
+        self._first_byte_times.add(seconds)
         self.sampled = True
 
-    def add_answer(self, kind: int, first_byte: float, whole: float) -> None:
-        """With http: an answer of class `kind` (0 is 1xx) has ended, so long after its request."""
-        self.answers[kind] += 1
-        self.sampled = True
-        ttfb = self.ttfb
-        self.ttfb = first_byte if ttfb is None else ttfb + _NEWEST * (first_byte - ttfb)
-        times, bucket = self.first_byte_times, bisect_left(BOUNDS, first_byte)
-        times.counts[bucket] += 1
-        times.sum += first_byte
-        if whole != first_byte:
-            bucket = bisect_left(BOUNDS, whole)
-        times = self.request_times
-        times.counts[bucket] += 1
-        times.sum += whole
+    def add_times(self, first_byte: float, whole: float) -> None:
+        """With http: an answer has ended, so many seconds after its request."""
+        self.add_ttfb(first_byte)
+        self._request_times.add(whole)
+
+    def count_times(self) -> None:
+        """Take up what `times` has."""
+        times, self.times = self.times, []
+        if times:
+            self.sampled = True
+            for seconds in times[-_SAMPLES:]:
+                self._ttfb = _smooth(self._ttfb, seconds)
+            times.sort()
+            self._first_byte_times.add_all(times)
+            self._request_times.add_all(times)
+
+    def add_times_of(self, gone: "Backend") -> None:
+        """What another one has measured."""
+        self.connect_times = merged([self.connect_times, gone.connect_times])
+        self._first_byte_times = merged([self.first_byte_times, gone.first_byte_times])
+        self._request_times = merged([self.request_times, gone.request_times])
+
+    @property
+    def ttfb(self) -> "Optional[float]":  # type: ignore[override]
+        """Smoothed seconds to the first byte; None before the first sample."""
+        if self.times:
+            self.count_times()
+        return self._ttfb
+
+    @property
+    def first_byte_times(self) -> Histogram:
+        self.count_times()
+        return self._first_byte_times
+
+    @property
+    def request_times(self) -> Histogram:
+        self.count_times()
+        return self._request_times
 
     def decay(self, usual: float) -> None:
         """Once a second: let an old measurement lose its weight, down to what is usual among the
         others. Below that, one that never answers would look better than all who do."""
-        if not self.sampled and self.ttfb is not None and self.ttfb > usual:
-            self.ttfb = max(usual, self.ttfb * _DECAY)
+        ttfb = self.ttfb
+        if not self.sampled and ttfb is not None and ttfb > usual:
+            self._ttfb = max(usual, ttfb * _DECAY)
         self.sampled = False
 
     def when_empty(self) -> Event:
         """An event that is set once its last connection has ended."""
         if self.emptied is None:
             self.emptied = Event()
-        if not self.open:
-            self.emptied.set()
+        self.tell_when_empty()
         return self.emptied
 
     def tell_when_empty(self) -> None:

@@ -1,6 +1,6 @@
 """Histograms of times, as Prometheus has them: how many were at most so long, and their sum."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Iterable, List, Optional, Sequence, Tuple
 
 #: Seconds; the upper bounds of the buckets, besides the last, which has none. From what one machine
@@ -24,6 +24,16 @@ class Histogram:
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
+
+    def add_all(self, times: "Sequence[float]") -> None:
+        """Many at once, in ascending order."""
+        below = 0
+        for bucket, bound in enumerate(BOUNDS):
+            up_to = bisect_right(times, bound)
+            self.counts[bucket] += up_to - below
+            below = up_to
+        self.counts[-1] += len(times) - below
+        self.sum += sum(times)
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:

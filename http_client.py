@@ -39,17 +39,19 @@ class HttpClient(RequestSocket):
         "since", "unacknowledged",
     )  # fmt: skip
 
+    #: When it came into the queue that it is in.
+    since: float
+
     def start(self, front: Any, address: str, now: float) -> None:
         """Called once, in place of a constructor."""
         self.prepare(front, address)
-        self.since = now
         #: Answered on this connection.
         self.requests = 0
         #: It sends no more: that was read, and that was told, while something may be unread.
         self.eof = False
         self.half_closed = False
-        #: What the last sweep has seen of `moved`.
-        self.seen = -1
+        #: What the last sweep has seen of what moves (http_quiet.py).
+        self.seen: Any = None
         self.quiet_since = now
         #: Bytes that the kernel had for it when it became quiet; below 0 it is not.
         self.unacknowledged = -1
@@ -61,7 +63,7 @@ class HttpClient(RequestSocket):
 
     def on_event(self, mask: int) -> None:
         if mask == DATA and self.phase == IDLE and self.unsent is None:
-            self.read_request()
+            self.read_usual()
             return
         if mask & ERROR:
             self.on_lost()
@@ -73,12 +75,12 @@ class HttpClient(RequestSocket):
                 self.on_lost()
                 return
         if mask & READABLE:
-            self._on_readable(mask & MORE_THAN_DATA)
+            if mask & ITS_END:
+                self.half_closed = True
+            self._on_readable(mask & MORE_THAN_DATA > 0)
 
-    def _on_readable(self, to_the_end: int) -> None:
+    def _on_readable(self, to_the_end: bool) -> None:
         phase = self.phase
-        if to_the_end & ITS_END:
-            self.half_closed = True
         if phase in (IDLE, HEAD):
             if self.unsent is None:
                 self.read_request(to_the_end)
@@ -88,6 +90,7 @@ class HttpClient(RequestSocket):
             self.pass_body_on(to_the_end)
         else:
             self.arrived = True
+            self.is_usual = False
 
     def on_turn(self) -> None:
         """Its turn, asked for with `call_soon`: what has been read already comes first."""
@@ -120,22 +123,23 @@ class HttpClient(RequestSocket):
         self.phase = ANSWER
         self.peer = upstream
         upstream.peer = self
+        message = self.message
         try:
-            sent = upstream.send(self.request)
+            sent = upstream.send(message)
         except BlockingIOError:
             sent = 0
         except OSError:
             # Not a byte of it has been taken.
             self.front.lost(self, True)
             return
-        if sent < len(self.request):
-            upstream.keep(memoryview(self.request)[sent:])
-        else:
-            if not self.repeatable:
-                self.request = b""
-            if self.body_open:
+        if sent < len(message):
+            upstream.keep(memoryview(message)[sent:])
+        elif not self.request.repeatable:
+            self.message = b""
+        if self.body_open:
+            if sent == len(message):
                 self.poller.call_soon(self)
-        if self.front.response_timeout and not self.body_open:
+        elif self.front.response_timeout:
             self.front.wait_for(self.front.answers, self)
 
     # Its own body
@@ -169,9 +173,14 @@ class HttpClient(RequestSocket):
         added = self.front.cookie_for(self, self.peer.backend)
         if not self.keep_alive:
             added += CLOSE
-        elif not self.minor:
+        elif not self.request.minor:
             added += KEEP_ALIVE
         return answer_bytes(head, added)
+
+    def plain_head(self, head: bytes) -> bytes:
+        """The same of a head that goes on as it is, where there may be something to add."""
+        added = self.front.cookie_for(self, self.peer.backend)
+        return head[:-2] + added + b"\r\n" if added else head
 
     def give(self, data: bytes) -> bool:
         """Give it bytes of an answer; false where it has gone."""
@@ -185,17 +194,10 @@ class HttpClient(RequestSocket):
 
     def answered(self) -> None:
         """The answer is over, and its instance is let go already."""
-        self.requests += 1
         self.peer = None
-        if self.is_plain and not (self.told or self.arrived or self.eof or self.repeats):
-            if self.keep_alive and not self.front.is_closing:
-                self.phase = IDLE
-                self.first_byte_at = 0.0
-                self.sent = 0
-                return
-            if self.unsent is None:
-                self.close_client()
-                return
+        if self.is_usual and self.unsent is None and not self.keep_alive:
+            self.close_client()
+            return
         rest_of_body = self.body_open
         keep_alive = self.keep_alive and not rest_of_body
         self.forget_request()
@@ -214,7 +216,8 @@ class HttpClient(RequestSocket):
         front.own_answers[status // 100 - 1] += 1
         close = (status in _LOST_TRACK or self.body_open or not self.keep_alive
                  or front.is_closing)
-        data = error_answer(status, reason, self.method != b"HEAD", close, self.minor)
+        request = self.request
+        data = error_answer(status, reason, request.method != b"HEAD", close, request.minor)
         if front.request_log is not None:
             size = len(data) - data.index(b"\r\n\r\n") - 4
             front.request_log.own(self, status, size, self.had)
@@ -222,6 +225,7 @@ class HttpClient(RequestSocket):
         if not self.give(data):
             return
         self.keep_alive = not close
+        self.requests += 1
         if status in _LOST_TRACK:
             self.body_open = True
         self.answered()
@@ -275,6 +279,7 @@ class HttpClient(RequestSocket):
         """It sends no more, and may still read (RFC 9112, 9.6): an answer under way is finished."""
         self.eof = True
         self.arrived = False
+        self.is_usual = False
         if self.phase == ANSWER and self.body_open:
             # Half a request: the instance must not take it for a whole one.
             self.front.let_go(self)

@@ -22,7 +22,7 @@ import os
 from typing import Any, Callable, List, Optional, Set, Tuple
 
 from access_log import AccessLog
-from backends import Backend
+from backends import MOST_TIMES, Backend
 from connections import Connections
 from http_client import HttpClient
 from http_forwarding import (
@@ -35,7 +35,7 @@ from http_forwarding import (
     passed_on,
 )
 from http_heads import RequestHead
-from http_keeping import SURE_SECONDS, drop_old, keep, take
+from http_keeping import KEPT, SURE_SECONDS, drop_old, is_sure
 from http_lingering import LINGER_SECONDS, linger
 from http_quiet import HttpLimits, count_bytes, has_been_quiet
 from http_request_log import RequestLog
@@ -97,6 +97,8 @@ class HttpFront(Admitter, Placement):
         #: More is to be known of each request than where it ends.
         self.looks = access_log is not None or strategy.by_cookie
         self.response_timeout = http_limits.response_timeout
+        #: Something besides is to be done at the end of each answer.
+        self.attends = access_log is not None or bool(self.response_timeout)
 
     # Clients
 
@@ -167,15 +169,28 @@ class HttpFront(Admitter, Placement):
         if self.request_log is not None:
             client.head = head
         if self.strategy.by_cookie:
-            client.is_plain = False
+            client.is_usual = False
             client.key = cookie_in(head, self._cookie_name)
 
     def place(self, client: HttpClient, preferred: "Tuple[Backend, ...]" = ()) -> None:
         """Find an instance for its request; most often there is a kept connection to it."""
+        chosen = None
+        available = self._pool.available
+        if available and not (self.queue or client.repeats or self.is_closing):
+            chosen = self.strategy.choose(available, client.key)
+            idle: List[Any] = chosen.idle
+            if idle and (client.request.repeatable or is_sure(client, idle[-1], self.clock)):
+                upstream = idle.pop()
+                upstream.asked_in = self.poller.polls
+                chosen.open += 1
+                if chosen.open == self._pool.most_open:
+                    self._pool.refresh()
+                client.send_to(upstream, chosen)
+                return
         if self.is_closing:
             client.keep_alive = False
         try:
-            if self.queue or not self._place(client, client.key, None, preferred):
+            if self.queue or not self._place(client, client.key, None, preferred, chosen):
                 self._enqueue(client, client.key)
         except OSError as error:
             # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
@@ -187,20 +202,46 @@ class HttpFront(Admitter, Placement):
         self.drop(client.pending)
 
     def answered(self, client: HttpClient, upstream: HttpUpstream, now: float) -> None:
-        """The answer is over, and has been given to the client as far as it takes it."""
+        """The answer is over, and has been given to the client as far as it takes it. Each step
+        here is made for every request."""
         backend = upstream.backend
-        backend.add_answer(
-            upstream.status // 100 - 1, client.first_byte_at - client.began, now - client.began)
+        backend.answers[upstream.status // 100 - 1] += 1
+        if client.first_byte_at:
+            backend.add_times(client.first_byte_at - client.began, now - client.began)
+        else:
+            backend.times.append(now - client.began)
+            if len(backend.times) >= MOST_TIMES:
+                backend.count_times()
+        backend.bytes_in += client.passed
+        backend.bytes_out += upstream.passed
+        if self.attends:
+            self._attend(client, upstream, now)
+        upstream.passed = 0
+        client.peer = upstream.peer = None
+        client.requests += 1
+        idle = backend.idle
+        if upstream.reusable and upstream.home is idle and len(idle) < self.http_limits.keep:
+            if upstream.is_begun:
+                upstream.forget_answer()
+            upstream.idle_since = now
+            upstream.asked_in = KEPT
+            idle.append(upstream)
+        else:
+            upstream.end()
+        if client.is_usual and client.keep_alive:
+            client.phase = IDLE
+        else:
+            client.answered()
+        backend.open -= 1
+        if backend.emptied is not None or backend.open == self._pool.most_open - 1:
+            self._pool.released(backend)
+
+    def _attend(self, client: HttpClient, upstream: HttpUpstream, now: float) -> None:
+        """What else has to be done at the end of an answer, where it has."""
         if self.request_log is not None:
             self.request_log.answered(client, upstream, now)
         if self.response_timeout:
             self.answers.remove(client)
-        count_bytes(client, upstream)
-        upstream.peer = None
-        if client.body_open or not keep(upstream, backend, now, self.http_limits.keep):
-            upstream.end()
-        client.answered()
-        self._pool.release(backend)
 
     def let_go(self, client: HttpClient) -> None:
         """The client has gone, or its request is given up: end the instance's side."""
@@ -229,11 +270,12 @@ class HttpFront(Admitter, Placement):
         backend, now = upstream.backend, self.clock()
         if not self.give_up(client):
             backend.lost += 1
-        elif not client.repeats and (client.repeatable or nothing_sent):
+        elif not client.repeats and (client.request.repeatable or nothing_sent):
             client.repeats = 1
+            client.is_usual = False
             client.had = ""
             client.first_byte_at = 0.0
-            client.passed = len(client.request)
+            client.passed = len(client.message)
             backend.retries += 1
             others = tuple(each for each in self._pool.available if each is not backend)
             if others or now - upstream.idle_since > SURE_SECONDS:
@@ -258,7 +300,8 @@ class HttpFront(Admitter, Placement):
         backend = upstream.backend
         now = self.clock()
         first_byte = client.first_byte_at - client.began
-        backend.add_answer(status // 100 - 1, first_byte, first_byte)
+        backend.answers[status // 100 - 1] += 1
+        backend.add_times(first_byte, first_byte)
         if self.request_log is not None:
             upstream.status = status
             self.request_log.answered(client, upstream, now)
@@ -282,9 +325,13 @@ class HttpFront(Admitter, Placement):
         return HttpUpstream(backend.family, STREAM, 0)
 
     def _take_kept(self, client: HttpClient, backend: Backend) -> bool:
-        upstream = take(client, backend, self.clock)
-        if upstream is None:
+        if client.repeats:
             return False
+        idle: List[Any] = backend.idle
+        if not (client.request.repeatable or is_sure(client, idle[-1], self.clock)):
+            return False
+        upstream = idle.pop()
+        upstream.asked_in = self.poller.polls
         self._pool.take(backend)
         client.send_to(upstream, backend)
         return True

@@ -2,56 +2,28 @@
 
 from typing import Any, Callable, List
 
-from backends import UP, Backend
-from http_framing import DONE
+from backends import Backend
 
 #: Seconds for which a kept connection has surely not been closed by an instance for being idle: the
 #: shortest time-outs that are usual are 1 s, as coarse as a second, and 5 s (Node.js, uvicorn).
 SURE_SECONDS = 0.5
 
+#: In place of the number of a poll: it is kept, and of no request.
+KEPT = -2
+
 #: Seconds for which a connection to an instance is kept, as NGINX does.
 _KEPT_SECONDS = 60.0
 
 
-def keep(upstream: Any, backend: Backend, now: float, most: int) -> bool:
-    """Its answer has ended: keep it, where instance and answer allow that, and there is room.
+def is_sure(client: Any, upstream: Any, clock: "Callable[[], float]") -> bool:
+    """A request that may not be repeated can go on that kept connection.
 
-    A connection that was made before the backend last came up leads to a process that is gone.
+    The instance may close it at any time. So it has to be a request of a client that has been
+    answered before, and so knows what becomes of connections that are kept (HAProxy's `http-reuse
+    safe`), and a connection that was in use a moment ago and is open.
     """
-    idle = backend.idle
-    if not (upstream.reusable and upstream.made_at >= backend.changed_at and backend.state == UP
-            and upstream.unsent is None and len(idle) < most):
-        return False
-    if upstream.reader.state == DONE:
-        upstream.reader.next_message()
-    upstream.status = 0
-    upstream.interims = 0
-    upstream.is_begun = False
-    upstream.idle_since = now
-    idle.append(upstream)
-    upstream.is_idle = True
-    return True
-
-
-def take(client: Any, backend: Backend, clock: "Callable[[], float]") -> Any:
-    """The one used last, of at least one, for the request of that client; None where it has to have
-    a new one.
-
-    The instance may close a kept connection at any time. A request that may be repeated does not
-    mind. Any other goes on one only if this client has been answered before, so that it knows what
-    becomes of connections that are kept (HAProxy's `http-reuse safe`), and if the connection was in
-    use a moment ago and is open.
-    """
-    if client.repeats:
-        return None
-    upstream: Any = backend.idle.pop()
-    if client.repeatable or (client.requests and upstream.is_open_still()
-                             and clock() - upstream.idle_since <= SURE_SECONDS):
-        upstream.is_idle = False
-        upstream.asked_in = upstream.poller.polls
-        return upstream
-    backend.idle.append(upstream)
-    return None
+    return bool(client.requests) and upstream.is_open_still() and (
+        clock() - upstream.idle_since <= SURE_SECONDS)
 
 
 def drop_old(backend: Backend, now: float, most: int) -> None:

@@ -9,7 +9,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Optional, Tuple
 
 from http_forwarding import CLOSE
-from http_heads import CONNECTION, FAST_ANSWER, FAST_REQUEST, MOST_FIELDS, SURELY_FEW_FIELDS
+from http_heads import (
+    CONNECTION,
+    FAST_ANSWER,
+    FAST_REQUEST,
+    MOST_FIELDS,
+    SURELY_FEW_FIELDS,
+    RequestHead,
+)
 
 #: How many heads of either kind are remembered, and how long they are at most: 1 MB of each kind.
 _REMEMBERED, SHORT = 512, 2048
@@ -19,19 +26,37 @@ IDEMPOTENT = frozenset((
     b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH",
 ))  # fmt: skip
 
-
 #: Methods of requests that have no body as a rule (RFC 9110, 9.3).
-BODILESS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"))
+_BODILESS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"))
 
 
-class PlainRequest(NamedTuple):
-    method: bytes
-    host: bytes
-    #: As it goes on, without the empty line: fields may be added.
-    head: bytes
-    keep_alive: bool
-    #: It may be made twice.
-    repeatable: bool
+class Request:
+    """What has to be known of a request until it is answered. Those that are alike share one, so it
+    never changes."""
+
+    __slots__ = ("head", "host", "is_odd", "is_plain", "keep_alive", "method", "minor",
+                 "repeatable", "upgrade")
+
+    def __init__(
+        self, method: bytes, host: bytes = b"", head: bytes = b"", minor: int = 1,
+        keep_alive: bool = True, repeatable: bool = False, upgrade: bytes = b"",
+        is_odd: bool = False,
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.host = host
+        #: As it goes on, without the empty line: fields may be added. Of a plain one only.
+        self.head = head
+        self.minor = minor
+        #: The client goes on with this connection after the answer.
+        self.keep_alive = keep_alive
+        #: It may be made twice.
+        self.repeatable = repeatable
+        #: The protocol to go on with, or the method of one that asks for a tunnel.
+        self.upgrade = upgrade
+        #: It has a body where few expect one: an instance may take that for the next request.
+        self.is_odd = is_odd
+        #: An answer that is plain goes on as it is.
+        self.is_plain = bool(head) and method != b"HEAD"
 
 
 class PlainAnswer(NamedTuple):
@@ -43,15 +68,24 @@ class PlainAnswer(NamedTuple):
     leaving: bytes
 
 
-def plain_request(data: bytes) -> Optional[PlainRequest]:
+def plain_request(data: bytes) -> Optional[Request]:
     """Of a whole request; None where it is not plain, or not whole, or has a body."""
     found, head = _matched(FAST_REQUEST, data)
     if not head:
         return None
     says = (found.group(2) or b"") + (found.group(4) or b"")
     method = found.group(1)
-    return PlainRequest(
-        method, found.group(3), head[:-2], b"lose" not in says, method in IDEMPOTENT)
+    return Request(method, found.group(3), head[:-2], keep_alive=b"lose" not in says,
+                   repeatable=method in IDEMPOTENT)
+
+
+def parsed_request(head: RequestHead) -> Request:
+    """Of any other."""
+    upgrade = head.method if head.is_tunnel else head.upgrade
+    return Request(
+        head.method, head.host, minor=head.minor, keep_alive=head.keep_alive,
+        repeatable=not head.framing and head.method in IDEMPOTENT and not upgrade,
+        upgrade=upgrade, is_odd=bool(head.framing) and head.method in _BODILESS)
 
 
 def plain_answer(data: bytes) -> Optional[PlainAnswer]:

@@ -45,8 +45,9 @@ def has_been_quiet(client: Any, now: float, limits: HttpLimits) -> bool:
 def _count(client: Any) -> bool:
     """Add the bytes since the last look to the backend's; false when nothing has moved."""
     upstream = client.peer
-    moved = bool(client.moved != client.seen)
-    client.seen = client.moved
+    mark = (client.moved, client.requests, client.began)
+    moved = bool(mark != client.seen)
+    client.seen = mark
     if upstream is None or not (client.passed or upstream.passed):
         return moved
     client.sent += upstream.passed

@@ -17,7 +17,7 @@ class RequestLog:
         """By an instance; the bytes are those of the body."""
         sent = client.sent + upstream.passed - upstream.head_size
         self._add(client, upstream.status, sent, upstream.backend.name, now,
-                  client.first_byte_at - client.began)
+                  (client.first_byte_at or now) - client.began)
 
     def own(self, client: Any, status: int, size: int, instance: str) -> None:
         """By us, with so many bytes of body; an instance may have had the request, and lost it."""

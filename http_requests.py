@@ -8,8 +8,8 @@ from typing import Any
 
 from http_forwarding import request_bytes
 from http_framing import DONE, Reader
-from http_heads import Refused, RequestHead, parse_request
-from http_plain import BODILESS, IDEMPOTENT, SHORT, plain_request, remembered_request
+from http_heads import Refused, parse_request
+from http_plain import SHORT, Request, parsed_request, plain_request, remembered_request
 from http_sockets import HttpSocket
 from relay import SMALL_BYTES
 
@@ -17,32 +17,35 @@ from relay import SMALL_BYTES
 IDLE, HEAD, WAITING, ANSWER, ENDING, ENDED = (
     "IDLE", "HEAD", "WAITING", "ANSWER", "ENDING", "ENDED")
 
+#: What is known of a request whose head has not been read.
+_UNREAD = Request(b"")
+
 
 class RequestSocket(HttpSocket):
     """The client's side of a connection, and the request that is under way on it."""
 
     __slots__ = (
-        "address", "arrived", "began", "body_open", "first_byte_at", "front", "head", "host",
-        "is_believed", "is_odd", "is_plain", "keep_alive", "key", "method", "minor", "moved",
-        "origin", "phase", "repeatable", "repeats", "request", "sent", "suffix", "told",
-        "upgrade",
+        "address", "arrived", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
+        "is_usual", "keep_alive", "key", "message", "moved", "origin", "phase", "repeats",
+        "request", "sent", "suffix", "told",
     )  # fmt: skip
 
     def prepare(self, front: Any, address: str) -> None:
         """Called once, in place of a constructor."""
-        self.set_up(front.poller, front.pipes)
-        self.front = front
+        self.set_up(front)
         self.address = address
         #: What a strategy knows it by: its address, or the value of its cookie.
         self.key = address
         #: Where its requests come from, as a proxy says that is believed; else its address.
         self.origin = address
         #: It is a proxy that is believed about its own clients.
-        self.is_believed = front.believes(address)
+        self.is_believed = bool(front.http_limits.proxies) and front.believes(address)
+        if self.is_believed:
+            self.reader = Reader(True)  # all that it sends is read in full
         self.phase = IDLE
         #: Something may lie in the socket that no further event tells of.
         self.arrived = False
-        #: Grows with whatever is read or sent.
+        #: Grows with what is read or sent, besides usual requests.
         self.moved = 0
         #: The lines that are added to its requests, and for which host.
         self.host = b""
@@ -51,20 +54,16 @@ class RequestSocket(HttpSocket):
 
     def forget_request(self) -> None:
         """Nothing is under way."""
-        self.request = b""
+        self.request = _UNREAD
+        #: It was plain, and nothing has happened since that its end has to see to.
+        self.is_usual = False
+        #: It as it goes to the instance, as far as it has been read.
+        self.message = b""
         self.body_open = False
         self.keep_alive = True
-        self.minor = 1
-        self.method = b"GET"
         #: Its head as it came, where the access log is to have it.
         self.head = b""
-        self.repeatable = False
         self.repeats = 0
-        self.upgrade = b""
-        #: It has a body where few expect one: an instance may take that for the next request.
-        self.is_odd = False
-        #: The request had nothing special in it, so an answer without goes on as it is.
-        self.is_plain = False
         #: The head of its answer has been given to this client.
         self.told = False
         self.began = 0.0
@@ -77,8 +76,9 @@ class RequestSocket(HttpSocket):
         """Bytes of its next request that were read already."""
         return 0 if self.reader is None else self.reader.held
 
-    def read_request(self, to_the_end: int = 0) -> None:
-        """Read once. Most requests come whole, and go on at once."""
+    def read_usual(self) -> None:
+        """Read once, where nothing has come of a request yet. Most come whole, are plain, and go on
+        at once; each step here is made for every request."""
         try:
             data = self.recv(SMALL_BYTES)
         except BlockingIOError:
@@ -87,42 +87,66 @@ class RequestSocket(HttpSocket):
         except OSError:
             self.on_lost()
             return
+        request = remembered_request(data) if len(data) <= SHORT else None
+        if request is None or self.reader is not None:
+            self._take_up(data, False)
+            return
+        self.arrived = False
+        self._pass_on(data, request)
+
+    def _pass_on(self, data: bytes, request: Request) -> None:
+        """A whole request that is plain."""
+        front = self.front
+        self.began = front.clock()
+        self.request = request
+        self.keep_alive = request.keep_alive
+        self.is_usual = request.is_plain and not self.arrived
+        if request.host != self.host:
+            self.host = request.host
+            self.suffix = front.forwarded(self, request.host) + b"\r\n"
+        if front.looks:
+            front.look(self, data)
+        self.passed = len(data)
+        self.message = request.head + self.suffix
+        front.place(self)
+
+    def read_request(self, to_the_end: bool) -> None:
+        """Read once, whatever has been read before."""
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            self.arrived = False
+        except OSError:
+            self.on_lost()
+        else:
+            self._take_up(data, to_the_end)
+
+    def _take_up(self, data: bytes, to_the_end: bool) -> None:
         if not data:
             self.on_end()
             return
-        size = len(data)
-        self.arrived = size == SMALL_BYTES or to_the_end > 0
         self.moved += 1
+        self.arrived = to_the_end or len(data) == SMALL_BYTES
         reader = self.reader
-        if self.phase != IDLE or (reader is not None and reader.held):
-            # Behind what has been read of it before.
-            self.take(reader.rest() + data if self.phase == IDLE else data)
-            return
-        front = self.front
-        self.began = front.clock()
-        plain = remembered_request(data) if size <= SHORT else plain_request(data)
-        if plain is None or self.is_believed:
+        if self.phase != IDLE:
             self.take(data)
-            return
-        method, host, head, self.keep_alive, self.repeatable = plain
-        if host != self.host:
-            self.host = host
-            self.suffix = front.forwarded(self, host) + b"\r\n"
-        self.is_plain = method != b"HEAD"
-        if front.looks:
-            front.look(self, data)
-        self.passed = size
-        self.method = method
-        self.request = head + self.suffix
-        front.place(self)
+        elif reader is not None and reader.held:
+            self.take(reader.rest() + data)
+        else:
+            request = remembered_request(data) if len(data) <= SHORT else plain_request(data)
+            if request is None or self.is_believed:
+                self.began = self.front.clock()
+                self.take(data)
+            else:
+                self._pass_on(data, request)
 
     def take(self, data: bytes) -> None:
         """What has come of a request, whatever it is; `data` is not empty."""
         reader = self.reader
         if reader is None:
             reader = self.reader = Reader(True)
-        self.is_plain = False
-        self.method = b""
+        self.request = _UNREAD
+        self.is_usual = False
         if not self.began:
             self.began = self.front.clock()  # it came with the request before
         head_bytes = b""
@@ -135,7 +159,8 @@ class RequestSocket(HttpSocket):
                 self.front.heads.remove(self)
                 self.phase = IDLE
             head = parse_request(head_bytes)
-            self._begin(head)
+            self.request = parsed_request(head)
+            self.keep_alive = head.keep_alive
             rest = reader.rest()
             reader.expect(head.framing)
             end = reader.take(rest, 0, len(rest))
@@ -150,7 +175,7 @@ class RequestSocket(HttpSocket):
         if self.front.looks:
             self.front.look(self, head_bytes)
         self.passed = len(head_bytes) + end
-        self.request = request_bytes(head, self.front.about(self, head)) + rest[:end]
+        self.message = request_bytes(head, self.front.about(self, head)) + rest[:end]
         self.front.place(self)
 
     def _wait_for_head(self) -> None:
@@ -159,12 +184,3 @@ class RequestSocket(HttpSocket):
             self.front.wait_for(self.front.heads, self)
         if self.arrived:
             self.poller.call_soon(self)
-
-    def _begin(self, head: RequestHead) -> None:
-        """What is to be remembered of it until it is answered."""
-        self.method = head.method
-        self.minor = head.minor
-        self.keep_alive = head.keep_alive
-        self.upgrade = head.method if head.is_tunnel else head.upgrade
-        self.is_odd = bool(head.framing) and head.method in BODILESS
-        self.repeatable = not head.framing and head.method in IDEMPOTENT and not self.upgrade

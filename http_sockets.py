@@ -30,7 +30,7 @@ from relay import (
     RelaySocket,
 )
 from sockets import reset_on_close, unsent
-from splicing import CHUNK, Pipe, Pipes, splice
+from splicing import CHUNK, Pipe, splice
 
 #: Read at once, and once in a turn, where the bytes are looked at: chunks of a byte then cost a
 #: quarter of a millisecond.
@@ -41,7 +41,7 @@ class HttpSocket(_socket.socket, Handler):
     """One of the two sockets of a request; `peer` is the other one, where there is one now."""
 
     __slots__ = (
-        "full", "most", "passed", "peer", "pipe", "pipes", "poller", "reader", "unsent",
+        "front", "full", "most", "passed", "peer", "pipe", "poller", "reader", "unsent",
         "wants_writable",
     )  # fmt: skip
 
@@ -61,10 +61,14 @@ class HttpSocket(_socket.socket, Handler):
     #: with each time that it has.
     most: int
 
-    def set_up(self, poller: Poller, pipes: Pipes) -> None:
+    #: The `HttpFront` that it belongs to, and the poller of that.
+    front: Any
+    poller: Poller
+
+    def set_up(self, front: Any) -> None:
         """Called once, in place of a constructor: `socket` has one already."""
-        self.poller = poller
-        self.pipes = pipes
+        self.front = front
+        self.poller = front.poller
         self.reader = None
         self.peer = None
         self.unsent = None
@@ -197,7 +201,7 @@ class HttpSocket(_socket.socket, Handler):
         bulk = reader.state == TO_THE_END or reader.left >= BUFFER_BYTES
         if self.full < FULL_READS_OF_BULK or not bulk:
             return False
-        self.pipe = self.pipes.borrow()
+        self.pipe = self.front.pipes.borrow()
         if self.pipe is None:
             return False
         self._splice(self.pipe)
@@ -247,7 +251,7 @@ class HttpSocket(_socket.socket, Handler):
 
     def _splice_failed(self, error: OSError) -> None:
         if error.errno in CANNOT_SPLICE:
-            self.pipes.refuse()
+            self.front.pipes.refuse()
             self.return_pipe()
             self.poller.call_soon(self)
         else:
@@ -269,7 +273,7 @@ class HttpSocket(_socket.socket, Handler):
         pipe = self.pipe
         if pipe is not None:
             self.pipe = None
-            self.pipes.give_back(pipe)
+            self.front.pipes.give_back(pipe)
 
     # The end
 

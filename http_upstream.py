@@ -12,11 +12,11 @@ answer is given to nobody: the next client would take it for its own.
 import _socket
 from typing import Any, List
 
-from backends import Backend, KeptConnection
+from backends import UP, Backend, KeptConnection
 from http_forwarding import answer_bytes
 from http_framing import DONE, HEAD, Reader
 from http_heads import CHUNKED, AnswerHead, Refused, parse_answer
-from http_keeping import discard
+from http_keeping import KEPT, discard
 from http_plain import SHORT, plain_answer, remembered_answer
 from http_sockets import HttpSocket, room
 from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
@@ -29,22 +29,28 @@ _MOST_INTERIMS = 100
 
 class HttpUpstream(HttpSocket, KeptConnection):
     __slots__ = (
-        "asked_in", "backend", "front", "head_size", "idle_since", "interims", "is_begun",
-        "is_idle", "is_long", "made_at", "reusable", "status",
+        "asked_in",
+        "backend",
+        "head_size",
+        "home",
+        "idle_since",
+        "interims",
+        "is_begun",
+        "is_long",
+        "reusable",
+        "status",
     )  # fmt: skip
 
     def start(self, front: Any, backend: Backend, now: float) -> None:
         """Called once it is connected."""
-        self.set_up(front.poller, front.pipes)
+        self.set_up(front)
         self.reader = Reader(False)
-        self.front = front
         self.backend = backend
-        self.made_at = now
+        #: Where it is kept; a list of one that is gone, or about to go, is none any more.
+        self.home = backend.idle if backend.state == UP else None
         self.idle_since = now
-        #: It is kept for the next request.
-        self.is_idle = False
-        #: The number of the poll in which it was taken for a request; below 0, it is new.
-        self.asked_in = -1
+        #: The number of the poll in which it was taken for a request, or KEPT; of a new one, 0.
+        self.asked_in = 0
         #: The last answer was longer than a short read.
         self.is_long = False
         #: A part of an answer has been read.
@@ -57,6 +63,13 @@ class HttpUpstream(HttpSocket, KeptConnection):
         #: Interim answers (1xx) to the request that is under way.
         self.interims = 0
 
+    def forget_answer(self) -> None:
+        """It is over, and another one is to follow."""
+        if self.reader.state == DONE:
+            self.reader.next_message()
+        self.interims = 0
+        self.is_begun = False
+
     def close_kept(self) -> None:
         self.end()
 
@@ -67,7 +80,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
     @property
     def is_stray(self) -> bool:
         """It is of no request, and not kept: there was no memory for one of that."""
-        return self.peer is None and not self.is_idle
+        return self.peer is None and self.asked_in != KEPT
 
     # Events
 
@@ -82,7 +95,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
             # It was said before the request was sent, so it is no answer to that.
             self.on_lost()
             return
-        if mask == DATA and client.is_plain and client.unsent is None and not (
+        if mask == DATA and client.request.is_plain and client.unsent is None and not (
                 self.is_begun or self.is_long):
             self._read_plain()
             return
@@ -129,7 +142,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
             return  # `resume` goes on
         if self.reader.state != HEAD:
             self.pass_body_on(to_the_end)
-        elif self.is_begun or not self.peer.is_plain:
+        elif self.is_begun or not self.peer.request.is_plain:
             self._read_head()
         elif self.is_long:
             self._read_long()
@@ -170,13 +183,14 @@ class HttpUpstream(HttpSocket, KeptConnection):
         if plain is None or end + plain.length != size or size == SMALL_BYTES:
             self._take(data)
             return
-        client, front = self.peer, self.front
+        client = self.peer
         head = plain.staying if client.keep_alive else plain.leaving
-        data = head + data[end:]
+        if not client.is_usual:
+            head = client.plain_head(head)
         self.status = plain.status
         self.head_size = len(head)
+        data = head + data[end:]
         self.passed = size = len(data)
-        client.moved += 1
         try:
             sent = client.send(data)
         except BlockingIOError:
@@ -187,8 +201,10 @@ class HttpUpstream(HttpSocket, KeptConnection):
         if sent < size:
             client.most = SMALL_BYTES
             client.keep(memoryview(data[sent:]))
-        client.first_byte_at = now = front.clock()
-        front.answered(client, self, now)
+        if self.unsent is not None:
+            self.reusable = False
+        front = self.front
+        front.answered(client, self, front.clock())
 
     def _read_long(self) -> None:
         """The same, where the last answer was long: read much at once, and copy nothing."""
@@ -210,11 +226,11 @@ class HttpUpstream(HttpSocket, KeptConnection):
             self._take(bytes(VIEW[:size]))
             return
         head = plain.staying if client.keep_alive else plain.leaving
+        if not client.is_usual:
+            head = client.plain_head(head)
         self.status = plain.status
         self.head_size = len(head)
         self.passed = whole = len(head) + plain.length
-        client.moved += 1
-        client.first_byte_at = self.front.clock()
         try:
             sent = client.sendmsg((head, VIEW[end:size]))
         except BlockingIOError:
@@ -226,12 +242,15 @@ class HttpUpstream(HttpSocket, KeptConnection):
             client.most = SMALL_BYTES
             client.keep(memoryview((head + VIEW[end:size])[sent:]))
         self.is_long = size > SMALL_BYTES
-        self.front.answered(client, self, client.first_byte_at)
+        if self.unsent is not None:
+            self.reusable = False
+        self.front.answered(client, self, self.front.clock())
 
     def _take(self, data: bytes) -> None:
         """What has come of an answer, whatever it is."""
         client, reader = self.peer, self.reader
         self.is_begun = True
+        client.is_usual = False
         if not client.first_byte_at:
             client.first_byte_at = self.front.clock()
         pieces: List[bytes] = []
@@ -241,7 +260,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
                 head_bytes = reader.read_head(data)
                 if not head_bytes:
                     break
-                head = parse_answer(head_bytes, client.method)
+                head = parse_answer(head_bytes, client.request.method)
                 rest = reader.rest()
                 if self._is_tunnel(head):
                     pieces.append(answer_bytes(head, b""))
@@ -272,10 +291,10 @@ class HttpUpstream(HttpSocket, KeptConnection):
     def _is_tunnel(self, head: AnswerHead) -> bool:
         client = self.peer
         if head.status == 101:
-            if not client.upgrade or client.method == b"CONNECT":
+            if not client.request.upgrade or client.request.method == b"CONNECT":
                 raise Refused(502, "it changes the protocol without being asked to")
             return True
-        return bool(client.method == b"CONNECT" and 200 <= head.status < 300)
+        return bool(client.request.method == b"CONNECT" and 200 <= head.status < 300)
 
     def _interim(self, head: AnswerHead) -> bytes:
         """An answer before the answer, as it goes on; HTTP/1.0 knows none."""
@@ -287,20 +306,21 @@ class HttpUpstream(HttpSocket, KeptConnection):
         client.first_byte_at = 0.0
         self.reader.expect(0)
         self.reader.next_message()
-        return answer_bytes(head, b"") if client.minor else b""
+        return answer_bytes(head, b"") if client.request.minor else b""
 
     def _begin(self, head: AnswerHead) -> bytes:
         """The head of the answer itself, as it goes on."""
         client, front = self.peer, self.front
-        if head.framing == CHUNKED and not client.minor:
+        if head.framing == CHUNKED and not client.request.minor:
             raise Refused(502, "a chunked answer to HTTP/1.0")
         if not client.first_byte_at:
             client.first_byte_at = front.clock()
         if front.response_timeout:
             front.answers.remove(client)
         self.status = head.status
+        request = client.request
         self.reusable = (
-            self.reusable and head.keep_alive and bool(client.minor) and not client.is_odd)
+            self.reusable and head.keep_alive and bool(request.minor) and not request.is_odd)
         self.reader.expect(head.framing)
         data: bytes = client.answer_head(head)
         self.head_size = len(data)
@@ -314,7 +334,8 @@ class HttpUpstream(HttpSocket, KeptConnection):
                 return  # `resume` comes back here
             self.return_pipe()
         self.is_long = self.passed > SMALL_BYTES
-        if excess or (maybe_more and self.reusable and unread(self.fileno())):
+        if (excess or client.body_open or self.unsent is not None
+                or (maybe_more and self.reusable and unread(self.fileno()))):
             self.reusable = False
         self.front.answered(client, self, self.front.clock())
 

@@ -176,13 +176,15 @@ class Placement(PendingOwner):
 
     def _place(
         self, client: Any, key: str, pending: "Optional[PendingClient]",
-        preferred: "Tuple[Backend, ...]" = (),
+        preferred: "Tuple[Backend, ...]" = (), chosen: "Optional[Backend]" = None,
     ) -> bool:
-        """Connect the client to a backend, or begin to; false when none can take it now."""
+        """Connect the client to a backend, or begin to; false when none can take it now. `chosen`
+        is one that the strategy has named already."""
         pool = self._pool
         choice = preferred or pool.available
         while choice:
-            backend = self.strategy.choose(choice, key)
+            backend = chosen or self.strategy.choose(choice, key)
+            chosen = None
             if backend.idle and self._take_kept(client, backend):
                 return True
             upstream = self._open_upstream(backend)

@@ -47,7 +47,8 @@ class Pool:
     def __init__(
         self, max_connections: int, clock: "Callable[[], float]", owner: PoolOwner
     ) -> None:
-        self._limit = max_connections
+        #: 0 is no limit, which none that is taken can have.
+        self.most_open = max_connections
         self._clock = clock
         self._owner = owner
         self._backends: Dict[str, Backend] = {}
@@ -89,7 +90,7 @@ class Pool:
         backend = self._backends.get(name)
         if backend is not None and backend.state != ABSENT:
             backend.become(ABSENT, "stopped" if backend.state == DRAINING else "exited")
-            self._refresh()
+            self.refresh()
 
     def suspect(self, name: str, reason: str) -> None:
         """Somebody else accepts on its port: it gets no client until a probe finds the instance
@@ -105,7 +106,7 @@ class Pool:
         backend = self._backends.get(name)
         if backend is not None and backend.state != ABSENT:
             backend.become(DRAINING, "stopping")
-            self._refresh()
+            self.refresh()
             backend.when_empty().wait(seconds)
 
     def connections_of(self, name: str) -> int:
@@ -119,7 +120,7 @@ class Pool:
         if backend is not None:
             self._keep_counters(backend)
             backend.become(ABSENT, "removed")
-            self._refresh()
+            self.refresh()
 
     def decay(self) -> None:
         """Once a second: old measurements approach what is measured elsewhere."""
@@ -133,7 +134,7 @@ class Pool:
     def maintain(self) -> None:
         """Once a second: what could not be done when memory had run out is done now."""
         if self._stale:
-            self._refresh()
+            self.refresh()
         for backend in self:
             backend.tell_when_empty()
             if backend.state == DOWN and not backend.probe:
@@ -141,32 +142,50 @@ class Pool:
 
     def limit(self, max_connections: int) -> None:
         """Another number of connections per backend; 0 is no limit."""
-        self._limit = max_connections
-        self._refresh()
+        self.most_open = max_connections
+        self.refresh()
 
     def close(self) -> None:
         """Take all of them out; ends the probes."""
         for backend in self:
             backend.become(ABSENT, "closed")
-        self._refresh()
+        self.refresh()
 
     # Told of connections
 
     def take(self, backend: Backend) -> None:
         """A client is assigned: it counts from here, before the connect."""
         backend.open += 1
-        if backend.emptied is not None:
-            backend.emptied.clear()
-        if self._limit and backend.open == self._limit:
-            self._refresh()
+        if backend.open == self.most_open:
+            self.refresh()
 
     def release(self, backend: Backend) -> None:
         """An assigned client has gone, or is tried elsewhere."""
         backend.open -= 1
-        if backend.emptied is not None:
-            backend.tell_when_empty()
-        if self._limit and backend.open == self._limit - 1:
-            self._refresh()
+        if backend.emptied is not None or backend.open == self.most_open - 1:
+            self.released(backend)
+
+    def released(self, backend: Backend) -> None:
+        """Somebody may wait for just that."""
+        backend.tell_when_empty()
+        if backend.open == self.most_open - 1:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Who can take a client has changed."""
+        self._stale = True
+        limit = self.most_open
+        try:
+            self.available = tuple(
+                backend
+                for backend in self
+                if backend.state == UP and (not limit or backend.open < limit)
+            )
+            if self.available:
+                self._owner.on_available()
+            self._stale = False
+        except MemoryError:
+            pass  # `maintain` tries again
 
     def counters(self) -> Counters:
         """Of all that there ever were: they do not fall when one is removed."""
@@ -186,9 +205,7 @@ class Pool:
         kept = self._removed
         for name, value in counters_of([kept, gone])._asdict().items():
             setattr(kept, name, value)
-        kept.connect_times = merged([kept.connect_times, gone.connect_times])
-        kept.first_byte_times = merged([kept.first_byte_times, gone.first_byte_times])
-        kept.request_times = merged([kept.request_times, gone.request_times])
+        kept.add_times_of(gone)
 
     @property
     def assigned(self) -> int:
@@ -199,7 +216,7 @@ class Pool:
         """How many each has in truth."""
         for backend in self:
             backend.open = assigned.get(backend, 0)
-        self._refresh()
+        self.refresh()
 
     def failed(self, backend: Backend, reason: str, began: float) -> None:
         """It did not take a connection though it should: no clients until a probe succeeds. An
@@ -212,7 +229,7 @@ class Pool:
     def _take_down(self, backend: Backend, reason: str) -> None:
         backend.become(DOWN, reason)
         backend.downs += 1
-        self._refresh()
+        self.refresh()
         backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
         self._owner.on_reach_changed()
 
@@ -243,19 +260,4 @@ class Pool:
     def _bring_up(self, backend: Backend, reason: str) -> None:
         backend.reset_stats()
         backend.become(UP, reason)
-        self._refresh()
-
-    def _refresh(self) -> None:
-        self._stale = True
-        limit = self._limit
-        try:
-            self.available = tuple(
-                backend
-                for backend in self
-                if backend.state == UP and (not limit or backend.open < limit)
-            )
-            if self.available:
-                self._owner.on_available()
-            self._stale = False
-        except MemoryError:
-            pass  # `maintain` tries again
+        self.refresh()

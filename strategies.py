@@ -8,9 +8,11 @@ A new strategy is a class with `choose` and a line in STRATEGIES.
 """
 
 import ipaddress
+import itertools
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Dict, Optional, Sequence, Type, TypeVar
+from operator import length_hint
+from typing import Any, Dict, Iterator, Optional, Sequence, Type, TypeVar
 
 #: Addresses whose hash is remembered: a hash costs about as much as the rest of the choice.
 _REMEMBERED = 65536
@@ -53,31 +55,39 @@ class RoundRobin(Strategy):
     """
 
     def __init__(self) -> None:
-        #: The set of the last choice, and the order of turns in it.
+        #: The set of the last choice, and its order of turns.
         self._backends: Sequence[Any] = ()
         self._order: Sequence[Any] = ()
-        #: Choices since it is that set, and before.
-        self._turn = 0
-        self._past = 0
+        #: Turns in it: a first round, and then without end.
+        self._first_round: Iterator[Any] = iter(())
+        self._turns: Iterator[Any] = iter(())
         #: The number of each one's last choice, as far as it was in other sets.
         self._last: Dict[str, int] = {}
+        self._past = 0
 
     def choose(self, backends: Sequence[C], client: str) -> C:
         if backends is not self._backends:
             self._rearrange(backends)
-        turn = self._turn
-        self._turn = turn + 1
-        chosen: C = self._order[turn % len(self._order)]
+        chosen: C = next(self._turns)
         return chosen
 
     def _rearrange(self, backends: Sequence[Any]) -> None:
-        order, turns = self._order, self._turn
-        for turn in range(max(0, turns - len(order)), turns):
-            self._last[order[turn % len(order)].name] = self._past + turn
-        self._past += turns
-        self._turn = 0
+        for backend in self._chosen():
+            self._past += 1
+            self._last[backend.name] = self._past
         self._backends = backends
-        self._order = sorted(backends, key=lambda each: self._last.get(each.name, -1))
+        self._order = sorted(backends, key=lambda each: self._last.get(each.name, 0))
+        self._first_round = iter(self._order)
+        self._turns = itertools.chain(self._first_round, itertools.cycle(self._order))
+
+    def _chosen(self) -> "Sequence[Any]":
+        """Those of the last set whose turn it was, in the order of their last ones."""
+        order = self._order
+        left = length_hint(self._first_round)
+        if left:
+            return order[:len(order) - left]
+        # Whose turn is next was chosen longest ago.
+        return list(itertools.islice(self._turns, len(order)))
 
 
 class _Least(Strategy):
