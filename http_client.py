@@ -25,7 +25,7 @@ from http_heads import (
     Refused,
 )
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, RequestSocket
-from poller import DATA, ENDING as ITS_END, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
+from poller import ENDING as ITS_END, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
 
 #: After these the client has sent what nobody understands: no next request is looked for in it.
 _LOST_TRACK = frozenset((400, 408, 431, 501, 505))
@@ -61,10 +61,7 @@ class HttpClient(RequestSocket):
 
     # Events
 
-    def on_event(self, mask: int) -> None:
-        if mask == DATA and self.phase == IDLE and self.unsent is None:
-            self.read_usual()
-            return
+    def on_other_event(self, mask: int) -> None:
         if mask & ERROR:
             self.on_lost()
             return
@@ -112,6 +109,9 @@ class HttpClient(RequestSocket):
         elif self.arrived or self.held:
             self.poller.call_soon(self)
 
+    def on_unsendable(self) -> None:
+        self.on_lost()
+
     def on_progress(self) -> None:
         self.moved += 1
 
@@ -123,22 +123,13 @@ class HttpClient(RequestSocket):
         self.phase = ANSWER
         self.peer = upstream
         upstream.peer = self
-        message = self.message
-        try:
-            sent = upstream.send(message)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            # Not a byte of it has been taken.
-            self.front.lost(self, True)
-            return
-        if sent < len(message):
-            upstream.keep(memoryview(message)[sent:])
-        elif not self.request.repeatable:
+        upstream.unsent = self.message
+        poller = self.poller
+        poller.posted.append(upstream)
+        if not self.request.repeatable:
             self.message = b""
         if self.body_open:
-            if sent == len(message):
-                self.poller.call_soon(self)
+            poller.call_soon(self)
         elif self.front.response_timeout:
             self.front.wait_for(self.front.answers, self)
 

@@ -233,7 +233,7 @@ class HttpFront(Admitter, Placement):
         else:
             client.answered()
         backend.open -= 1
-        if backend.emptied is not None or backend.open == self._pool.most_open - 1:
+        if backend.emptied is not None or self._pool.most_open:
             self._pool.released(backend)
 
     def _attend(self, client: HttpClient, upstream: HttpUpstream, now: float) -> None:
@@ -368,6 +368,10 @@ class HttpFront(Admitter, Placement):
             client.answer_error(503)
             return
         client.send_to(upstream, backend)
+
+    def _serve(self) -> None:
+        super()._serve()
+        self.poller.deliver()
 
     def _make_pending(self, client: HttpClient, key: str) -> PendingClient:
         pending = PendingClient(client, key, self, self.clock())

@@ -6,7 +6,7 @@ is remembered, as long as they are short.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from http_forwarding import CLOSE
 from http_heads import (
@@ -59,13 +59,18 @@ class Request:
         self.is_plain = bool(head) and method != b"HEAD"
 
 
-class PlainAnswer(NamedTuple):
-    status: int
-    #: Bytes of the body.
-    length: int
-    #: The head as it goes on to a client that stays, and to one that does not.
-    staying: bytes
-    leaving: bytes
+class PlainAnswer:
+    """The head of an answer; shared as well."""
+
+    __slots__ = ("leaving", "length", "status", "staying")
+
+    def __init__(self, status: int, length: int, head: bytes) -> None:
+        self.status = status
+        #: Bytes of the body.
+        self.length = length
+        #: The head as it goes on to a client that stays, and to one that does not.
+        self.staying = head
+        self.leaving = head[:-2] + CLOSE + b"\r\n"
 
 
 def plain_request(data: bytes) -> Optional[Request]:
@@ -93,8 +98,7 @@ def plain_answer(data: bytes) -> Optional[PlainAnswer]:
     found, head = _matched(FAST_ANSWER, data)
     if not head:
         return None
-    return PlainAnswer(
-        int(found.group(1)), int(found.group(3)), head, head[:-2] + CLOSE + b"\r\n")
+    return PlainAnswer(int(found.group(1)), int(found.group(3)), head)
 
 
 #: The same for heads of up to SHORT bytes.

@@ -11,6 +11,7 @@ from http_framing import DONE, Reader
 from http_heads import Refused, parse_request
 from http_plain import SHORT, Request, parsed_request, plain_request, remembered_request
 from http_sockets import HttpSocket
+from poller import DATA
 from relay import SMALL_BYTES
 
 #: Phases of a client; http_client.py has the table.
@@ -25,7 +26,7 @@ class RequestSocket(HttpSocket):
     """The client's side of a connection, and the request that is under way on it."""
 
     __slots__ = (
-        "address", "arrived", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
+        "address", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
         "is_usual", "keep_alive", "key", "message", "moved", "origin", "phase", "repeats",
         "request", "sent", "suffix", "told",
     )  # fmt: skip
@@ -43,8 +44,6 @@ class RequestSocket(HttpSocket):
         if self.is_believed:
             self.reader = Reader(True)  # all that it sends is read in full
         self.phase = IDLE
-        #: Something may lie in the socket that no further event tells of.
-        self.arrived = False
         #: Grows with what is read or sent, besides usual requests.
         self.moved = 0
         #: The lines that are added to its requests, and for which host.
@@ -76,9 +75,12 @@ class RequestSocket(HttpSocket):
         """Bytes of its next request that were read already."""
         return 0 if self.reader is None else self.reader.held
 
-    def read_usual(self) -> None:
-        """Read once, where nothing has come of a request yet. Most come whole, are plain, and go on
-        at once; each step here is made for every request."""
+    def on_event(self, mask: int) -> None:
+        """Most events are a request that comes whole, is plain, and goes on at once; each step here
+        is made for every one."""
+        if mask != DATA or self.phase != IDLE or self.unsent is not None:
+            self.on_other_event(mask)
+            return
         try:
             data = self.recv(SMALL_BYTES)
         except BlockingIOError:
@@ -139,6 +141,10 @@ class RequestSocket(HttpSocket):
                 self.take(data)
             else:
                 self._pass_on(data, request)
+
+    def on_other_event(self, mask: int) -> None:
+        """Whatever else has happened, or while something is under way."""
+        raise NotImplementedError
 
     def take(self, data: bytes) -> None:
         """What has come of a request, whatever it is; `data` is not empty."""

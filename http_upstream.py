@@ -85,6 +85,45 @@ class HttpUpstream(HttpSocket, KeptConnection):
     # Events
 
     def on_event(self, mask: int) -> None:
+        """Most events are an answer that comes whole, is plain, and goes on as it is; each step
+        here is made for every one."""
+        client = self.peer
+        if (mask != DATA or client is None or self.asked_in == self.poller.polls or self.is_begun
+                or self.is_long or client.unsent is not None or not client.request.is_plain):
+            self._on_other_event(mask)
+            return
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
+        size = len(data)
+        if plain is None or end + plain.length != size or size == SMALL_BYTES:
+            self._take_up(data)
+            return
+        head = plain.staying if client.keep_alive else plain.leaving
+        if not client.is_usual:
+            head = client.plain_head(head)
+        self.status = plain.status
+        self.head_size = len(head)
+        data = head + data[end:]
+        self.passed = len(data)
+        if client.is_usual and client.keep_alive:
+            client.unsent = data
+            self.poller.posted.append(client)
+        elif not client.give(data):
+            return
+        if self.unsent is not None:
+            self.reusable = False
+        front = self.front
+        front.answered(client, self, front.clock())
+
+    def _on_other_event(self, mask: int) -> None:
         client = self.peer
         if client is None:
             # Maybe of the answer that has just ended: the poller has taken many events at once.
@@ -94,10 +133,6 @@ class HttpUpstream(HttpSocket, KeptConnection):
         if self.asked_in == self.poller.polls and mask & READABLE:
             # It was said before the request was sent, so it is no answer to that.
             self.on_lost()
-            return
-        if mask == DATA and client.request.is_plain and client.unsent is None and not (
-                self.is_begun or self.is_long):
-            self._read_plain()
             return
         if mask & ENDING:
             self.reusable = False
@@ -124,6 +159,11 @@ class HttpUpstream(HttpSocket, KeptConnection):
         elif client.body_open:
             client.pass_body_on(True)
 
+    def on_unsendable(self) -> None:
+        client = self.peer
+        client.message = bytes(self.unsent or b"")
+        self.front.lost(client, True)
+
     def on_progress(self) -> None:
         self.peer.moved += 1
 
@@ -142,12 +182,10 @@ class HttpUpstream(HttpSocket, KeptConnection):
             return  # `resume` goes on
         if self.reader.state != HEAD:
             self.pass_body_on(to_the_end)
-        elif self.is_begun or not self.peer.request.is_plain:
-            self._read_head()
-        elif self.is_long:
+        elif self.is_long and self.peer.request.is_plain and not self.is_begun:
             self._read_long()
         else:
-            self._read_plain()
+            self._read_head()
 
     def _read_head(self) -> None:
         """Read once, where a head is due."""
@@ -158,56 +196,16 @@ class HttpUpstream(HttpSocket, KeptConnection):
         except OSError:
             self.on_lost()
             return
+        self._take_up(data)
+
+    def _take_up(self, data: bytes) -> None:
         if data:
             self._take(data)
         else:
             self.on_end()
 
-    def _read_plain(self) -> None:
-        """The same, where the whole of a plain answer is likely to be there: it goes on as it is.
-        This is what most events of instances are about."""
-        try:
-            data = self.recv(SMALL_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.on_lost()
-            return
-        if not data:
-            self.on_end()
-            return
-        end = data.find(b"\r\n\r\n") + 4
-        head = data[:end]
-        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
-        size = len(data)
-        if plain is None or end + plain.length != size or size == SMALL_BYTES:
-            self._take(data)
-            return
-        client = self.peer
-        head = plain.staying if client.keep_alive else plain.leaving
-        if not client.is_usual:
-            head = client.plain_head(head)
-        self.status = plain.status
-        self.head_size = len(head)
-        data = head + data[end:]
-        self.passed = size = len(data)
-        try:
-            sent = client.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            client.on_lost()
-            return
-        if sent < size:
-            client.most = SMALL_BYTES
-            client.keep(memoryview(data[sent:]))
-        if self.unsent is not None:
-            self.reusable = False
-        front = self.front
-        front.answered(client, self, front.clock())
-
     def _read_long(self) -> None:
-        """The same, where the last answer was long: read much at once, and copy nothing."""
+        """As `on_event`, where the last answer was long: read much at once, and copy nothing."""
         client = self.peer
         most = min(client.most, max(SMALL_BYTES, room(client)))
         try:

@@ -80,6 +80,10 @@ class Handler:
         """Its turn, for which it has asked with `call_soon`."""
         raise NotImplementedError
 
+    def on_posted(self) -> None:
+        """It is among `Poller.posted`, and the others have been served."""
+        raise NotImplementedError
+
     def fail(self) -> None:
         """It raised, or found no memory: end it."""
         raise NotImplementedError
@@ -108,6 +112,9 @@ class Poller:
         #: How often events were taken from the kernel. Who writes to a socket and is told by the
         #: same poll that something has arrived there is told of what was there before.
         self.polls = 0
+        #: Whom `on_posted` is called of when all events of this poll, or turns, have been served:
+        #: whoever is written to for several of them is then woken once, and not for each.
+        self.posted: List[Handler] = []
         self._epoll = select.epoll()
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
@@ -194,6 +201,8 @@ class Poller:
                             if handlers[fileno] is handler:
                                 handlers[fileno] = None
                             self.failed(handler)
+                if self.posted:
+                    self.deliver()
                 if len(events) < BUSY_EVENTS or self._clock() > end:
                     return
                 left -= len(events)
@@ -211,8 +220,18 @@ class Poller:
                     handler.on_turn()
                 except Exception:
                     self.failed(handler)
+            self.deliver()
         except Exception:
             self._lost_from = 0
+
+    def deliver(self) -> None:
+        """See `posted`; to be called by who adds to that anywhere but in an event or a turn."""
+        posted, self.posted = self.posted, []
+        for handler in posted:
+            try:
+                handler.on_posted()
+            except Exception:
+                self.failed(handler)
 
     def failed(self, handler: Handler) -> None:
         """To be called inside an `except`: that handler has a bug, or found no memory."""
@@ -230,7 +249,7 @@ class Poller:
         try:
             if not self._watcher.active:
                 self._watcher.start(self._turn)
-            if self._soon:
+            if self._soon or self.posted:
                 self._run_soon()
             if self._lost_from is None:
                 self._most = min(EVENTS_A_TURN, 2 * self._most)

@@ -162,7 +162,7 @@ class Pool:
     def release(self, backend: Backend) -> None:
         """An assigned client has gone, or is tried elsewhere."""
         backend.open -= 1
-        if backend.emptied is not None or backend.open == self.most_open - 1:
+        if backend.emptied is not None or self.most_open:
             self.released(backend)
 
     def released(self, backend: Backend) -> None:
