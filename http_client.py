@@ -26,6 +26,7 @@ from http_heads import (
 )
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, RequestSocket
 from poller import ENDING as ITS_END, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
+from relay import SMALL_BYTES
 
 #: After these the client has sent what nobody understands: no next request is looked for in it.
 _LOST_TRACK = frozenset((400, 408, 431, 501, 505))
@@ -109,8 +110,27 @@ class HttpClient(RequestSocket):
         elif self.arrived or self.held:
             self.poller.call_soon(self)
 
-    def on_unsendable(self) -> None:
-        self.on_lost()
+    def on_posted(self) -> None:
+        """Send a usual answer."""
+        data = self.unsent
+        if data is None:
+            return  # it has gone meanwhile
+        try:
+            sent = self.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.on_lost()
+            return
+        if sent < len(data):
+            self.most = SMALL_BYTES
+            self.keep(memoryview(data)[sent:])
+            return
+        self.unsent = None
+        if self.phase == ENDING:
+            self._ended()
+        elif self.arrived:
+            self.poller.call_soon(self)
 
     def on_progress(self) -> None:
         self.moved += 1
@@ -186,8 +206,8 @@ class HttpClient(RequestSocket):
     def answered(self) -> None:
         """The answer is over, and its instance is let go already."""
         self.peer = None
-        if self.is_usual and self.unsent is None and not self.keep_alive:
-            self.close_client()
+        if self.is_usual and not self.keep_alive:
+            self.finish(False)
             return
         rest_of_body = self.body_open
         keep_alive = self.keep_alive and not rest_of_body

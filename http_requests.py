@@ -26,7 +26,7 @@ class RequestSocket(HttpSocket):
     """The client's side of a connection, and the request that is under way on it."""
 
     __slots__ = (
-        "address", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
+        "address", "arrived", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
         "is_usual", "keep_alive", "key", "message", "moved", "origin", "phase", "repeats",
         "request", "sent", "suffix", "told",
     )  # fmt: skip
@@ -44,6 +44,8 @@ class RequestSocket(HttpSocket):
         if self.is_believed:
             self.reader = Reader(True)  # all that it sends is read in full
         self.phase = IDLE
+        #: Something may lie in the socket that no further event tells of.
+        self.arrived = False
         #: Grows with what is read or sent, besides usual requests.
         self.moved = 0
         #: The lines that are added to its requests, and for which host.

@@ -41,7 +41,7 @@ class HttpSocket(_socket.socket, Handler):
     """One of the two sockets of a request; `peer` is the other one, where there is one now."""
 
     __slots__ = (
-        "arrived", "front", "full", "most", "passed", "peer", "pipe", "poller", "reader", "unsent",
+        "front", "full", "most", "passed", "peer", "pipe", "poller", "reader", "unsent",
         "wants_writable",
     )  # fmt: skip
 
@@ -61,8 +61,6 @@ class HttpSocket(_socket.socket, Handler):
     #: with each time that it has.
     most: int
 
-    #: Something may lie in the socket that no further event tells of.
-    arrived: bool
     #: The `HttpFront` that it belongs to, and the poller of that.
     front: Any
     poller: Poller
@@ -71,7 +69,6 @@ class HttpSocket(_socket.socket, Handler):
         """Called once, in place of a constructor: `socket` has one already."""
         self.front = front
         self.poller = front.poller
-        self.arrived = False
         self.reader = None
         self.peer = None
         self.unsent = None
@@ -101,26 +98,6 @@ class HttpSocket(_socket.socket, Handler):
             self.keep(memoryview(bytes(data[sent:])))
         elif self.most < BUFFER_BYTES:
             self.most *= 2
-
-    def on_posted(self) -> None:
-        """Send what was left for the end of the poll."""
-        data = self.unsent
-        if data is None:
-            return  # closed meanwhile
-        try:
-            sent = self.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.on_unsendable()
-            return
-        if sent == len(data):
-            self.unsent = None
-            if self.arrived:
-                self.poller.call_soon(self)
-        else:
-            self.most = SMALL_BYTES
-            self.keep(memoryview(data)[sent:])
 
     def keep(self, unsent: "Optional[memoryview]") -> None:
         """Keep what is left, or wait for room for a pipe."""
@@ -323,10 +300,6 @@ class HttpSocket(_socket.socket, Handler):
 
     def on_flushed(self) -> None:
         """Nothing waits here any more: whoever writes to it may go on."""
-        raise NotImplementedError
-
-    def on_unsendable(self) -> None:
-        """Not a byte was taken of what was posted: this side has died."""
         raise NotImplementedError
 
     def on_body_read(self, excess: bytes, maybe_more: bool) -> None:

@@ -113,7 +113,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
         self.head_size = len(head)
         data = head + data[end:]
         self.passed = len(data)
-        if client.is_usual and client.keep_alive:
+        if client.is_usual:
             client.unsent = data
             self.poller.posted.append(client)
         elif not client.give(data):
@@ -159,10 +159,25 @@ class HttpUpstream(HttpSocket, KeptConnection):
         elif client.body_open:
             client.pass_body_on(True)
 
-    def on_unsendable(self) -> None:
-        client = self.peer
-        client.message = bytes(self.unsent or b"")
-        self.front.lost(client, True)
+    def on_posted(self) -> None:
+        """Send a request, as far as it has been read."""
+        data = self.unsent
+        if data is None:
+            return  # its client has gone meanwhile
+        try:
+            sent = self.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # Not a byte of it has been taken.
+            client = self.peer
+            client.message = bytes(data)
+            self.front.lost(client, True)
+            return
+        if sent < len(data):
+            self.keep(memoryview(data)[sent:])
+        else:
+            self.unsent = None
 
     def on_progress(self) -> None:
         self.peer.moved += 1
