@@ -35,30 +35,7 @@ _LOST_TRACK = frozenset((400, 408, 431, 501, 505))
 class HttpClient(RequestSocket):
     """One client's connection, and the request that is under way on it."""
 
-    __slots__ = (
-        "eof", "had", "half_closed", "pending", "quiet_since", "requests", "seen",
-        "since", "unacknowledged",
-    )  # fmt: skip
-
-    #: When it came into the queue that it is in.
-    since: float
-
-    def start(self, front: Any, address: str, now: float) -> None:
-        """Called once, in place of a constructor."""
-        self.prepare(front, address)
-        #: Answered on this connection.
-        self.requests = 0
-        #: It sends no more: that was read, and that was told, while something may be unread.
-        self.eof = False
-        self.half_closed = False
-        #: What the last sweep has seen of what moves (http_quiet.py).
-        self.seen: Any = None
-        self.quiet_since = now
-        #: Bytes that the kernel had for it when it became quiet; below 0 it is not.
-        self.unacknowledged = -1
-        self.pending: Any = None
-        #: The instance that had its request, and lost it.
-        self.had = ""
+    __slots__ = ()
 
     # Events
 
@@ -193,11 +170,11 @@ class HttpClient(RequestSocket):
         added = self.front.cookie_for(self, self.peer.backend)
         return head[:-2] + added + b"\r\n" if added else head
 
-    def give(self, data: bytes) -> bool:
-        """Give it bytes of an answer; false where it has gone."""
+    def give(self, data: bytes, flags: int = 0) -> bool:
+        """Give it bytes of an answer; false where it has gone. `flags` are those of send(2)."""
         self.moved += 1
         try:
-            self.write(data)
+            self.write(data, flags)
         except OSError:
             self.on_lost()
             return False

@@ -26,12 +26,16 @@ class RequestSocket(HttpSocket):
     """The client's side of a connection, and the request that is under way on it."""
 
     __slots__ = (
-        "address", "arrived", "began", "body_open", "first_byte_at", "head", "host", "is_believed",
-        "is_usual", "keep_alive", "key", "message", "moved", "origin", "phase", "repeats",
-        "request", "sent", "suffix", "told",
+        "address", "arrived", "began", "body_open", "eof", "first_byte_at", "had", "half_closed",
+        "head", "host", "is_believed", "is_usual", "keep_alive", "key", "message", "moved",
+        "origin", "pending", "phase", "quiet_since", "repeats", "request", "requests", "seen",
+        "sent", "since", "suffix", "told", "unacknowledged",
     )  # fmt: skip
 
-    def prepare(self, front: Any, address: str) -> None:
+    #: When it came into the queue that it is in.
+    since: float
+
+    def start(self, front: Any, address: str, now: float) -> None:
         """Called once, in place of a constructor."""
         self.set_up(front)
         self.address = address
@@ -51,6 +55,19 @@ class RequestSocket(HttpSocket):
         #: The lines that are added to its requests, and for which host.
         self.host = b""
         self.suffix = b""
+        #: Answered on this connection.
+        self.requests = 0
+        #: It sends no more: that was read, and that was told, while something may be unread.
+        self.eof = False
+        self.half_closed = False
+        #: What the last sweep has seen of what moves (http_quiet.py).
+        self.seen: Any = None
+        self.quiet_since = now
+        #: Bytes that the kernel had for it when it became quiet; below 0 it is not.
+        self.unacknowledged = -1
+        self.pending: Any = None
+        #: The instance that had its request, and lost it.
+        self.had = ""
         self.forget_request()
 
     def forget_request(self) -> None:

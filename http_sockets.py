@@ -84,13 +84,13 @@ class HttpSocket(_socket.socket, Handler):
 
     # Sending
 
-    def write(self, data: "Union[bytes, memoryview]") -> None:
+    def write(self, data: "Union[bytes, memoryview]", flags: int = 0) -> None:
         """Send it; what is not taken is kept, and goes before what is written next. OSError."""
         if self.unsent is not None:
             self.unsent = memoryview(bytes(self.unsent) + bytes(data))
             return
         try:
-            sent = self.send(data)
+            sent = self.send(data, flags)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
@@ -199,8 +199,10 @@ class HttpSocket(_socket.socket, Handler):
         self.full += 1
         reader = self.reader
         bulk = reader.state == TO_THE_END or reader.left >= BUFFER_BYTES
-        if self.full < FULL_READS_OF_BULK or not bulk:
-            return False
+        return self.full >= FULL_READS_OF_BULK and bulk and self.turn_to_bulk()
+
+    def turn_to_bulk(self) -> bool:
+        """Splice from now on, and as far as there is something; false where there is no pipe."""
         self.pipe = self.front.pipes.borrow()
         if self.pipe is None:
             return False

@@ -14,7 +14,7 @@ from typing import Any, List
 
 from backends import UP, Backend, KeptConnection
 from http_forwarding import answer_bytes
-from http_framing import DONE, HEAD, Reader
+from http_framing import BODY, DONE, HEAD, Reader
 from http_heads import CHUNKED, AnswerHead, Refused, parse_answer
 from http_keeping import KEPT, discard
 from http_plain import SHORT, plain_answer, remembered_answer
@@ -22,6 +22,10 @@ from http_sockets import HttpSocket, room
 from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
 from relay import BUFFER, SMALL_BYTES, VIEW
 from sockets import unread
+
+#: Bytes of a body that is spliced from its beginning, and what is read then of an answer: it has
+#: the head, and costs little to copy.
+_BULKY, _LOOK = 64 * 1024, 2 * 1024
 
 #: Interim answers to one request, after which no answer is expected any more.
 _MOST_INTERIMS = 100
@@ -36,7 +40,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
         "idle_since",
         "interims",
         "is_begun",
-        "is_long",
+        "is_long", "length",
         "reusable",
         "status",
     )  # fmt: skip
@@ -51,8 +55,10 @@ class HttpUpstream(HttpSocket, KeptConnection):
         self.idle_since = now
         #: The number of the poll in which it was taken for a request, or KEPT; of a new one, 0.
         self.asked_in = 0
-        #: The last answer was longer than a short read.
+        #: The last answer was longer than a short read, and the length of its body, or CHUNKED, or
+        #: UNTIL_CLOSE.
         self.is_long = False
+        self.length = 0
         #: A part of an answer has been read.
         self.is_begun = False
         #: It can be kept after this answer.
@@ -220,9 +226,12 @@ class HttpUpstream(HttpSocket, KeptConnection):
             self.on_end()
 
     def _read_long(self) -> None:
-        """As `on_event`, where the last answer was long: read much at once, and copy nothing."""
+        """As `on_event`, where the last answer was long: read much at once, and copy nothing; or so
+        little that hardly more than the head has to be copied."""
         client = self.peer
-        most = min(client.most, max(SMALL_BYTES, room(client)))
+        most = _LOOK
+        if self.length < _BULKY:
+            most = min(client.most, max(SMALL_BYTES, room(client)))
         try:
             size = self.recv_into(BUFFER, most)
         except BlockingIOError:
@@ -230,19 +239,21 @@ class HttpUpstream(HttpSocket, KeptConnection):
         except OSError:
             self.on_lost()
             return
-        if not size:
-            self.on_end()
-            return
         end = BUFFER.find(b"\r\n\r\n", 0, size) + 4
-        plain = plain_answer(bytes(VIEW[:end]))
-        if plain is None or end + plain.length != size or size == most:
-            self._take(bytes(VIEW[:size]))
+        head = bytes(VIEW[:end])
+        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
+        if plain is None or end + plain.length < size or (
+                end + plain.length > size and plain.length < _BULKY):
+            self._take_up(bytes(VIEW[:size]))
             return
         head = plain.staying if client.keep_alive else plain.leaving
         if not client.is_usual:
             head = client.plain_head(head)
         self.status = plain.status
         self.head_size = len(head)
+        if end + plain.length > size:
+            self._begin_bulk(plain.length, head, bytes(VIEW[:size]), end)
+            return
         self.passed = whole = len(head) + plain.length
         try:
             sent = client.sendmsg((head, VIEW[end:size]))
@@ -254,10 +265,31 @@ class HttpUpstream(HttpSocket, KeptConnection):
         if sent < whole:
             client.most = SMALL_BYTES
             client.keep(memoryview((head + VIEW[end:size])[sent:]))
-        self.is_long = size > SMALL_BYTES
         if self.unsent is not None:
             self.reusable = False
+        self.is_long = size > SMALL_BYTES
+        self.length = plain.length
         self.front.answered(client, self, self.front.clock())
+
+    def _begin_bulk(self, length: int, head: bytes, data: bytes, end: int) -> None:
+        """Begin with a plain answer: its head as it goes on, and what has been read, with the end
+        of the head in that. Of the rest nothing has to be seen."""
+        client, front, reader = self.peer, self.front, self.reader
+        self.length = length
+        self.is_begun = client.told = True
+        client.is_usual = False
+        client.first_byte_at = front.clock()
+        if front.response_timeout:
+            front.answers.remove(client)
+        reader.read_head(data)
+        reader.rest()
+        reader.expect(length)
+        reader.take(data, end, len(data))
+        self.passed = len(head) + len(data) - end
+        # Where there is more, it is sent together with that.
+        flags = _socket.MSG_MORE if unread(self.fileno()) else 0
+        if client.give(head + data[end:], flags) and not (client.is_blocked or self.turn_to_bulk()):
+            self.poller.call_soon(self)
 
     def _take(self, data: bytes) -> None:
         """What has come of an answer, whatever it is."""
@@ -297,7 +329,8 @@ class HttpUpstream(HttpSocket, KeptConnection):
             return
         if reader.state == DONE:
             self.on_body_read(rest[end:], True)
-        else:
+        elif not (reader.state == BODY and reader.left >= _BULKY and not client.is_blocked
+                  and self.turn_to_bulk()):
             # An edge is told once, and this read may not have been the last.
             self.poller.call_soon(self)
 
@@ -334,6 +367,7 @@ class HttpUpstream(HttpSocket, KeptConnection):
         request = client.request
         self.reusable = (
             self.reusable and head.keep_alive and bool(request.minor) and not request.is_odd)
+        self.length = head.framing
         self.reader.expect(head.framing)
         data: bytes = client.answer_head(head)
         self.head_size = len(data)
