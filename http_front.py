@@ -37,10 +37,10 @@ from http_forwarding import (
 from http_heads import RequestHead
 from http_keeping import KEPT, SURE_SECONDS, drop_old, is_sure
 from http_lingering import LINGER_SECONDS, linger
-from http_quiet import HttpLimits, count_bytes, has_been_quiet
+from http_quiet import HttpLimits, count_bytes, look_at
 from http_request_log import RequestLog
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
-from http_sockets import relay_socket
+from http_tunnel import begin_tunnel
 from http_upstream import HttpUpstream
 from listener import Admitter
 from placement import Placement, QueueLimits
@@ -297,8 +297,7 @@ class HttpFront(Admitter, Placement):
         self, client: HttpClient, upstream: HttpUpstream, answer: bytes, rest: bytes, status: int
     ) -> None:
         """From now on bytes are relayed, and nothing is looked at: it counts as a connection."""
-        backend = upstream.backend
-        now = self.clock()
+        backend, now = upstream.backend, self.clock()
         first_byte = client.first_byte_at - client.began
         backend.answers[status // 100 - 1] += 1
         backend.add_times(first_byte, first_byte)
@@ -306,18 +305,10 @@ class HttpFront(Admitter, Placement):
             upstream.status = status
             self.request_log.answered(client, upstream, now)
         backend.bytes_in += client.passed
-        said = bytes(upstream.unsent or b"") + client.reader.rest()
-        answer = bytes(client.unsent or b"") + answer
-        ends = [relay_socket(each) for each in (client, upstream)]
         client.phase = ENDED
         self.ended(client)
         self.upstreams.discard(upstream)
-        client.peer = upstream.peer = None
-        connection = self._connections.start(ends[0], ends[1], backend, upstream.wants_writable)
-        ends[0].wants_writable = client.wants_writable
-        for each in ends:
-            self.poller.replace_handler(each.fileno(), each)
-        connection.begin_with(said, answer + rest)
+        begin_tunnel(client, upstream, self._connections, answer, rest)
 
     # As Placement
 
@@ -427,26 +418,19 @@ class HttpFront(Admitter, Placement):
         for backend in self._pool:
             drop_old(backend, now, self.http_limits.keep)
 
-    def _look_safely(self, client: Any, now: float) -> None:
-        if isinstance(client, HttpUpstream):
-            if client.is_stray:
-                client.end()
-            return
-        if client.phase == ENDED:
-            # There was no memory to say so.
-            self._clients.discard(client)
-            client.end()
-            return
+    def _look_safely(self, each: Any, now: float) -> None:
         try:
-            self._look_at(client, now)
+            if isinstance(each, HttpUpstream):
+                if each.is_stray:
+                    each.end()
+            elif each.phase == ENDED:
+                # There was no memory to say so.
+                self._clients.discard(each)
+                each.end()
+            else:
+                look_at(each, now, self.http_limits)
         except Exception:
-            self.poller.failed(client)
-
-    def _look_at(self, client: HttpClient, now: float) -> None:
-        if client.is_torn or not self.poller.is_watched(client, client.fileno()):
-            client.fail()
-        elif has_been_quiet(client, now, self.http_limits):
-            client.idle_for_too_long()
+            self.poller.failed(each)
 
     def backends_under_way(self) -> "List[Backend]":
         """And to whom a request is."""

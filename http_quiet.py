@@ -30,7 +30,15 @@ def http_limits_of(cluster: Cluster) -> HttpLimits:
         cluster.response_timeout, cluster.keep_upstream, cluster.accept_proxy_from or ())
 
 
-def has_been_quiet(client: Any, now: float, limits: HttpLimits) -> bool:
+def look_at(client: Any, now: float, limits: HttpLimits) -> None:
+    """End it where that is due."""
+    if client.is_torn or not client.poller.is_watched(client, client.fileno()):
+        client.fail()
+    elif _has_been_quiet(client, now, limits):
+        client.idle_for_too_long()
+
+
+def _has_been_quiet(client: Any, now: float, limits: HttpLimits) -> bool:
     """Nothing has moved for as long as its limit; what has, is counted here."""
     if _count(client):
         client.quiet_since = now

@@ -55,6 +55,14 @@ def test_of_none_there_is_an_empty_one() -> None:
     assert sum(empty.counts) == 1
 
 
+@given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from(BOUNDS))))
+def test_many_at_once_are_counted_as_one_by_one(times: List[float]) -> None:
+    one_by_one, found = histogram_of(times), histogram_of([0.2])
+    found.add_all(sorted(times))
+    one_by_one.add(0.2)
+    assert found.counts == one_by_one.counts and found.sum == pytest.approx(one_by_one.sum)
+
+
 @pytest.mark.parametrize("times, share, seconds", [
     ([], 0.5, None), ([0.2], 0.0, None), ([0.0004], 0.99, 0.0005 * 0.99),
     # Even within a bucket: three quarters of the way from 0.1 to 0.25.

@@ -162,6 +162,37 @@ def test_a_body_arrives_to_the_byte(http: HttpStage, size: int) -> None:
     assert http.exchange(GET, answer(b"short"), client)[1].body == b"short"
 
 
+def of_length(size: int, *lines: bytes) -> bytes:
+    return answer(pattern(size), *lines)
+
+
+#: Short, long, and as long as what is spliced from its beginning; heads that are read at once, and
+#: one that is not. Each pair of neighbours is another way from one answer to the next.
+MIXED = [
+    of_length(100_000), of_length(100_000), of_length(5), of_length(20_000), of_length(70_000),
+    of_length((64 << 10) - 1), of_length(64 << 10), of_length(100_000, b"X: " + b"x" * 3000),
+    of_length(100_000), of_length(1500), of_length(100_000), answer(b"", status=b"404 Not Found"),
+    of_length(64 << 10), head(b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked")
+    + b"186a0\r\n" + pattern(100_000) + b"\r\n0\r\n\r\n",
+    of_length(100_000), of_length(5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_answers_of_all_lengths_follow_each_other(http: HttpStage, pieces: int) -> None:
+    """On one connection to the instance, each whole or in pieces."""
+    client, server = asked(http)
+    server.says(answer(b"first"))
+    assert answer_of(client).body == b"first"
+    for told in [*MIXED, *reversed(MIXED)]:
+        client.says(GET)
+        request_of(server)
+        size = -(-len(told) // pieces)
+        says_in_pieces(server, *(told[at:at + size] for at in range(0, len(told), size)))
+        body = told.partition(b"\r\n\r\n")[2]
+        assert answer_of(client).body == body or not "other bytes"
+
+
 @pytest.mark.parametrize("size", RIMS)
 def test_a_body_without_a_length_ends_with_the_connection(http: HttpStage, size: int) -> None:
     body = pattern(size)
