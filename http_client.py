@@ -158,7 +158,7 @@ class HttpClient(RequestSocket):
         if head.framing == UNTIL_CLOSE or self.body_open:
             # Also who is answered early is let go, since the rest of its body may never come.
             self.keep_alive = False
-        added = self.front.cookie_for(self, self.peer.backend)
+        added = self.front.identity.cookie_for(self, self.peer.backend.name)
         if not self.keep_alive:
             added += CLOSE
         elif not self.request.minor:
@@ -167,7 +167,7 @@ class HttpClient(RequestSocket):
 
     def plain_head(self, head: bytes) -> bytes:
         """The same of a head that goes on as it is, where there may be something to add."""
-        added = self.front.cookie_for(self, self.peer.backend)
+        added = self.front.identity.cookie_for(self, self.peer.backend.name)
         return head[:-2] + added + b"\r\n" if added else head
 
     def give(self, data: bytes, flags: int = 0) -> bool:

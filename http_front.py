@@ -25,16 +25,7 @@ from access_log import AccessLog
 from backends import MOST_TIMES, Backend
 from connections import Connections
 from http_client import HttpClient
-from http_forwarding import (
-    cookie_in,
-    cookie_line,
-    cookie_name,
-    forwarded_fields,
-    is_among,
-    origin,
-    passed_on,
-)
-from http_heads import RequestHead
+from http_identity import Identity
 from http_keeping import KEPT, SURE_SECONDS, drop_old, is_sure
 from http_lingering import LINGER_SECONDS, linger
 from http_quiet import HttpLimits, count_bytes, look_at
@@ -49,7 +40,7 @@ from pool import Pool
 from relay import STREAM
 from sockets import WarningLimiter, unsent
 from splicing import Pipes
-from strategies import Strategy, token
+from strategies import Strategy
 from sweeping import Sweep
 from wait_queue import PendingClient, WaitQueue
 
@@ -63,6 +54,7 @@ class HttpFront(Admitter, Placement):
         clock: "Callable[[], float]",
     ) -> None:
         super().__init__(poller, pool, strategy, limits, log, clock)
+        self._name = name
         self.poller = poller
         self.pipes = pipes
         self.clock = clock
@@ -75,7 +67,6 @@ class HttpFront(Admitter, Placement):
         self.lingering: WaitQueue[Any] = WaitQueue()
         #: No client gets a next request through.
         self.is_closing = False
-        self._cookie_name = cookie_name(name)
         self._clients: Set[HttpClient] = set()
         self.upstreams: Set[HttpUpstream] = set()
         self._connections = connections
@@ -92,10 +83,9 @@ class HttpFront(Admitter, Placement):
     ) -> None:
         """How it is to be from now on; `port` is the common one."""
         self.strategy, self.limits, self.http_limits = strategy, limits, http_limits
-        self.port = port
         self.request_log = None if access_log is None else RequestLog(access_log, self.clock)
-        #: More is to be known of each request than where it ends.
-        self.looks = access_log is not None or strategy.by_cookie
+        self.identity = Identity(
+            self._name, port, http_limits.proxies, strategy.by_cookie, access_log is not None)
         self.response_timeout = http_limits.response_timeout
         #: Something besides is to be done at the end of each answer.
         self.attends = access_log is not None or bool(self.response_timeout)
@@ -145,32 +135,7 @@ class HttpFront(Admitter, Placement):
         queue.add(client)
         self._start_expiring()
 
-    def believes(self, address: str) -> bool:
-        """A peer there is a proxy that is believed about its clients."""
-        proxies = self.http_limits.proxies
-        return bool(proxies) and is_among(address, proxies)
-
     # Requests
-
-    def forwarded(self, client: HttpClient, host: bytes) -> bytes:
-        """The lines that tell an instance whose request it is."""
-        return forwarded_fields(client.address, b"http", host, self.port)
-
-    def about(self, client: HttpClient, head: RequestHead) -> bytes:
-        if not client.is_believed:
-            return self.forwarded(client, head.host)
-        client.origin = origin(head, client.address, self.believes)
-        if not self.strategy.by_cookie:
-            client.key = client.origin
-        return passed_on(head, client.address, b"http", self.port)
-
-    def look(self, client: HttpClient, head: bytes) -> None:
-        """What strategy and access log have to know; `head` is as it came."""
-        if self.request_log is not None:
-            client.head = head
-        if self.strategy.by_cookie:
-            client.is_usual = False
-            client.key = cookie_in(head, self._cookie_name)
 
     def place(self, client: HttpClient, preferred: "Tuple[Backend, ...]" = ()) -> None:
         """Find an instance for its request; most often there is a kept connection to it."""
@@ -326,13 +291,6 @@ class HttpFront(Admitter, Placement):
         self._pool.take(backend)
         client.send_to(upstream, backend)
         return True
-
-    def cookie_for(self, client: HttpClient, backend: Backend) -> bytes:
-        """The line that makes the client come back to that backend; empty where it does already."""
-        if not self.strategy.by_cookie:
-            return b""
-        mark = token(backend.name)
-        return b"" if mark == client.key else cookie_line(self._cookie_name, mark, False)
 
     def _connected(
         self, client: HttpClient, upstream: HttpUpstream, backend: Backend,

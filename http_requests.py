@@ -44,7 +44,7 @@ class RequestSocket(HttpSocket):
         #: Where its requests come from, as a proxy says that is believed; else its address.
         self.origin = address
         #: It is a proxy that is believed about its own clients.
-        self.is_believed = bool(front.http_limits.proxies) and front.believes(address)
+        self.is_believed = front.identity.believes(address)
         if self.is_believed:
             self.reader = Reader(True)  # all that it sends is read in full
         self.phase = IDLE
@@ -124,9 +124,9 @@ class RequestSocket(HttpSocket):
         self.is_usual = request.is_plain and not self.arrived
         if request.host != self.host:
             self.host = request.host
-            self.suffix = front.forwarded(self, request.host) + b"\r\n"
-        if front.looks:
-            front.look(self, data)
+            self.suffix = front.identity.lines(self, request.host) + b"\r\n"
+        if front.identity.looks:
+            front.identity.look(self, data)
         self.passed = len(data)
         self.message = request.head + self.suffix
         front.place(self)
@@ -197,10 +197,11 @@ class RequestSocket(HttpSocket):
         self.body_open = reader.state != DONE
         if end < len(rest):
             reader.hold(rest[end:])
-        if self.front.looks:
-            self.front.look(self, head_bytes)
+        identity = self.front.identity
+        if identity.looks:
+            identity.look(self, head_bytes)
         self.passed = len(head_bytes) + end
-        self.message = request_bytes(head, self.front.about(self, head)) + rest[:end]
+        self.message = request_bytes(head, identity.lines_of(self, head)) + rest[:end]
         self.front.place(self)
 
     def _wait_for_head(self) -> None:

@@ -1,0 +1,68 @@
+"""Who a client of the http mode is: what its instance is told, and how its strategy knows it."""
+
+from typing import Any, Tuple
+
+from http_forwarding import (
+    cookie_in,
+    cookie_line,
+    cookie_name,
+    forwarded_fields,
+    is_among,
+    origin,
+    passed_on,
+)
+from http_heads import RequestHead
+from model import Network
+from strategies import token
+
+_SCHEME = b"http"
+
+
+class Identity:
+    """As one cluster sees its clients, which each have `address`, `origin` and `key`."""
+
+    def __init__(
+        self, name: str, port: int, proxies: "Tuple[Network, ...]", by_cookie: bool, logs: bool
+    ) -> None:
+        """`name` is the process's, `port` the common one. With `logs` the access log gets the heads
+        of requests."""
+        self._port = port
+        self._proxies = proxies
+        self._by_cookie = by_cookie
+        self._logs = logs
+        self._cookie_name = cookie_name(name)
+        #: More is to be known of each request than where it ends.
+        self.looks = by_cookie or logs
+
+    def believes(self, address: str) -> bool:
+        """A peer there is a proxy that is believed about its clients."""
+        return bool(self._proxies) and is_among(address, self._proxies)
+
+    def lines(self, client: Any, host: bytes) -> bytes:
+        """The lines that tell an instance whose request it is."""
+        return forwarded_fields(client.address, _SCHEME, host, self._port)
+
+    def lines_of(self, client: Any, head: RequestHead) -> bytes:
+        """The same where the client may be a proxy that is believed."""
+        if not client.is_believed:
+            return self.lines(client, head.host)
+        client.origin = origin(head, client.address, self.believes)
+        if not self._by_cookie:
+            client.key = client.origin
+        return passed_on(head, client.address, _SCHEME, self._port)
+
+    def look(self, client: Any, head: bytes) -> None:
+        """What strategy and access log have to know; `head` is as it came."""
+        if self._logs:
+            client.head = head
+        if self._by_cookie:
+            client.is_usual = False
+            client.key = cookie_in(head, self._cookie_name)
+
+    def cookie_for(self, client: Any, instance: str) -> bytes:
+        """The line that makes the client come back to that instance; empty where it does already.
+        """
+        if not self._by_cookie:
+            return b""
+        mark = token(instance)
+        return b"" if mark == client.key else cookie_line(self._cookie_name, mark, False)
