@@ -225,13 +225,15 @@ class Poller:
             self._lost_from = 0
 
     def deliver(self) -> None:
-        """See `posted`; to be called by who adds to that anywhere but in an event or a turn."""
-        posted, self.posted = self.posted, []
-        for handler in posted:
-            try:
-                handler.on_posted()
-            except Exception:
-                self.failed(handler)
+        """See `posted`; to be called by who adds to that anywhere but in an event or a turn. Who is
+        told may add to it."""
+        while self.posted:
+            posted, self.posted = self.posted, []
+            for handler in posted:
+                try:
+                    handler.on_posted()
+                except Exception:
+                    self.failed(handler)
 
     def failed(self, handler: Handler) -> None:
         """To be called inside an `except`: that handler has a bug, or found no memory."""
