@@ -33,16 +33,8 @@ _MOST_INTERIMS = 100
 
 class HttpUpstream(HttpSocket, KeptConnection):
     __slots__ = (
-        "asked_in",
-        "backend",
-        "head_size",
-        "home",
-        "idle_since",
-        "interims",
-        "is_begun",
-        "is_long", "length",
-        "reusable",
-        "status",
+        "asked_in", "backend", "head_size", "home", "idle_since", "interims", "is_begun",
+        "is_long", "length", "reusable", "status",
     )  # fmt: skip
 
     def start(self, front: Any, backend: Backend, now: float) -> None:
@@ -137,8 +129,8 @@ class HttpUpstream(HttpSocket, KeptConnection):
                 discard(self)
             return
         if self.asked_in == self.poller.polls and mask & READABLE:
-            # It was said before the request was sent, so it is no answer to that.
-            self.on_lost()
+            # It was said before the request is sent, so it is no answer to that.
+            self._died_before()
             return
         if mask & ENDING:
             self.reusable = False
@@ -175,15 +167,19 @@ class HttpUpstream(HttpSocket, KeptConnection):
         except BlockingIOError:
             sent = 0
         except OSError:
-            # Not a byte of it has been taken.
-            client = self.peer
-            client.message = bytes(data)
-            self.front.lost(client, True)
+            self._died_before()
             return
         if sent < len(data):
             self.keep(memoryview(data)[sent:])
         else:
             self.unsent = None
+
+    def _died_before(self) -> None:
+        """Not a byte of the request has been taken, where all of it is still here."""
+        client, data = self.peer, self.unsent
+        if data is not None:
+            client.message = bytes(data)
+        self.front.lost(client, data is not None)
 
     def on_progress(self) -> None:
         self.peer.moved += 1
