@@ -36,6 +36,8 @@ from peers import (
 from poller import EVENTS_A_TURN, Handler, Poller
 from pool import Pool
 
+pytest_plugins = ["pollers"]
+
 #: Memory left to a process that is to run out of it, and clients whose answers would take more.
 LEFT = 6 << 20
 STALLED = 250
@@ -216,18 +218,6 @@ class Reader(Handler):
     def close(self) -> None:
         self.near.close()
         self.far.close()
-
-
-@pytest.fixture
-def failed() -> "List[Any]":
-    return []
-
-
-@pytest.fixture
-def poller(failed: "List[Any]") -> "Iterator[Poller]":
-    poller = Poller(failed.append)
-    yield poller
-    poller.close()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from gevent import get_hub
 from poller import Handler, Poller
 from supervision import wait_until
 
+pytest_plugins = ["pollers"]
+
 
 class Recorder(Handler):
     """The handler of one end of a pair of sockets; `does` is what it does when it is told."""
@@ -41,18 +43,6 @@ class Recorder(Handler):
 
     def fail(self) -> None:
         pass
-
-
-@pytest.fixture
-def failed() -> "List[Handler]":
-    return []
-
-
-@pytest.fixture
-def poller(failed: "List[Handler]") -> "Iterator[Poller]":
-    poller = Poller(failed.append)
-    yield poller
-    poller.close()
 
 
 @pytest.fixture
