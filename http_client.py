@@ -182,9 +182,10 @@ class HttpClient(RequestSocket):
 
     def answered(self) -> None:
         """The answer is over, and its instance is let go already."""
-        self.peer = None
         if self.is_usual and not self.keep_alive:
-            self.finish(False)
+            self.phase = ENDING
+            if self.unsent is None:
+                self._ended()
             return
         rest_of_body = self.body_open
         keep_alive = self.keep_alive and not rest_of_body

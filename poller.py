@@ -17,7 +17,8 @@ event, even if ending it takes a second attempt. `_maintain` sees to what could 
 import select
 import sys
 import time
-from typing import Callable, Dict, List, Optional
+from collections import OrderedDict
+from typing import Callable, List, Optional
 
 from gevent import get_hub
 
@@ -51,7 +52,8 @@ _BOTH_WAYS = _ARRIVALS | select.EPOLLOUT
 #: watchers had theirs.
 EVENTS_A_TURN = 512
 
-#: Seconds after which a turn ends with the events that it has taken, whatever else there is.
+#: Seconds after which a turn ends with the events that it has taken, or with the handler that had
+#: asked for it, whatever else there is.
 TURN_SECONDS = 0.005
 
 #: With so many at once there are likely more by now, and to ask for them here costs less than to
@@ -108,7 +110,7 @@ class Poller:
         #: By descriptor: the kernel gives out the lowest free number, so the list stays short.
         self._handlers: List[Optional[Handler]] = [None] * 64
         #: Each once: who is told of an event while it waits for its turn does not get two.
-        self._soon: Dict[Handler, None] = {}
+        self._soon: OrderedDict[Handler, None] = OrderedDict()
         #: How often events were taken from the kernel. Who writes to a socket and is told by the
         #: same poll that something has arrived there is told of what was there before.
         self.polls = 0
@@ -119,6 +121,8 @@ class Poller:
         self._loop = get_hub().loop
         self._watcher = self._loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._turn)
+        # No callback of the loop, of which gevent calls up to fifty before it asks for events.
+        self._soon_timer = self._loop.timer(0)
         #: Events taken in one turn: fewer after a shortage.
         self._most = EVENTS_A_TURN
         #: From this descriptor on edges may have been lost; None is nowhere.
@@ -169,12 +173,12 @@ class Poller:
     def call_soon(self, handler: Handler) -> None:
         """Call `handler.on_turn()` once more, after everyone else had a turn."""
         if not self._soon:
-            self._loop.run_callback(self._run_soon)
+            self._soon_timer.start(self._run_soon)
         self._soon[handler] = None
 
     def close(self) -> None:
         """Stop serving; idempotent. The sockets stay as they are."""
-        for watcher in (self._maintenance_timer, self._watcher):
+        for watcher in (self._maintenance_timer, self._soon_timer, self._watcher):
             watcher.stop()
             watcher.close()
         self._epoll.close()
@@ -214,13 +218,18 @@ class Poller:
 
     def _run_soon(self) -> None:
         try:
-            handlers, self._soon = self._soon, {}
-            for handler in handlers:
+            soon, end = self._soon, self._clock() + TURN_SECONDS
+            for _ in range(len(soon)):
+                handler, _none = soon.popitem(last=False)
                 try:
                     handler.on_turn()
                 except Exception:
                     self.failed(handler)
+                if self._clock() > end:
+                    break
             self.deliver()
+            if soon:
+                self._soon_timer.start(self._run_soon)
         except Exception:
             self._lost_from = 0
 

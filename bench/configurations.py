@@ -8,6 +8,10 @@ from typing import Sequence
 #: NGINX runs its workers as www-data otherwise, who may not enter the work folder.
 USER = "user root;" if os.geteuid() == 0 else ""
 
+#: Sockets that NGINX takes at most, of clients and to servers; and clients that HAProxy takes: it
+#: wants four descriptors for each, with its pipes.
+NGINX_SOCKETS, HAPROXY_CLIENTS = 12000, 5000
+
 #: In front of every NGINX, whose files have the name and the port in their names.
 NGINX_BEGIN = """\
 %(user)s
@@ -77,7 +81,7 @@ protocol = "http"
 """
 
 NGINX_STREAM = NGINX_BEGIN + """\
-events { worker_connections 8192; }
+events { worker_connections %(connections)d; }
 stream {
     upstream web { %(servers)s }
     server { listen 127.0.0.1:%(port)d backlog=4096; proxy_pass web; }
@@ -86,7 +90,7 @@ stream {
 
 #: Answers and uploads are buffered, which is its default.
 NGINX_HTTP = NGINX_BEGIN + """\
-events { worker_connections 8192; }
+events { worker_connections %(connections)d; }
 http {
 """ + NGINX_HTTP_BEGIN + """\
     upstream web {
@@ -110,7 +114,7 @@ http {
 HAPROXY = """\
 global
     nbthread 1
-    maxconn 5000
+    maxconn %(connections)d
 defaults
     mode %(mode)s
     option splice-auto
@@ -138,7 +142,7 @@ def nginx(text: str, name: str, port: int, stream_module: str = "",
           servers: Sequence[int] = ()) -> str:
     """One of the texts above; `name` begins the names of its files, `servers` are ports."""
     return text % {
-        "user": USER, "name": name, "port": port,
+        "user": USER, "name": name, "port": port, "connections": NGINX_SOCKETS,
         "load_module": "load_module %s;" % stream_module if stream_module else "",
         "servers": " ".join("server 127.0.0.1:%d;" % each for each in servers)}
 
@@ -146,5 +150,6 @@ def nginx(text: str, name: str, port: int, stream_module: str = "",
 def haproxy(mode: str, port: int, servers: Sequence[int]) -> str:
     """`mode` is its own word for the protocol: tcp or http."""
     return HAPROXY % {
-        "mode": mode, "port": port, "more": HAPROXY_HTTP if mode == "http" else "",
+        "mode": mode, "port": port, "connections": HAPROXY_CLIENTS,
+        "more": HAPROXY_HTTP if mode == "http" else "",
         "servers": "\n".join("    server web-%d 127.0.0.1:%d" % (each, each) for each in servers)}

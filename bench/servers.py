@@ -104,6 +104,9 @@ class Direct(Way):
 class Balancer(Way):
     """What they have in common: a port of their own, a command, one worker."""
 
+    #: Clients that it takes at a time, and another one besides.
+    most_connections = 10000
+
     def __init__(self, site: Site, backends: Sequence[int]) -> None:
         super().__init__(site, backends)
         self.port, = site.ports.take(1)
@@ -236,6 +239,7 @@ class HAProxy(Balancer):
     name = "haproxy"
     title = "HAProxy"
     mode = "tcp"
+    most_connections = configurations.HAPROXY_CLIENTS - 1
 
     def command(self) -> List[str]:
         name = self.site.write("haproxy-%d.cfg" % self.port, configurations.haproxy(

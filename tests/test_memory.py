@@ -295,7 +295,7 @@ def test_what_has_been_stopped_or_lost_by_the_loop_goes_on(
     """The call of a callback needs memory as well: then gevent stops the watcher, or forgets the
     call, and none of ours has run."""
     poller._watcher.stop()
-    poller._soon = {readers[0]: None}
+    poller._soon[readers[0]] = None
     readers[1].far.send(b"x")
     wait_until(lambda: readers[1].heard == b"x" and readers[0].turns == 1)
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 from gevent import get_hub
 
-from poller import Handler, Poller
+from poller import TURN_SECONDS, Handler, Poller
 from supervision import wait_until
 
 pytest_plugins = ["pollers"]
@@ -119,3 +119,57 @@ def test_a_turn_is_one_however_often_it_was_asked_for(
             poller.call_soon(each)
 
     assert told_by_then(told, ask) == ["a turn", "b turn"]
+
+
+def test_who_asks_for_turn_after_turn_keeps_nobody_waiting(
+    poller: Poller, recorders: "List[Recorder]", told: "List[str]"
+) -> None:
+    """Neither who is told of an event, nor what else waits for the loop; so one that sends all the
+    time costs the others no more than a turn of its own."""
+    a, b, _, _ = recorders
+
+    def ask_again() -> None:
+        if told.count("a turn") == 5:
+            b.far.send(b"x")
+            timer.start(lambda: told.append("timer"))
+        if not {"b event", "timer"} <= set(told):
+            poller.call_soon(a)
+
+    a.does["turn"] = [ask_again]
+    timer = get_hub().loop.timer(0)
+    poller.call_soon(a)
+    wait_until(lambda: {"b event", "timer"} <= set(told))
+    timer.close()
+    assert told.count("a turn") <= 7
+
+
+def test_turns_stop_after_a_while_and_go_on_where_they_stopped(
+    failed: "List[Handler]", told: "List[str]"
+) -> None:
+    """Else many that have much to do would keep the others waiting in one turn."""
+    now = [0.0]
+    poller = Poller(failed.append, lambda: now[0])
+    recorders = [Recorder(poller, name, told) for name in "abcde"]
+
+    def take_long() -> None:
+        now[0] += TURN_SECONDS * 0.6
+
+    for each in recorders:
+        each.does["turn"] = [take_long]
+        poller.call_soon(each)
+    first = recorders[0]
+
+    def ask_again() -> None:
+        if told.count("a turn") < 2:
+            poller.call_soon(first)
+
+    first.does["turn"] += [at_the_next_loop(told), ask_again]
+    wait_until(lambda: told.count("a turn") == 2)
+    for each in recorders:
+        poller.forget(each.near.fileno())
+        each.near.close()
+        each.far.close()
+    poller.close()
+    turns = [each for each in told if each != "loop"]
+    assert turns == ["a turn", "b turn", "c turn", "d turn", "e turn", "a turn"]
+    assert told[2] == "loop" and not failed
