@@ -1,49 +1,296 @@
-"""Answers of pupgevent itself, where there is none of an instance. Pure."""
+"""What an instance says to a request of the http mode: answers, read and given to the client.
 
-from email.utils import formatdate
-from typing import Dict
+An answer that arrives whole in one read goes on by one send. Of all others the head is read and
+written anew; bodies go as http_sockets.py has it. What an instance says behind the end of its
+answer is given to nobody: the next client would take it for its own.
+"""
 
-from http_forwarding import CLOSE, KEEP_ALIVE
+import _socket
+from typing import Any, List
 
-#: Of RFC 9110; a text for whoever sees it in a browser.
-_REASONS: Dict[int, str] = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-    505: "HTTP Version Not Supported",
-}
+from backends import Backend
+from http_forwarding import answer_bytes
+from http_framing import BODY, DONE, HEAD, Reader
+from http_heads import CHUNKED, AnswerHead, Refused, parse_answer
+from http_plain import SHORT, plain_answer, remembered_answer
+from http_sockets import HttpSocket, room
+from poller import DATA
+from relay import BUFFER, SMALL_BYTES, VIEW
+from sockets import unread
 
-_TEXTS: Dict[int, str] = {
-    502: "The application ended before it had answered, or its answer broke the rules of HTTP.",
-    503: "No instance of the application could take the request in time. Please try again.",
-    504: "The application did not answer in time.",
-}
+#: Bytes of a body that is spliced from its beginning, and what is read then of an answer: it has
+#: the head, and costs little to copy.
+_BULKY, _LOOK = 64 * 1024, 2 * 1024
 
-#: Seconds after which a client of a busy application may come again.
-RETRY_AFTER = 5
+#: Interim answers to one request, after which no answer is expected any more.
+_MOST_INTERIMS = 100
 
 
-def error_answer(
-    status: int, reason: str, with_body: bool, close: bool, minor: int = 1
-) -> bytes:
-    """A whole answer. `reason` says more than the status, of a request that is refused; `minor` is
-    of the client's version."""
-    title = "%d %s" % (status, _REASONS[status])
-    body = "%s\n%s\n" % (title, reason or _TEXTS.get(status, ""))
-    lines = [
-        "HTTP/1.1 " + title, "Date: " + formatdate(usegmt=True),
-        "Content-Type: text/plain; charset=utf-8", "Content-Length: %d" % len(body.encode()),
-        "Cache-Control: no-store",
-    ]  # fmt: skip
-    if status == 503:
-        lines.append("Retry-After: %d" % RETRY_AFTER)
-    head = "\r\n".join([*lines, ""]).encode()
-    if close:
-        head += CLOSE
-    elif not minor:
-        head += KEEP_ALIVE
-    return head + b"\r\n" + (body.encode() if with_body else b"")
+class AnswerSocket(HttpSocket):
+    """The instance's side of a connection, and the answer that is under way on it."""
+
+    __slots__ = (
+        "asked_in", "backend", "head_size", "interims", "is_begun", "is_long", "length",
+        "reusable", "status",
+    )  # fmt: skip
+
+    #: The number of the poll in which it was taken for a request, or KEPT; of a new one, 0.
+    asked_in: int
+
+    def expect_answers(self, front: Any, backend: Backend) -> None:
+        """Called once, in place of a constructor."""
+        self.set_up(front)
+        self.reader = Reader(False)
+        self.backend = backend
+        #: The last answer was longer than a short read, and the length of its body, or CHUNKED, or
+        #: UNTIL_CLOSE.
+        self.is_long = False
+        self.length = 0
+        #: A part of an answer has been read.
+        self.is_begun = False
+        #: It can be kept after this answer.
+        self.reusable = True
+        #: Of the answer that is passed on; the size is that of its head as the client gets it.
+        self.status = 0
+        self.head_size = 0
+        #: Interim answers (1xx) to the request that is under way.
+        self.interims = 0
+
+    def forget_answer(self) -> None:
+        """It is over, and another one is to follow."""
+        if self.reader.state == DONE:
+            self.reader.next_message()
+        self.interims = 0
+        self.is_begun = False
+
+    def on_event(self, mask: int) -> None:
+        """Most events are an answer that comes whole, is plain, and goes on as it is; each step
+        here is made for every one."""
+        client = self.peer
+        if (mask != DATA or client is None or self.asked_in == self.poller.polls or self.is_begun
+                or self.is_long or client.unsent is not None or not client.request.is_plain):
+            self.on_other_event(mask)
+            return
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        head = data[:end]
+        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
+        size = len(data)
+        if plain is None or end + plain.length != size or size == SMALL_BYTES:
+            self._take_up(data)
+            return
+        head = plain.staying if client.keep_alive else plain.leaving
+        if not client.is_usual:
+            head = client.plain_head(head)
+        self.status = plain.status
+        self.head_size = len(head)
+        data = head + data[end:]
+        self.passed = len(data)
+        if client.is_usual:
+            client.unsent = data
+            self.poller.posted.append(client)
+        elif not client.give(data):
+            return
+        if self.unsent is not None:
+            self.reusable = False
+        front = self.front
+        front.answered(client, self, front.clock())
+
+    def on_other_event(self, mask: int) -> None:
+        """Whatever else has happened, or while something unusual is under way."""
+        raise NotImplementedError
+
+    def read(self, to_the_end: int) -> None:
+        """What has arrived, as far as the client takes it."""
+        if self.peer.is_blocked:
+            return  # `resume` goes on
+        if self.reader.state != HEAD:
+            self.pass_body_on(to_the_end)
+        elif self.is_long and self.peer.request.is_plain and not self.is_begun:
+            self._read_long()
+        else:
+            self._read_head()
+
+    def _read_head(self) -> None:
+        """Read once, where a head is due."""
+        try:
+            data = self.recv(SMALL_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        self._take_up(data)
+
+    def _take_up(self, data: bytes) -> None:
+        if data:
+            self._take(data)
+        else:
+            self.on_end()
+
+    def _read_long(self) -> None:
+        """As `on_event`, where the last answer was long: read much at once, and copy nothing; or so
+        little that hardly more than the head has to be copied."""
+        client = self.peer
+        most = _LOOK
+        if self.length < _BULKY:
+            most = min(client.most, max(SMALL_BYTES, room(client)))
+        try:
+            size = self.recv_into(BUFFER, most)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_lost()
+            return
+        end = BUFFER.find(b"\r\n\r\n", 0, size) + 4
+        head = bytes(VIEW[:end])
+        plain = remembered_answer(head) if end <= SHORT else plain_answer(head)
+        if plain is None or end + plain.length < size or (
+                end + plain.length > size and plain.length < _BULKY):
+            self._take_up(bytes(VIEW[:size]))
+            return
+        head = plain.staying if client.keep_alive else plain.leaving
+        if not client.is_usual:
+            head = client.plain_head(head)
+        self.status = plain.status
+        self.head_size = len(head)
+        if end + plain.length > size:
+            self._begin_bulk(plain.length, head, bytes(VIEW[:size]), end)
+            return
+        self.passed = whole = len(head) + plain.length
+        try:
+            sent = client.sendmsg((head, VIEW[end:size]))
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            client.on_lost()
+            return
+        if sent < whole:
+            client.most = SMALL_BYTES
+            client.keep(memoryview((head + VIEW[end:size])[sent:]))
+        if self.unsent is not None:
+            self.reusable = False
+        self.is_long = size > SMALL_BYTES
+        self.length = plain.length
+        self.front.answered(client, self, self.front.clock())
+
+    def _begin_bulk(self, length: int, head: bytes, data: bytes, end: int) -> None:
+        """Begin with a plain answer: its head as it goes on, and what has been read, with the end
+        of the head in that. Of the rest nothing has to be seen."""
+        client, front, reader = self.peer, self.front, self.reader
+        self.length = length
+        self.is_begun = client.told = True
+        client.is_usual = False
+        client.first_byte_at = front.clock()
+        if front.response_timeout:
+            front.answers.remove(client)
+        reader.read_head(data)
+        reader.rest()
+        reader.expect(length)
+        reader.take(data, end, len(data))
+        self.passed = len(head) + len(data) - end
+        # Where there is more, it is sent together with that.
+        flags = _socket.MSG_MORE if unread(self.fileno()) else 0
+        if client.give(head + data[end:], flags) and not (client.is_blocked or self.turn_to_bulk()):
+            self.poller.call_soon(self)
+
+    def _take(self, data: bytes) -> None:
+        """What has come of an answer, whatever it is."""
+        client, reader = self.peer, self.reader
+        self.is_begun = True
+        client.is_usual = False
+        if not client.first_byte_at:
+            client.first_byte_at = self.front.clock()
+        pieces: List[bytes] = []
+        end, rest = 0, b""
+        try:
+            while True:
+                head_bytes = reader.read_head(data)
+                if not head_bytes:
+                    break
+                head = parse_answer(head_bytes, client.request.method)
+                rest = reader.rest()
+                if self._is_tunnel(head):
+                    pieces.append(answer_bytes(head, b""))
+                    self.front.tunnel(client, self, b"".join(pieces), rest, head.status)
+                    return
+                if head.status >= 200:
+                    pieces.append(self._begin(head))
+                    end = reader.take(rest, 0, len(rest))
+                    pieces.append(rest[:end])
+                    break
+                pieces.append(self._interim(head))
+                if not rest:
+                    break
+                data = rest
+        except Refused as error:
+            self.on_refused(error)
+            return
+        out = b"".join(pieces)
+        self.passed += len(out)
+        if out and not client.give(out):
+            return
+        if reader.state == DONE:
+            self.on_body_read(rest[end:], True)
+        elif not (reader.state == BODY and reader.left >= _BULKY and not client.is_blocked
+                  and self.turn_to_bulk()):
+            # An edge is told once, and this read may not have been the last.
+            self.poller.call_soon(self)
+
+    def _is_tunnel(self, head: AnswerHead) -> bool:
+        client = self.peer
+        if head.status == 101:
+            if not client.request.upgrade or client.request.method == b"CONNECT":
+                raise Refused(502, "it changes the protocol without being asked to")
+            return True
+        return bool(client.request.method == b"CONNECT" and 200 <= head.status < 300)
+
+    def _interim(self, head: AnswerHead) -> bytes:
+        """An answer before the answer, as it goes on; HTTP/1.0 knows none."""
+        client = self.peer
+        self.interims += 1
+        if self.interims > _MOST_INTERIMS:
+            raise Refused(502, "interim answers without end")
+        self.backend.answers[0] += 1
+        client.first_byte_at = 0.0
+        self.reader.expect(0)
+        self.reader.next_message()
+        return answer_bytes(head, b"") if client.request.minor else b""
+
+    def _begin(self, head: AnswerHead) -> bytes:
+        """The head of the answer itself, as it goes on."""
+        client, front = self.peer, self.front
+        if head.framing == CHUNKED and not client.request.minor:
+            raise Refused(502, "a chunked answer to HTTP/1.0")
+        if not client.first_byte_at:
+            client.first_byte_at = front.clock()
+        if front.response_timeout:
+            front.answers.remove(client)
+        self.status = head.status
+        request = client.request
+        self.reusable = (
+            self.reusable and head.keep_alive and bool(request.minor) and not request.is_odd)
+        self.length = head.framing
+        self.reader.expect(head.framing)
+        data: bytes = client.answer_head(head)
+        self.head_size = len(data)
+        client.told = True
+        return data
+
+    def on_body_read(self, excess: bytes, maybe_more: bool) -> None:
+        client = self.peer
+        if self.pipe is not None:
+            if self.pipe.held:
+                return  # `resume` comes back here
+            self.return_pipe()
+        self.is_long = self.passed > SMALL_BYTES
+        if (excess or client.body_open or self.unsent is not None
+                or (maybe_more and self.reusable and unread(self.fileno()))):
+            self.reusable = False
+        self.front.answered(client, self, self.front.clock())

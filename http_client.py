@@ -16,7 +16,7 @@ No greenlet, no timer, no log line per request; as relay.py.
 from typing import Any
 
 from backends import Backend
-from http_answers import error_answer
+from http_errors import error_answer
 from http_forwarding import CLOSE, KEEP_ALIVE, answer_bytes
 from http_framing import DONE
 from http_heads import (

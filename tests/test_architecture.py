@@ -26,7 +26,7 @@ SUPERVISING, BALANCING = set(FLOORS["Supervising"]), set(FLOORS["Balancing"])
 #: Modules of tables and choices: they know no sockets, no clock and no loop.
 PURE = {"globs", "lifecycle", "strategies"}
 #: May import each other.
-PURE_HTTP = {"http_answers", "http_forwarding", "http_framing", "http_heads", "http_plain"}
+PURE_HTTP = {"http_errors", "http_forwarding", "http_framing", "http_heads", "http_plain"}
 IMPURE_PACKAGES = {"gevent", "socket", "_socket", "select", "subprocess", "threading", "time"}
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))

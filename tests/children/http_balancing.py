@@ -6,13 +6,20 @@ Its figures are of clients and of connections to instances.
 """
 
 import gc
+import os
+import re
+import sys
 from typing import Any, Dict, List, Optional
 
 import balancing  # it puts the project's folder on the path
+from gevent.event import Event
 
 from http_client import HttpClient
 from http_front import HttpFront
 from http_upstream import HttpUpstream
+
+#: Modules that serve clients in the loop.
+SERVING = re.compile(r"(http_\w+|poller|placement|pool|backends|strategies|listener)\.py$")
 
 
 class HttpHost(balancing.BalancerHost):
@@ -66,7 +73,35 @@ class HttpHost(balancing.BalancerHost):
             whole(sock.unsent) + (sock.reader.held if sock.reader else 0)
             + (sock.pipe.held if sock.pipe else 0) for sock in sockets)
 
-    # Shortages of the kernel's
+    # Shortages of memory, and of the kernel's
+
+    def fail_at(self, line: int) -> None:
+        """The so-manieth line that serves a client from now on raises MemoryError."""
+        self.left, self.where = line, ""
+        self.engine.poller._loop.run_callback(sys.settrace, self._trace)
+
+    def stop_failing(self) -> str:
+        """Where it was; empty where it has not come to that."""
+        done = Event()
+        self.engine.poller._loop.run_callback(self._untrace, done)
+        done.wait()
+        return self.where
+
+    def _untrace(self, done: Event) -> None:
+        sys.settrace(None)
+        done.set()
+
+    def _trace(self, frame: Any, event: str, argument: Any) -> Any:
+        """Of sys.settrace: of each call, and of the lines of those that it answers itself for."""
+        name = os.path.basename(frame.f_code.co_filename)
+        if not SERVING.match(name):
+            return None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                self.where = "%s:%d" % (name, frame.f_lineno)
+                raise MemoryError
+        return self._trace
 
     def limit_watches(self, count: int) -> None:
         """So many sockets can still be watched; then epoll_ctl(2) fails with ENOSPC."""
