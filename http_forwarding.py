@@ -43,12 +43,17 @@ def is_among(address: str, networks: "Tuple[Network, ...]") -> bool:
     return found is not None and any(found in each for each in networks)
 
 
+#: Proxies between a client and here; nobody is known to have more than a handful.
+_MOST_PROXIES = 32
+
+
 def origin(head: RequestHead, peer: str, is_believed: "Callable[[str], bool]") -> str:
     """The address of the client that a request came from, through proxies: of those that
     X-Forwarded-For names, the last that is not believed itself. Whoever is before it could have
     been made up."""
-    named = b",".join(values_of(head.fields, b"x-forwarded-for")).decode("latin-1").split(",")
-    for each in reversed([text.strip() for text in named]):
+    named = b",".join(values_of(head.fields, b"x-forwarded-for")).decode("latin-1")
+    last = named.rsplit(",", _MOST_PROXIES)[-_MOST_PROXIES:]
+    for each in reversed([text.strip() for text in last]):
         if _parsed(each) is None:
             return peer
         peer = each
@@ -146,10 +151,16 @@ def cookie_name(process_id: str) -> bytes:
 
 def cookie_in(head: bytes, name: bytes) -> str:
     """The value of that cookie in the head of a request; empty where there is none."""
-    for each in value_in(head, b"cookie").split(b";"):
-        found, _, value = each.strip(b" \t").partition(b"=")
-        if found == name:
-            return value.decode("latin-1")
+    cookies, wanted = value_in(head, b"cookie"), name + b"="
+    start = cookies.find(wanted)
+    while start >= 0:
+        before = start
+        while before and cookies[before - 1] in b" \t":
+            before -= 1
+        if not before or cookies[before - 1] in b";":
+            value = cookies[start + len(wanted):].partition(b";")[0]
+            return value.rstrip(b" \t").decode("latin-1")
+        start = cookies.find(wanted, start + 1)
     return ""
 
 

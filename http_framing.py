@@ -79,9 +79,6 @@ _SMALL_CHUNKS = re.compile(b"(?:0{0,9}(?:%s)){0,512}" % b"|".join(
         re.sub(b"[a-f]", lambda found: b"[%s%s]" % (found.group(), found.group().upper()),
                b"%x" % size), size) for size in range(1, 64)))
 
-#: What breaks a head, whatever comes behind it: a line that does not end in CRLF, or a NUL.
-_BROKEN = re.compile(rb"\x00|\r[^\n]|(?<!\r)\n")
-
 #: Trailers that would be read as if they had been in the head.
 _NOT_IN_TRAILERS = HOP_BY_HOP | frozenset((
     b"content-length", b"transfer-encoding", b"host", b"trailer", b"authorization", b"cookie",
@@ -93,6 +90,16 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | frozenset((
 _MOST_EMPTY_LINES = 4
 
 Data = Union[bytes, bytearray]
+
+
+def _is_broken(data: bytes, start: int) -> bool:
+    """There is a NUL in it, or a line that does not end in CRLF: whatever comes behind it, it does
+    not get better. Looked at is what begins at `start`; a CR at the end may be half of one."""
+    if data[start:start + 1] == b"\n":
+        start = max(0, start - 1)
+    ends = data.count(b"\r\n", start)
+    return (b"\0" in data or data.count(b"\n", start) != ends
+            or data.count(b"\r", start, len(data) - data.endswith(b"\r")) != ends)
 
 
 class Reader:
@@ -176,7 +183,7 @@ class Reader:
         """What is there of a head that is not whole: can it still become one?"""
         if len(data) > HEAD_BYTES:
             raise self._too_long()
-        if _BROKEN.search(data, start):
+        if _is_broken(data, start):
             raise Refused(400 if self._is_request else 502, "a bare CR or LF, or a NUL")
         first = data[:1]
         if first and not first.isalpha() and first not in b"\r_-":
@@ -226,12 +233,35 @@ class Reader:
                 start = self._take_chunk_end(data, start)
             else:
                 if self.state == CHUNK_SIZE and not self._held:
-                    behind = _SMALL_CHUNKS.match(data, start, end).end()  # type: ignore[union-attr]
+                    behind = self._take_chunks(data, start, end)
                     if behind > start:
                         start = behind
                         continue
                 start = self._take_line(data, start, end)
         return start
+
+    def _take_chunks(self, data: Data, start: int, end: int) -> int:
+        """Whole chunks, many at once where they are small and say no more than their sizes; returns
+        where they end."""
+        behind = _SMALL_CHUNKS.match(data, start, end).end()  # type: ignore[union-attr]
+        if behind > start:
+            return behind
+        extensions = self._extensions
+        while True:
+            matched = _SIZE_LINE.match(data, start, min(end, start + _SIZE_LINE_BYTES))
+            if matched is None:
+                return start
+            digits, extension = matched.groups()
+            size = int(digits, 16)
+            behind = matched.end() + size + 2
+            extensions += len(extension)
+            if (not size or behind > end or extensions > _EXTENSION_BYTES
+                    or data[behind - 2:behind] != b"\r\n"):
+                return start
+            self._extensions = extensions
+            start = behind
+            if size < 64 and len(digits) < 3 and not extension:
+                return start
 
     def skip(self, count: int) -> int:
         """So many opaque bytes go by, `left` at most; returns how many."""
@@ -264,7 +294,7 @@ class Reader:
             raise self._bad("a line between chunks is over %d bytes" % limit)
         line = self._held + bytes(data[start:stop or end])
         if not stop:
-            if _BROKEN.search(line, max(0, before - 1)):
+            if _is_broken(line, max(0, before - 1)):
                 raise self._bad("a bare CR or LF, or a NUL, between chunks")
             self._held = line
             return end

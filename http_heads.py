@@ -22,6 +22,11 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Pattern, Tuple
 #: Bytes of a head, and its fields. NGINX has 4 pages of 8 KB, HAProxy 101 fields.
 HEAD_BYTES, MOST_FIELDS = 32 * 1024, 100
 
+#: Bytes of a host with its port, of which a name in DNS has 253, of all that `Connection` says, and
+#: of an encoding that is looked at: what is longer is refused for it, and neither kept for a client
+#: nor taken apart for long.
+HOST_BYTES, _CONNECTION_BYTES, _CODING_BYTES = 300, 1024, 256
+
 #: A length has 15 digits at most: 1 PB less one byte, far from what any reader overflows at.
 _LENGTH_DIGITS = 15
 
@@ -35,8 +40,8 @@ _VALUE = rb"[\t -~\x80-\xff]*"
 #: and no empty label. A comma could be taken for the end of a first of two.
 _HOST = rb"(?:%s+(?:\.%s+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?" % (
     (rb"[A-Za-z0-9\-_~!$&'()*+;=%]",) * 2)
-#: What nearly all hosts are.
-_USUAL_HOST = rb"[A-Za-z0-9\-_]+(?:\.[A-Za-z0-9\-_]+)*(?::[0-9]{1,5})?"
+#: What nearly all hosts are; they may be longer than HOST_BYTES.
+_USUAL_HOST = rb"[A-Za-z0-9\-_]{1,63}(?:\.[A-Za-z0-9\-_]{1,63}){0,6}(?::[0-9]{1,5})?"
 #: NGINX's methods: capitals, hyphens and underscores.
 _METHOD = rb"[A-Z_\-]+"
 #: Visible ASCII without `#`, which belongs to no request.
@@ -229,7 +234,7 @@ def parse_request(head: bytes) -> RequestHead:
     if len(hosts) > 1 or (minor and not hosts):
         raise Refused(400, "a request has one Host field")
     host = hosts[0] if hosts else b""
-    if hosts and not _HOST_VALUE.fullmatch(host):
+    if hosts and not _is_host(host):
         raise Refused(400, "no valid Host")
     if method == b"CONNECT" or not target.startswith(b"/"):
         target, host = _origin_form(method, target, host)
@@ -339,7 +344,8 @@ def _framing(read: "List[Field]", minor: int, length: "Pattern[bytes]") -> "Opti
         raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
     coding = value.lower()
     if coding != b"chunked":
-        known = _ENCODINGS.fullmatch(coding) and coding.count(b"chunked") == 1
+        known = (len(coding) <= _CODING_BYTES and _ENCODINGS.fullmatch(coding)
+                 and coding.count(b"chunked") == 1)
         raise Refused(501 if known else 400, "no Transfer-Encoding but chunked is known")
     return CHUNKED
 
@@ -348,7 +354,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> "Tuple[bytes, byt
     """A target that is no path as an origin server gets it, and the host (RFC 9112, 3.2)."""
     if method == b"CONNECT":
         # Host and target name the same, so only one of them can be right where they differ.
-        if not _HOST_VALUE.fullmatch(target) or not _PORT_AT_END.search(target):
+        if not _is_host(target) or not _PORT_AT_END.search(target):
             raise Refused(400, "CONNECT needs a host and a port")
         if host and not _same_host(host, target):
             raise Refused(400, "Host is not the target's")
@@ -356,12 +362,16 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> "Tuple[bytes, byt
     if target == b"*" and method == b"OPTIONS":
         return target, host
     matched = _ABSOLUTE.fullmatch(target)
-    if matched is None or not _HOST_VALUE.fullmatch(matched.group(1)):
+    if matched is None or not _is_host(matched.group(1)):
         raise Refused(400, "no valid target")
     authority, rest = matched.groups()
     if host and authority.lower() != host.lower():
         raise Refused(400, "Host is not the target's")
     return rest or (b"*" if method == b"OPTIONS" else b"/"), authority
+
+
+def _is_host(value: bytes) -> bool:
+    return len(value) <= HOST_BYTES and _HOST_VALUE.fullmatch(value) is not None
 
 
 def _same_host(host: bytes, target: bytes) -> bool:
@@ -377,7 +387,7 @@ def _connection(read: "List[Field]") -> "FrozenSet[bytes]":
     known = _USUAL_CONNECTIONS.get(joined)
     if known is not None:
         return known
-    if not _TOKENS.fullmatch(joined):
+    if len(joined) > _CONNECTION_BYTES or not _TOKENS.fullmatch(joined):
         raise Refused(400, "no valid Connection")
     return frozenset(field_key(each.strip(b" \t")) for each in joined.split(b",")) - {b""}
 

@@ -13,6 +13,7 @@ from http_heads import (
     CONNECTION,
     FAST_ANSWER,
     FAST_REQUEST,
+    HOST_BYTES,
     MOST_FIELDS,
     SURELY_FEW_FIELDS,
     RequestHead,
@@ -76,7 +77,7 @@ class PlainAnswer:
 def plain_request(data: bytes) -> Optional[Request]:
     """Of a whole request; None where it is not plain, or not whole, or has a body."""
     found, head = _matched(FAST_REQUEST, data)
-    if not head:
+    if not head or len(found.group(3)) > HOST_BYTES:
         return None
     says = (found.group(2) or b"") + (found.group(4) or b"")
     method = found.group(1)

@@ -32,8 +32,8 @@ from relay import (
 from sockets import reset_on_close, unsent
 from splicing import CHUNK, Pipe, splice
 
-#: Read at once, and once in a turn, where the bytes are looked at: chunks of a byte then cost a
-#: quarter of a millisecond.
+#: Read at once, and once in a turn, where the bytes are looked at: small chunks then cost half a
+#: millisecond at most.
 _WALKED_BYTES = 4 * 1024
 
 

@@ -269,8 +269,9 @@ CODINGS: List[Case] = [
          b"'chunked'"), ("not the last", b"chunked, identity"), ("chunked twice",
          b"chunked, chunked"), ("behind a comma", b",chunked"), ("before a comma", b"chunked,"),
         ("between others", b"identity, chunked, identity"), ("with a parameter", b"chunked;q=1"),
-        ("behind a semicolon", b";chunked"), ("two words", b"chunked x"), ("behind a word",
-         b"x chunked"), ("behind a vertical tab", b"\x0bchunked"), ("before a vertical tab",
+        ("behind a semicolon", b";chunked"), ("very long",
+         b"a," * 200 + b"chunked"), ("two words", b"chunked x"), ("behind a word", b"x chunked"),
+        ("behind a vertical tab", b"\x0bchunked"), ("before a vertical tab",
          b"chunked\x0b"), ("behind a form feed", b"\x0cchunked"), ("before a NUL",
          b"chunked\x00"), ("behind a NUL", b"\x00chunked"), ("before a DEL", b"chunked\x7f"),
         ("behind a space of Latin-1", b"\xa0chunked"), ("before a space of Latin-1",
@@ -326,6 +327,12 @@ CHUNKS: List[Case] = [
     _waits("a last chunk without its empty line", _chunked(b"1\r\nx\r\n0\r\n")),
     _waits("a size that may go on", _chunked(b"1")),
     _waits("a chunk of 16 TB", _chunked(b"FFFFFFFFFFF\r\nx")),
+    _taken("chunks of every kind in turn", _chunked(
+        (b"40\r\n%s\r\n" % (b"x" * 64) + b"1\r\ny\r\n" + b"1;a\r\nz\r\n" + b"0003e8;b=c\r\n%s\r\n"
+         % (b"x" * 1000) + b"00000000001\r\n\r\r\n") * 3 + b"0\r\n\r\n"),
+        (b"x" * 64 + b"yz" + b"x" * 1000 + b"\r") * 3),
+    _refused("a large chunk behind another that is shorter than its size", _chunked(
+        b"40\r\n%s\r\n40\r\n%s\r\n0\r\n\r\n" % (b"x" * 64, b"x" * 63))),
     _refused("extensions without end", _chunked(b"1;" + b"a" * 5000 + b"\r\nx\r\n0\r\n\r\n")),
     _refused("many extensions", _chunked(
         b"".join(b"1;%s\r\nx\r\n" % (b"a" * 200) for _ in range(40)) + b"0\r\n\r\n")),
@@ -445,6 +452,10 @@ HEADS: List[Case] = [
     _refused("a head without end", b"GET / HTTP/1.1\r\nX: " + b"y" * 40000, 431),
     _refused("a request line without end", b"GET /" + b"y" * 40000, 431),
     _refused("Connection that is no list", _head(b"Connection: close; x")),
+    _taken("a Connection of 1,024 bytes", _head(b"Connection: " + b"x," * 511 + b"xy"), b""),
+    _refused("a Connection of 1,025 bytes", _head(b"Connection: " + b"x," * 512 + b"x")),
+    _refused("Connections of 1,025 bytes", _head(b"Connection: " + b"x," * 256 + b"\r\nConnection: "
+                                                 + b"y," * 256)),
     _refused("Connection in quotes", _head(b'Connection: "close"')),
     _refused("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     _refused("a PROXY header", b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + _head(b"X: y")),
@@ -493,6 +504,11 @@ TARGETS: List[Case] = [
     _taken("two slashes", b"GET //b/c HTTP/1.1\r\nHost: a\r\n\r\n", b"", b"GET //b/c"),
     _taken("CONNECT", b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", b"", b"CONNECT a:443"),
     _taken("a host with a port", b"GET / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n", b"", b"GET /"),
+    _taken("a host of 300 bytes", b"GET / HTTP/1.1\r\nHost: " + b"a." * 150 + b"\r\n\r\n", b"",
+           b"GET /"),
+    _refused("a host of 301 bytes", b"GET / HTTP/1.1\r\nHost: " + b"a." * 150 + b"a\r\n\r\n"),
+    _refused("a host of 301 bytes in the target", b"GET http://" + b"a." * 150
+             + b"a/ HTTP/1.1\r\n\r\n"),
     _taken("a host of IPv6", b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", b"", b"GET /"),
     _taken("a host with an underscore", b"GET / HTTP/1.1\r\nHost: a_b\r\n\r\n", b"", b"GET /"),
     _taken("HTTP/1.0 without a host", b"GET / HTTP/1.0\r\n\r\n", b"", b"GET /"),

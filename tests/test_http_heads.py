@@ -1,12 +1,13 @@
 """Heads are read strictly: the corpus, what goes on of a head, and the fast patterns."""
 
 import re
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from http_corpus import ANSWERS, REQUESTS, answers_of, requests_of
+from http_forwarding import cookie_in, origin
 from http_heads import (
     CHUNKED,
     FAST_ANSWER,
@@ -348,3 +349,36 @@ def test_the_shortest_field_has_four_bytes() -> None:
 
 def test_an_encoding_in_chunks_is_one() -> None:
     assert request(b"Transfer-Encoding: Chunked", first=b"POST / HTTP/1.1").framing == CHUNKED
+
+
+# What is looked for in a head
+
+
+def cookies_of(text: bytes) -> "Iterator[Tuple[bytes, bytes]]":
+    """One after the other, as a server takes them apart."""
+    for each in text.split(b";"):
+        name, _, value = each.strip(b" \t").partition(b"=")
+        yield name, value
+
+
+@given(st.lists(st.sampled_from([
+    b"c=", b"cc=", b"c", b"=", b";", b"; ", b" ", b"\t", b"x", b"c=d", b'"'])).map(b"".join))
+def test_a_cookie_is_the_first_of_its_name(text: bytes) -> None:
+    text = text.strip(b" \t")
+    found = [value.decode() for name, value in cookies_of(text) if name == b"c"]
+    head = lines(b"GET / HTTP/1.1", b"Host: a", b"Cookie: " + text)
+    assert cookie_in(head, b"c") == (found[0] if found else "")
+
+
+def test_a_client_is_looked_for_behind_a_few_proxies_only() -> None:
+    """Else a request of 32 KB would have 4,000 addresses looked at."""
+    addresses = ["192.0.2.1", *("10.0.0.%d" % number for number in range(100))]
+    head = request(b"X-Forwarded-For: " + ", ".join(addresses).encode())
+    looked_at: List[str] = []
+
+    def is_believed(address: str) -> bool:
+        looked_at.append(address)
+        return True
+
+    assert origin(head, "127.0.0.1", is_believed) == "10.0.0.68"
+    assert looked_at == addresses[:-33:-1]
