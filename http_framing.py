@@ -97,9 +97,9 @@ def _is_broken(data: bytes, start: int) -> bool:
     not get better. Looked at is what begins at `start`; a CR at the end may be half of one."""
     if data[start:start + 1] == b"\n":
         start = max(0, start - 1)
-    ends = data.count(b"\r\n", start)
-    return (b"\0" in data or data.count(b"\n", start) != ends
-            or data.count(b"\r", start, len(data) - data.endswith(b"\r")) != ends)
+    ends = data.count(b"\n", start)
+    return (b"\0" in data or data.count(b"\r", start, len(data) - data.endswith(b"\r")) != ends
+            or (ends > 0 and data.count(b"\r\n", start) != ends))
 
 
 class Reader:

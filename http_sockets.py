@@ -55,7 +55,7 @@ class HttpSocket(_socket.socket, Handler):
     pipe: Optional[Pipe]
     #: Bytes that were read here and are not counted yet.
     passed: int
-    #: Reads in a row that filled the buffer.
+    #: Reads in a row that brought all that was asked for.
     full: int
     #: Bytes that are read for this side at once: few after it has not taken all of them, and more
     #: with each time that it has.
@@ -180,23 +180,24 @@ class HttpSocket(_socket.socket, Handler):
                     return
             elif wanted == _WALKED_BYTES:
                 break  # to walk small chunks costs more than to move them
-            elif count >= BULK_BYTES and self._turns_to_bulk():
-                return
+            else:
+                self.full += 1
+                if count >= BULK_BYTES and self._turns_to_bulk():
+                    return
         self.poller.call_soon(self)
 
     def _wanted(self, sink: "HttpSocket") -> int:
         """Bytes to read at once: not beyond the body, and not much more than the other side takes,
-        since what it leaves has to be kept."""
+        since what it leaves has to be kept. What that is is asked where there is much."""
         reader = self.reader
         if not reader.is_opaque:
             return _WALKED_BYTES
         wanted: int = sink.most if reader.state == TO_THE_END else min(reader.left, sink.most)
         if wanted > SMALL_BYTES:
-            wanted = min(wanted, max(SMALL_BYTES, room(sink)))
+            wanted = min(wanted, max(SMALL_BYTES, room(sink))) if self.full else SMALL_BYTES
         return wanted
 
     def _turns_to_bulk(self) -> bool:
-        self.full += 1
         reader = self.reader
         bulk = reader.state == TO_THE_END or reader.left >= BUFFER_BYTES
         return self.full >= FULL_READS_OF_BULK and bulk and self.turn_to_bulk()
