@@ -34,7 +34,7 @@ class AnswerSocket(HttpSocket):
         "reusable", "status",
     )  # fmt: skip
 
-    #: The number of the poll in which it was taken for a request, or KEPT; of a new one, 0.
+    #: The number of the poll in which it was taken for a request; of a new one, 0.
     asked_in: int
 
     def expect_answers(self, front: Any, backend: Backend) -> None:

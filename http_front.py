@@ -26,7 +26,7 @@ from backends import MOST_TIMES, Backend
 from connections import Connections
 from http_client import HttpClient
 from http_identity import Identity
-from http_keeping import KEPT, SURE_SECONDS, drop_old, is_sure
+from http_keeping import SURE_SECONDS, drop_old, is_sure
 from http_lingering import LINGER_SECONDS, linger
 from http_quiet import HttpLimits, count_bytes, look_at
 from http_request_log import RequestLog
@@ -189,14 +189,16 @@ class HttpFront(Admitter, Placement):
             if upstream.is_begun:
                 upstream.forget_answer()
             upstream.idle_since = now
-            upstream.asked_in = KEPT
             idle.append(upstream)
         else:
             upstream.end()
         if client.is_usual and client.keep_alive:
             client.phase = IDLE
         else:
-            client.answered()
+            try:
+                client.answered()
+            except Exception:
+                self.poller.failed(client)
         backend.open -= 1
         if backend.emptied is not None or self._pool.most_open:
             self._pool.released(backend)

@@ -8,9 +8,6 @@ from backends import Backend
 #: shortest time-outs that are usual are 1 s, as coarse as a second, and 5 s (Node.js, uvicorn).
 SURE_SECONDS = 0.5
 
-#: In place of the number of a poll: it is kept, and of no request.
-KEPT = -2
-
 #: Seconds for which a connection to an instance is kept, as NGINX does.
 _KEPT_SECONDS = 60.0
 

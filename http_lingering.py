@@ -95,5 +95,7 @@ def linger(
     try:
         client.start(poller, queue, clock)
     except Exception:
-        client.end()
+        queue.remove(client)
+        poller.forget(number)
+        client.close()
         raise

@@ -14,7 +14,7 @@ from backends import UP, Backend, KeptConnection
 from http_answers import AnswerSocket
 from http_framing import DONE
 from http_heads import Refused
-from http_keeping import KEPT, discard
+from http_keeping import discard
 from poller import ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE
 from sockets import unread
 
@@ -42,7 +42,7 @@ class HttpUpstream(AnswerSocket, KeptConnection):
     @property
     def is_stray(self) -> bool:
         """It is of no request, and not kept: there was no memory for one of that."""
-        return self.peer is None and self.asked_in != KEPT
+        return self.peer is None and self not in self.backend.idle
 
     @property
     def is_attached(self) -> bool:

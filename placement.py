@@ -257,9 +257,14 @@ class Placement(PendingOwner):
             while self.queue and self._pool.available:
                 pending = next(iter(self.queue))
                 self.queue.remove(pending)
-                if not self._place_again(pending):
-                    self._put_back(pending)
+                try:
+                    if self._place_again(pending):
+                        continue
+                    self.queue.put_back(pending)
                     return
+                except Exception:
+                    self.drop(pending)
+                    raise
         except MemoryError:
             pass  # the next look goes on with it
         except Exception as error:
@@ -306,18 +311,15 @@ class Placement(PendingOwner):
 
     def _wait_on(self, pending: PendingClient) -> None:
         """At its place in the queue; where that gets too long, the last one has to go."""
-        self._put_back(pending)
-        last = self.queue.last()
-        if last is not None and len(self.queue) > self.limits.queue_limit:
-            self.turned_away += 1
-            self.drop(last)
-
-    def _put_back(self, pending: PendingClient) -> None:
         try:
             self.queue.put_back(pending)
         except Exception:
             self.drop(pending)
             raise
+        last = self.queue.last()
+        if last is not None and len(self.queue) > self.limits.queue_limit:
+            self.turned_away += 1
+            self.drop(last)
 
     def _blame(self, backend: Backend, code: int, began: float) -> bool:
         """Say whose fault a failed connect is; true when it is the backend's."""

@@ -236,13 +236,12 @@ class Poller:
     def deliver(self) -> None:
         """See `posted`; to be called by who adds to that anywhere but in an event or a turn. Who is
         told may add to it."""
-        while self.posted:
-            posted, self.posted = self.posted, []
-            for handler in posted:
-                try:
-                    handler.on_posted()
-                except Exception:
-                    self.failed(handler)
+        for handler in self.posted:
+            try:
+                handler.on_posted()
+            except Exception:
+                self.failed(handler)
+        self.posted.clear()
 
     def failed(self, handler: Handler) -> None:
         """To be called inside an `except`: that handler has a bug, or found no memory."""

@@ -1,6 +1,6 @@
 """Memory that runs out in the http mode at one line: nobody hangs, nothing is left.
 
-In the balancer's process, every line that serves requests raises MemoryError once.
+In the balancer's process, one line after the other of those that serve requests raises MemoryError.
 """
 
 import os
@@ -10,11 +10,11 @@ from typing import Dict, Iterator, List
 import pytest
 
 from http_stage import Client, HttpProxy, HttpStage, get, http_setting, http_started, post
-from peers import Peer
+from peers import PATIENCE, Peer
 from test_http_memory import answers
 
-#: Of the lines each seventh is tried, and all by who looks for more.
-STEP = 1 if os.environ.get("PUPGEVENT_TEST_EXPLORE") else 7
+#: Of the lines so many are passed over each time; none by who looks for more.
+STEP = 1 if os.environ.get("PUPGEVENT_TEST_EXPLORE") else 23
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
@@ -84,19 +84,15 @@ def test_memory_may_run_out_at_any_line(failing: HttpProxy, name: str) -> None:
             if len(failures) > 5:
                 break
             stage.serves()
-        assert failures == []
-        assert line > 30
+        assert not failures, "\n".join(failures)
+        assert line > 10 * STEP
         stage.is_clear()
-
-
-#: Seconds in which one that is cut off is told: a sweep is made each second.
-SOON = 3.0
 
 
 def plays(stage: HttpStage, scene: "List[bytes]") -> bool:
     """One client; true if it hears neither an answer nor an end of what it has begun."""
     client = stage.client()
-    client.socket.settimeout(SOON)
+    client.socket.settimeout(PATIENCE)
     try:
         for number, piece in enumerate(scene):
             client.says(piece)
@@ -146,7 +142,7 @@ def hears_an_answer(client: Client) -> bool:
 
 def what_is_left(stage: HttpStage) -> "Dict[str, int]":
     names = ("clients", "heads", "answers", "attempts", "queue", "assigned", "lingering")
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + PATIENCE
     while True:
         stage.proxy.call("sweep")
         figures = stage.figures()
