@@ -198,7 +198,7 @@ class HttpFront(Admitter, Placement):
             try:
                 client.answered()
             except Exception:
-                self.poller.failed(client)
+                self.poller.failed(client)  # and not who calls: that is the instance's side
         backend.open -= 1
         if backend.emptied is not None or self._pool.most_open:
             self._pool.released(backend)

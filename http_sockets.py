@@ -180,10 +180,8 @@ class HttpSocket(_socket.socket, Handler):
                     return
             elif wanted == _WALKED_BYTES:
                 break  # to walk small chunks costs more than to move them
-            else:
-                self.full += 1
-                if count >= BULK_BYTES and self._turns_to_bulk():
-                    return
+            elif self._turns_to_bulk(count):
+                return
         self.poller.call_soon(self)
 
     def _wanted(self, sink: "HttpSocket") -> int:
@@ -197,9 +195,12 @@ class HttpSocket(_socket.socket, Handler):
             wanted = min(wanted, max(SMALL_BYTES, room(sink))) if self.full else SMALL_BYTES
         return wanted
 
-    def _turns_to_bulk(self) -> bool:
+    def _turns_to_bulk(self, count: int) -> bool:
+        """A read has brought all that was asked for, `count`; true where the rest is spliced."""
+        self.full += 1
         reader = self.reader
-        bulk = reader.state == TO_THE_END or reader.left >= BUFFER_BYTES
+        bulk = count >= BULK_BYTES and (
+            reader.state == TO_THE_END or reader.left >= BUFFER_BYTES)
         return self.full >= FULL_READS_OF_BULK and bulk and self.turn_to_bulk()
 
     def turn_to_bulk(self) -> bool:
