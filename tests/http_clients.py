@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from urllib.parse import quote
 
 from conftest import eventually
 from running import QUICK, Running, cluster
@@ -109,6 +110,19 @@ class Asking:
         if isinstance(self.error, (ConnectionResetError, BrokenPipeError)):
             return 0
         return self.answer.status
+
+
+class Gate:
+    """What http_scripted.py waits for in place of seconds: until it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "gate"
+
+    def __str__(self) -> str:
+        return quote(str(self._file), safe="")
+
+    def opens(self) -> None:
+        self._file.touch()
 
 
 class Kind(NamedTuple):

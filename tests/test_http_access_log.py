@@ -11,7 +11,7 @@ from typing import Callable, Dict, List
 import pytest
 
 from conftest import eventually
-from http_clients import Asking, Crowd, ask, ask_once, connect, in_flight, mixed, web
+from http_clients import Asking, Crowd, Gate, ask, ask_once, connect, in_flight, mixed, web
 from peers import Peer
 from running import Running
 
@@ -117,13 +117,14 @@ def test_a_busy_server_writes_a_line_for_each_answer_and_none_is_torn(
 
 
 def test_what_a_kill_costs_is_in_it_with_the_instance_that_had_it(
-    app: Running, ports: List[int], log: Path
+    app: Running, ports: List[int], log: Path, tmp_path: Path
 ) -> None:
-    posts = []
+    posts, gate = [], Gate(tmp_path)
     for number in (1, 2):
-        posts.append(Asking(ports[2], "/slow/1", method="POST", body=b"x"))
+        posts.append(Asking(ports[2], "/slow/%s" % gate, method="POST", body=b"x"))
         eventually(lambda: in_flight(app) == number)  # noqa: B023
     os.kill(app.pids()["app-1"], signal.SIGKILL)
+    gate.opens()
     assert sorted(each.status for each in posts) == [200, 502]
     eventually(lambda: len(lines(log)) == 2)
     found = {each["instance"]: each["status"] for each in lines(log)}

@@ -7,7 +7,7 @@ from typing import Any, Callable, List
 import pytest
 
 from conftest import eventually
-from http_clients import Asking, Crowd, ask, ask_once, connect, in_flight, mixed, web
+from http_clients import Asking, Crowd, Gate, ask, ask_once, connect, in_flight, mixed, web
 from peers import Peer
 from running import Running
 
@@ -50,25 +50,26 @@ def peer(port: int) -> Peer:
 
 
 def test_clients_of_before_go_on_and_new_ones_have_the_new_protocol(
-    start: Any, reload: Any, ports: List[int]
+    start: Any, reload: Any, ports: List[int], tmp_path: Path
 ) -> None:
     """An instance is told by whom it is asked with http only, and names no hop with tcp."""
-    app = start(protocol="tcp")
+    app, gate = start(protocol="tcp"), Gate(tmp_path)
     old = connect(ports[2])
     home = ask(old).instance
-    slow = Asking(ports[2], "/slow/1")
+    slow = Asking(ports[2], "/slow/%s" % gate)
     eventually(lambda: in_flight(app) == 2)
     reload(app)
     new = connect(ports[2])
     assert {ask(new).instance for _ in range(4)} == {"0", "1"}
     assert {ask(old).instance for _ in range(4)} == {home}
-    half = Asking(ports[2], "/half/1")
+    half = Asking(ports[2], "/half/%s" % gate)
     eventually(lambda: app.process("app")["balancer"]["http"]["connections"] >= 3)
     reload(app, protocol="tcp")
     assert {ask(new).instance for _ in range(4)} == {"0", "1"}
     assert {ask(old).instance for _ in range(4)} == {home}
     newest = connect(ports[2])
     assert len({ask(newest).instance for _ in range(4)}) == 1
+    gate.opens()
     assert (slow.status, half.answer.body) == (200, b"firstlater")
     for client in (old, new, newest):
         client.close()
@@ -174,17 +175,18 @@ def test_another_strategy(start: Any, reload: Any, ports: List[int]) -> None:
 
 
 def test_max_connections_is_requests_in_flight(
-    start: Any, reload: Any, ports: List[int]
+    start: Any, reload: Any, ports: List[int], tmp_path: Path
 ) -> None:
-    app = start()
+    app, gate = start(), Gate(tmp_path)
     clients = [connect(ports[2]) for _ in range(6)]
     for client in clients:
         ask(client)
     reload(app, maxConnections=1)
-    slow = [Asking(ports[2], "/slow/0.5") for _ in range(4)]
+    slow = [Asking(ports[2], "/slow/%s" % gate) for _ in range(4)]
     eventually(lambda: app.process("app")["balancer"]["queue"] == 2)
     reload(app, maxConnections=0)
     eventually(lambda: in_flight(app) == 4)
+    gate.opens()
     assert [each.status for each in slow] == [200] * 4
     for client in clients:
         client.close()

@@ -2,12 +2,26 @@
 
 import re
 import socket
+import statistics
+from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
 
 from conftest import eventually
-from http_clients import Answer, Asking, Crowd, Kind, ask, ask_once, connect, in_flight, mixed, web
+from http_clients import (
+    Answer,
+    Asking,
+    Crowd,
+    Gate,
+    Kind,
+    ask,
+    ask_once,
+    connect,
+    in_flight,
+    mixed,
+    web,
+)
 from peers import Peer
 from running import Running, now
 
@@ -168,20 +182,22 @@ def test_64_clients_that_keep_their_connection_are_served_in_turn(
         crowd.wait_for_answers(3)
         assert app.process("app")["balancer"]["open"] <= 3
     assert crowd.lost == []
-    assert max(crowd.answered) - min(crowd.answered) <= 2
+    # The machine may stop a client for a while; nobody has the others' share, though.
+    assert max(crowd.answered) <= 2 * statistics.median(crowd.answered)
     most = {ask_once(ports[6]).body.split(b", ")[1] for _ in range(3)}
     assert most == {b"1 at most\n"}
 
 
 def test_beyond_queue_limit_a_client_is_told_when_to_come_again_and_keeps_its_connection(
-    running: Make, ports: List[int]
+    running: Make, ports: List[int], tmp_path: Path
 ) -> None:
     app = running(one_at_a_time(ports[:1], ports[6], queueLimit=2)).start()
-    client = connect(ports[6])
-    slow = [Asking(ports[6], "/slow/1") for _ in range(3)]
+    client, gate = connect(ports[6]), Gate(tmp_path)
+    slow = [Asking(ports[6], "/slow/%s" % gate) for _ in range(3)]
     eventually(lambda: app.process("app")["balancer"]["queue"] == 2)
     answer = ask(client)
     assert (answer.status, int(answer.fields["Retry-After"]) > 0) == (503, True)
+    gate.opens()
     assert [each.status for each in slow] == [200] * 3
     assert ask(client).status == 200
     client.close()
@@ -189,31 +205,34 @@ def test_beyond_queue_limit_a_client_is_told_when_to_come_again_and_keeps_its_co
 
 
 def test_after_queue_timeout_a_client_is_told_when_to_come_again(
-    running: Make, ports: List[int]
+    running: Make, ports: List[int], tmp_path: Path
 ) -> None:
     app = running(one_at_a_time(ports[:1], ports[6], queueTimeoutMs=300)).start()
-    slow = Asking(ports[6], "/slow/2")
+    gate = Gate(tmp_path)
+    slow = Asking(ports[6], "/slow/%s" % gate)
     eventually(lambda: in_flight(app) == 1)
     began = now()
     waiting = [Asking(ports[6], "/", method=method) for method in ("GET", "POST", "HEAD")]
     assert [each.status for each in waiting] == [503] * 3
     assert all(int(each.answer.fields["Retry-After"]) > 0 for each in waiting)
     assert now() - began >= 0.3
+    gate.opens()
     assert slow.status == 200
 
 
 def test_who_resets_its_connection_in_the_queue_is_not_served(
-    running: Make, ports: List[int]
+    running: Make, ports: List[int], tmp_path: Path
 ) -> None:
     """Who ends it may still read: a half-close looks the same."""
-    app = running(one_at_a_time(ports[:1], ports[6])).start()
-    slow = Asking(ports[6], "/slow/1")
+    app, gate = running(one_at_a_time(ports[:1], ports[6])).start(), Gate(tmp_path)
+    slow = Asking(ports[6], "/slow/%s" % gate)
     eventually(lambda: in_flight(app) == 1)
     client = Peer(socket.create_connection(("127.0.0.1", ports[6])))
     client.says(b"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n")
     eventually(lambda: app.process("app")["balancer"]["queue"] == 1)
     client.resets()
     eventually(lambda: app.process("app")["balancer"]["queue"] == 0)
+    gate.opens()
     assert slow.status == ask_once(ports[6]).status == 200
     assert "[stdout] DELETE" not in app.said()
 

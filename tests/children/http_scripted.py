@@ -4,9 +4,9 @@
 
     /             the greeting: "hello from INSTANCE, N at most", where N is how many requests it
                   has had at the same time
-    /slow/S       the greeting, after S seconds
-    /chunks/N     N chunks, one each tenth of a second
-    /half/S       half of the body at once, the other half after S seconds
+    /slow/S       the greeting, after S seconds, or as soon as there is a file S
+    /chunks/N     N chunks, one each tenth of a second, or as many until there is a file N
+    /half/S       half of the body at once, the other half after S seconds, or with a file S
     /status/N     the greeting, with that status
     /early        the greeting, before the body is read
     /nothing      the end of the connection in place of an answer
@@ -24,6 +24,7 @@ import socketserver
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import unquote
 
 INSTANCE = int(os.environ["PUP_CLUSTER_INSTANCE"])
 
@@ -61,27 +62,27 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.read_body()
 
-    def do_slow(self, seconds):
-        time.sleep(float(seconds))
+    def do_slow(self, what):
+        wait_for(what)
         self.do_greet("")
 
     def do_chunks(self, count):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for _ in range(int(count)):
+        for _ in range(int(count)) if count.isdigit() else until(count):
             self.wfile.write(b"6\r\nchunk\n\r\n")
             self.wfile.flush()
             time.sleep(0.1)
         self.wfile.write(b"0\r\n\r\n")
 
-    def do_half(self, seconds):
+    def do_half(self, what):
         self.send_response(200)
         self.send_header("Content-Length", "10")
         self.end_headers()
         self.wfile.write(b"first")
         self.wfile.flush()
-        time.sleep(float(seconds))
+        wait_for(what)
         self.wfile.write(b"later")
 
     def do_status(self, number):
@@ -96,6 +97,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def wait_for(what):
+    """For so many seconds, or for a file of that name, in which a slash is %2F."""
+    try:
+        time.sleep(float(what))
+    except ValueError:
+        for _ in until(what):
+            time.sleep(0.02)
+
+
+def until(name):
+    """Again and again, as long as there is no such file."""
+    while not os.path.exists(unquote(name)):
+        yield
 
 
 class Server(socketserver.ThreadingMixIn, HTTPServer):
