@@ -233,6 +233,12 @@ def pid_of(guardian: Guardian) -> int:
     return 0 if guardian._process is None else int(guardian._process.pid)
 
 
+def cpu_seconds() -> float:
+    """That this thread has taken: not what others of the process do, which earlier tests may have
+    left."""
+    return time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)
+
+
 def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE,
                explain: Callable[[], str] = str, fail: bool = True) -> None:
     """Let the hub run until the condition holds."""

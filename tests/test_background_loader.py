@@ -25,7 +25,7 @@ from inside import inside, listening, sleeper
 from model import Configuration
 from running import SCALE
 from snapshots import Snapshots
-from supervision import gevent_waits_for_children
+from supervision import cpu_seconds, gevent_waits_for_children
 
 pytest_plugins = ["runs"]
 
@@ -36,13 +36,13 @@ SHARE = 1 / 2
 
 @contextlib.contextmanager
 def turns(every: float = 0.0005) -> Iterator[List[float]]:
-    """Seconds of CPU of this process between each two turns of the hub, of which one is seen in
+    """Seconds of CPU of this thread between each two turns of the hub, of which one is seen in
     `every` seconds: what others take from the machine does not count."""
     found: List[float] = []
     last = [0.0]
 
     def turn() -> None:
-        now = time.process_time()
+        now = cpu_seconds()
         found.append(now - last[0])
         last[0] = now
 
@@ -50,7 +50,7 @@ def turns(every: float = 0.0005) -> Iterator[List[float]]:
     # What the tests before have left is not to be looked through in between.
     gc.collect()
     gc.disable()
-    last[0] = time.process_time()
+    last[0] = cpu_seconds()
     timer.start(turn)
     try:
         yield found
