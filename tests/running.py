@@ -128,6 +128,13 @@ class Running:
         assert self.child is not None
         self.child.send_signal(number)
 
+    def has_pending(self, number: int) -> bool:
+        """A signal that it has been sent has not been delivered yet (proc(5), ShdPnd)."""
+        assert self.child is not None
+        status = Path("/proc/%d/status" % self.child.pid).read_text()
+        mask = status.partition("\nShdPnd:")[2].split()[0]
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
     def wait(self, timeout: float = 60) -> int:
         assert self.child is not None
         return int(self.child.wait(timeout))
