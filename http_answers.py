@@ -34,14 +34,13 @@ class AnswerSocket(HttpSocket):
         "reusable", "status",
     )  # fmt: skip
 
-    #: The number of the poll in which it was taken for a request; of a new one, 0.
-    asked_in: int
-
     def expect_answers(self, front: Any, backend: Backend) -> None:
         """Called once, in place of a constructor."""
         self.set_up(front)
         self.reader = Reader(False)
         self.backend = backend
+        #: The number of the poll in which it was taken for a request; of a new one, 0.
+        self.asked_in = 0
         #: The last answer was longer than a short read, and the length of its body, or CHUNKED, or
         #: UNTIL_CLOSE.
         self.is_long = False

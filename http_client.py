@@ -183,9 +183,7 @@ class HttpClient(RequestSocket):
     def answered(self) -> None:
         """The answer is over, and its instance is let go already."""
         if self.is_usual and not self.keep_alive:
-            self.phase = ENDING
-            if self.unsent is None:
-                self._ended()
+            self.finish(False)
             return
         rest_of_body = self.body_open
         keep_alive = self.keep_alive and not rest_of_body

@@ -72,12 +72,13 @@ _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _SIZE_LINE = re.compile(
     rb"(%s)((?:;%s(?:=(?:%s|%s))?)*)\r\n" % (_SIZE, _TOKEN, _TOKEN, _QUOTED))
 
-#: Whole chunks of 1 to 63 bytes without extensions, one behind the other; so many at once at most,
+#: Whole chunks of a few bytes without extensions, one behind the other; so many at once at most,
 #: since the matcher remembers each.
+_SMALL_BYTES = 63
 _SMALL_CHUNKS = re.compile(b"(?:0{0,9}(?:%s)){0,512}" % b"|".join(
     b"%s\\r\\n[\\x00-\\xff]{%d}\\r\\n" % (
         re.sub(b"[a-f]", lambda found: b"[%s%s]" % (found.group(), found.group().upper()),
-               b"%x" % size), size) for size in range(1, 64)))
+               b"%x" % size), size) for size in range(1, _SMALL_BYTES + 1)))
 
 #: Trailers that would be read as if they had been in the head.
 _NOT_IN_TRAILERS = HOP_BY_HOP | frozenset((
@@ -260,8 +261,8 @@ class Reader:
                 return start
             self._extensions = extensions
             start = behind
-            if size < 64 and len(digits) < 3 and not extension:
-                return start
+            if size <= _SMALL_BYTES and len(digits) < 3 and not extension:
+                return start  # more of its kind are told faster
 
     def skip(self, count: int) -> int:
         """So many opaque bytes go by, `left` at most; returns how many."""

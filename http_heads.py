@@ -25,7 +25,7 @@ HEAD_BYTES, MOST_FIELDS = 32 * 1024, 100
 #: Bytes of a host with its port, of which a name in DNS has 253, of all that `Connection` says, and
 #: of an encoding that is looked at: what is longer is refused for it, and neither kept for a client
 #: nor taken apart for long.
-HOST_BYTES, _CONNECTION_BYTES, _CODING_BYTES = 300, 1024, 256
+_HOST_BYTES, _CONNECTION_BYTES, _CODING_BYTES = 300, 1024, 256
 
 #: A length has 15 digits at most: 1 PB less one byte, far from what any reader overflows at.
 _LENGTH_DIGITS = 15
@@ -40,8 +40,10 @@ _VALUE = rb"[\t -~\x80-\xff]*"
 #: and no empty label. A comma could be taken for the end of a first of two.
 _HOST = rb"(?:%s+(?:\.%s+)*\.?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?" % (
     (rb"[A-Za-z0-9\-_~!$&'()*+;=%]",) * 2)
-#: What nearly all hosts are; they may be longer than HOST_BYTES.
-_USUAL_HOST = rb"[A-Za-z0-9\-_]{1,63}(?:\.[A-Za-z0-9\-_]{1,63}){0,6}(?::[0-9]{1,5})?"
+#: What nearly all hosts are.
+_USUAL_HOST = rb"[A-Za-z0-9\-_]+(?:\.[A-Za-z0-9\-_]+)*(?::[0-9]{1,5})?"
+#: In front of either: it is not too long.
+_SHORT_HOST = rb"(?![^ \r]{%d})" % (_HOST_BYTES + 1)
 #: NGINX's methods: capitals, hyphens and underscores.
 _METHOD = rb"[A-Z_\-]+"
 #: Visible ASCII without `#`, which belongs to no request.
@@ -53,7 +55,7 @@ _FIELD = re.compile(rb"(%s):(%s)\r\n|(?s:.+)" % (_TOKEN, _VALUE))
 _REQUEST_LINE = re.compile(rb"(%s) (%s) HTTP/1\.([01])" % (_METHOD, _TARGET))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: %s)?" % _VALUE)
 _OTHER_VERSION = re.compile(rb"[!-~]+ [!-~]+ HTTP/[0-9](?:\.[0-9])?")
-_HOST_VALUE = re.compile(_HOST)
+_HOST_VALUE = re.compile(_SHORT_HOST + _HOST)
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/]*)(.*)")
 #: Of a request: a reader who takes a leading zero for the sign of octal finds another length.
 _REQUEST_LENGTH = re.compile(rb"0|[1-9][0-9]{0,%d}" % (_LENGTH_DIGITS - 1))
@@ -125,7 +127,8 @@ FAST_REQUEST = re.compile(
     rb"[Hh]ost: *(%(host)s) *\r\n"
     rb"(?:(?!%(special)s)%(token)s:%(value)s\r\n|(%(connection)s))*"
     rb"\r\n" % {b"method": _METHOD, b"special": _SPECIAL_TO_REQUESTS, b"token": _TOKEN,
-                b"value": _VALUE, b"host": _USUAL_HOST, b"connection": _USUAL_CONNECTION})
+                b"value": _VALUE, b"host": _SHORT_HOST + _USUAL_HOST,
+                b"connection": _USUAL_CONNECTION})
 
 #: Node.js sends the second with the first.
 _KEEP_ALIVE = rb"Connection: [Kk]eep-[Aa]live\r\n(?:Keep-Alive: timeout=[0-9]+\r\n)?"
@@ -234,7 +237,7 @@ def parse_request(head: bytes) -> RequestHead:
     if len(hosts) > 1 or (minor and not hosts):
         raise Refused(400, "a request has one Host field")
     host = hosts[0] if hosts else b""
-    if hosts and not _is_host(host):
+    if hosts and not _HOST_VALUE.fullmatch(host):
         raise Refused(400, "no valid Host")
     if method == b"CONNECT" or not target.startswith(b"/"):
         target, host = _origin_form(method, target, host)
@@ -354,7 +357,7 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> "Tuple[bytes, byt
     """A target that is no path as an origin server gets it, and the host (RFC 9112, 3.2)."""
     if method == b"CONNECT":
         # Host and target name the same, so only one of them can be right where they differ.
-        if not _is_host(target) or not _PORT_AT_END.search(target):
+        if not _HOST_VALUE.fullmatch(target) or not _PORT_AT_END.search(target):
             raise Refused(400, "CONNECT needs a host and a port")
         if host and not _same_host(host, target):
             raise Refused(400, "Host is not the target's")
@@ -362,16 +365,12 @@ def _origin_form(method: bytes, target: bytes, host: bytes) -> "Tuple[bytes, byt
     if target == b"*" and method == b"OPTIONS":
         return target, host
     matched = _ABSOLUTE.fullmatch(target)
-    if matched is None or not _is_host(matched.group(1)):
+    if matched is None or not _HOST_VALUE.fullmatch(matched.group(1)):
         raise Refused(400, "no valid target")
     authority, rest = matched.groups()
     if host and authority.lower() != host.lower():
         raise Refused(400, "Host is not the target's")
     return rest or (b"*" if method == b"OPTIONS" else b"/"), authority
-
-
-def _is_host(value: bytes) -> bool:
-    return len(value) <= HOST_BYTES and _HOST_VALUE.fullmatch(value) is not None
 
 
 def _same_host(host: bytes, target: bytes) -> bool:

@@ -13,7 +13,6 @@ from http_heads import (
     CONNECTION,
     FAST_ANSWER,
     FAST_REQUEST,
-    HOST_BYTES,
     MOST_FIELDS,
     SURELY_FEW_FIELDS,
     RequestHead,
@@ -79,7 +78,7 @@ def plain_request(data: bytes) -> Optional[Request]:
     if data[-4:] != b"\r\n\r\n":
         return None  # which the pattern finds out, too, and takes longer
     found, head = _matched(FAST_REQUEST, data)
-    if not head or len(found.group(3)) > HOST_BYTES:
+    if not head:
         return None
     says = (found.group(2) or b"") + (found.group(4) or b"")
     method = found.group(1)

@@ -30,7 +30,6 @@ class HttpUpstream(AnswerSocket, KeptConnection):
         #: Where it is kept; a list of one that is gone, or about to go, is none any more.
         self.home = backend.idle if backend.state == UP else None
         self.idle_since = now
-        self.asked_in = 0
 
     def close_kept(self) -> None:
         self.end()

@@ -203,6 +203,7 @@ class Placement(PendingOwner):
                     return True
             except Exception:
                 if not upstream.is_attached:
+                    self._poller.forget(upstream.fileno())
                     upstream.close()
                     pool.release(backend)
                 raise
@@ -294,28 +295,26 @@ class Placement(PendingOwner):
 
     def _try_next(self, pending: PendingClient) -> None:
         """To the next backend, or into the queue."""
-        if self.queue or not self._place_again(pending):
-            self._wait_on(pending)
-            self._start_expiring()
+        try:
+            if self.queue or not self._place_again(pending):
+                self._wait_on(pending)
+                self._start_expiring()
+        except Exception:
+            self.drop(pending)
+            raise
 
     def _place_again(self, pending: PendingClient) -> bool:
+        """False where none can take it now. What it raises means that it is to be dropped."""
         try:
             return self._place(pending.client, pending.key, pending)
         except OSError as error:
             self.drop(pending)
             self._warn(error.errno or 0)
             return True
-        except Exception:
-            self.drop(pending)
-            raise
 
     def _wait_on(self, pending: PendingClient) -> None:
         """At its place in the queue; where that gets too long, the last one has to go."""
-        try:
-            self.queue.put_back(pending)
-        except Exception:
-            self.drop(pending)
-            raise
+        self.queue.put_back(pending)
         last = self.queue.last()
         if last is not None and len(self.queue) > self.limits.queue_limit:
             self.turned_away += 1

@@ -220,7 +220,7 @@ class Poller:
         try:
             soon, end = self._soon, self._clock() + TURN_SECONDS
             for _ in range(len(soon)):
-                handler, _none = soon.popitem(last=False)
+                handler = soon.popitem(last=False)[0]
                 try:
                     handler.on_turn()
                 except Exception:

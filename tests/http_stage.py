@@ -81,14 +81,21 @@ class Client(Peer):
         """Everything until the end of the stream. ConnectionResetError."""
         return b"".join(iter(lambda: self.socket.recv(65536), b""))
 
-    def status(self) -> int:
-        """Of the next answer, whose body has a length: it is read as well."""
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
+    def takes_up_to(self, end: bytes) -> bytes:
+        """Not a byte behind it; less where the stream ends before."""
+        heard = b""
+        while not heard.endswith(end):
             byte = self.socket.recv(1)
             if not byte:
-                return 0
-            head += byte
+                break
+            heard += byte
+        return heard
+
+    def status(self) -> int:
+        """Of the next answer, whose body has a length: it is read as well; 0 at the end."""
+        head = self.takes_up_to(b"\r\n\r\n")
+        if not head.endswith(b"\r\n\r\n"):
+            return 0
         found = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)\r\n", head)
         self.takes(int(found.group(1)) if found else 0)
         return int(head[9:12])
@@ -173,20 +180,18 @@ class HttpStage(BalancerStage):
 
     def is_clear(self) -> None:
         """Nothing is left of anybody; connections to instances may be kept."""
+        try:
+            eventually(lambda: not self.left(), "nothing is left")
+        except AssertionError:
+            raise AssertionError("left: %s" % self.left()) from None
+
+    def left(self) -> "Dict[str, int]":
+        """What there is of anybody."""
+        figures = self.figures()
+        figures["lost_ends"] = figures["upstream_ends"] - figures["kept"]
         names = ("clients", "heads", "answers", "attempts", "queue", "assigned", "connections",
                  "client_ends", "pipes_lent", "lingering", "lost_ends")
-        figures: Dict[str, int] = {}
-
-        def clear() -> bool:
-            figures.update(self.figures())
-            figures["lost_ends"] = figures["upstream_ends"] - figures["kept"]
-            return not any(figures[name] for name in names)
-
-        try:
-            eventually(clear, "nothing is left")
-        except AssertionError:
-            left = {name: figures[name] for name in names if figures[name]}
-            raise AssertionError("left: %s" % left) from None
+        return {name: figures[name] for name in names if figures[name]}
 
     def serves(self) -> None:
         """Somebody new is answered."""

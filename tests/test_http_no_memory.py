@@ -4,13 +4,12 @@ In the balancer's process, one line after the other of those that serve requests
 """
 
 import os
-import time
 from typing import Dict, Iterator, List
 
 import pytest
 
 from http_stage import Client, HttpProxy, HttpStage, get, http_setting, http_started, post
-from peers import PATIENCE, Peer
+from peers import PATIENCE, Peer, eventually
 from test_http_memory import answers
 
 #: Of the lines so many are passed over each time; none by who looks for more.
@@ -121,32 +120,21 @@ def is_end_of_request(scene: "List[bytes]", number: int) -> bool:
 
 def hears_an_answer(client: Client) -> bool:
     """False at the end. OSError: it comes to nothing."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = client.socket.recv(1)
-        if not byte:
-            return False
-        head += byte
+    head = client.takes_up_to(b"\r\n\r\n")
     if b"chunked" in head:
-        body = b""
-        while not body.endswith(b"0\r\n\r\n"):
-            byte = client.socket.recv(1)
-            if not byte:
-                return False
-            body += byte
-    else:
-        length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0] or 0)
-        return len(client.takes(length)) == length
-    return True
+        end = b"0\r\n\r\n"
+        return client.takes_up_to(end).endswith(end)
+    length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0] or 0)
+    return head.endswith(b"\r\n\r\n") and len(client.takes(length)) == length
 
 
 def what_is_left(stage: HttpStage) -> "Dict[str, int]":
-    names = ("clients", "heads", "answers", "attempts", "queue", "assigned", "lingering")
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    def is_clear() -> bool:
         stage.proxy.call("sweep")
-        figures = stage.figures()
-        left = {name: figures[name] for name in names if figures[name]}
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.01)
+        return not stage.left()
+
+    try:
+        eventually(is_clear, "nothing is left")
+    except AssertionError:
+        return stage.left()
+    return {}
