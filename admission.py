@@ -15,6 +15,8 @@ from listener import Admitter
 from placement import Placement, QueueLimits
 from poller import Poller
 from pool import Pool
+from proxy_announcing import announce
+from proxy_protocol import Announced
 from relay import STREAM, RelaySocket
 from strategies import Strategy
 from wait_queue import PendingClient
@@ -30,7 +32,7 @@ class Admission(Admitter, Placement):
         super().__init__(poller, pool, strategy, limits, log, clock)
         self._connections = connections
 
-    def admit(self, fileno: int, key: str) -> None:
+    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
         """Take an accepted connection, known by its client's address, to a backend."""
         try:
             self.accepted += 1
@@ -41,6 +43,7 @@ class Admission(Admitter, Placement):
             raise
         try:
             client.setblocking(False)
+            client.announced = announced
             if self.queue or not self._place(client, key, None):
                 self._enqueue(client, key)
         except OSError as error:
@@ -87,6 +90,10 @@ class Admission(Admitter, Placement):
         try:
             backend.total += 1
             backend.add_connect_time(connection.began - began)
+            if self.proxy_protocol is not None:
+                unsent = announce(client, upstream, self.proxy_protocol)
+                if unsent:
+                    client.block(memoryview(unsent))
             if pending is None:
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
@@ -130,6 +137,8 @@ class Admission(Admitter, Placement):
 
 def _address_of(client: RelaySocket) -> str:
     """The client's address, which is kept for those who wait only."""
+    if client.announced is not None:
+        return client.announced.source
     try:
         return str(client.getpeername()[0])
     except OSError:

@@ -4,6 +4,7 @@ It is told of instances in plain data (`up`, `down`, `drain`, `remove`) and know
 parts, in the order in which a client meets them, and how each comes back to it:
 
     listener.py      the common port                    hands each client to a front
+    proxy_intake.py  what proxies in front say of it    goes before the front, where there are some
     admission.py     with tcp: a backend for a client   placement.py: choose, connect, wait
     connections.py   who is open, for how long          tells its owner that one has ended, or has
                                                         to go to another instance
@@ -36,6 +37,7 @@ from model import Cluster
 from placement import Placement, QueueLimits
 from poller import Handler, Poller
 from pool import Pool, PoolOwner
+from proxy_intake import ProxyIntake
 from relay import RelaySocket
 from sockets import WarningLimiter
 from splicing import Pipes
@@ -114,6 +116,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._owner = owner
         self._clock = clock
         self._listener: Optional[Listener] = None
+        self._intake = ProxyIntake(name, engine.poller, owner.warn, clock)
         self._connections = Connections(
             engine.poller, engine.pipes, _idle_limits(cluster), clock, self)
         self._pool = Pool(cluster.max_connections, clock, self)
@@ -153,14 +156,16 @@ class Balancer(PoolOwner, ConnectionsOwner):
         front.apply(admission.strategy, admission.limits, http_limits_of(cluster),
                     cluster.common_port or 0, self._access_log)
 
-    @property
-    def _front(self) -> Admitter:
-        """Who takes the clients that come now."""
-        if not self._is_http:
-            return self._admission
-        if self._http is None:
-            self._http = self._make_http()
-        return self._http
+    def _admitter(self) -> Admitter:
+        """Who takes the clients that come now, as it is configured."""
+        cluster = self._cluster
+        front: Admitter = self._admission
+        if self._is_http:
+            front = self._http = self._http or self._make_http()
+        for each in self._fronts:
+            each.proxy_protocol = cluster.proxy_protocol
+        return self._intake.before(
+            front, cluster.accept_proxy_from, not self._is_http, cluster.head_timeout)
 
     @property
     def access_log(self) -> Optional[AccessLog]:
@@ -220,7 +225,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def take_over(self, listener: Listener) -> None:
         """Accept from that listener from now on; one that there was is closed only after that."""
         old, self._listener = self._listener, listener
-        listener.serve(self._front)
+        listener.serve(self._admitter())
         if old is not None:
             old.drain()
 
@@ -245,14 +250,16 @@ class Balancer(PoolOwner, ConnectionsOwner):
         admission = self._admission
         if cluster.strategy != self._cluster.strategy:
             admission.strategy = STRATEGIES[cluster.strategy]()
+        if cluster.proxy_protocol != self._cluster.proxy_protocol:
+            self._pool.close_idle()
         self._cluster = cluster
         self._connections.limits = _idle_limits(cluster)
         admission.limits = _queue_limits(cluster)
-        front = self._front
+        admitter = self._admitter()
         if self._http is not None:
             self._apply_http(self._http)
         if self._listener is not None:
-            self._listener.serve(front)
+            self._listener.serve(admitter)
         self._pool.limit(cluster.max_connections)
 
     def wait_delivered(self, seconds: float) -> None:
@@ -278,6 +285,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._retired = True
 
     def _send_away(self) -> None:
+        self._intake.send_away()
         for front in self._fronts:
             front.send_away()
 
@@ -290,6 +298,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self.closed = True
         self.stop_listening()
         self._pool.close()
+        self._intake.close()
         for front in self._fronts:
             front.close()
         for timer in (self._sweep_timer, self._slice_timer):
@@ -318,7 +327,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
             retries=counters.retries,
             queue=sum(len(each.queue) for each in fronts),
             queue_most=max(each.queue.most for each in fronts),
-            turned_away=sum(each.turned_away for each in fronts),
+            turned_away=self._intake.turned_away + sum(each.turned_away for each in fronts),
             http=http,
         )
 

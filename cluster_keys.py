@@ -55,7 +55,8 @@ HTTP_KEYS = (
     ms(
         "headTimeoutMs",
         10000,
-        "with `http`: a request whose head takes longer is answered with 408",
+        "with `http`: a request whose head takes longer is answered with 408; with"
+        " `acceptProxyFrom` as long for the header of a proxy",
         above_zero=True,
     ),
     ms(
@@ -77,14 +78,6 @@ HTTP_KEYS = (
         "with `http`: file that gets a line for each request, in the combined format, then the"
         " instance and the times; rotated as the log files of the process are; its folder has to"
         " be there",
-    ),
-    key(
-        "acceptProxyFrom",
-        validators.networks(),
-        no_default(),
-        "with `http`: addresses and networks of proxies in front; what they say of their clients in"
-        " `X-Forwarded-For` and the like is believed and goes on, and `ip-hash` and the access log"
-        " take the client's address from it",
     ),
 )
 
@@ -162,11 +155,22 @@ CLUSTER = Table(
         ),
         *HTTP_KEYS,
         unsupported("health", HEALTH, no_default(), "active checks, below"),
-        unsupported(
+        key(
+            "acceptProxyFrom",
+            validators.networks(),
+            no_default(),
+            "addresses and networks of proxies in front, which are believed about their clients:"
+            " by the header of the PROXY protocol (v1 or v2), which they have to send with `tcp`;"
+            " with `http` by that, or else by `X-Forwarded-For` and the like. `ip-hash`, the access"
+            " log and `proxyProtocol` then have the client's address",
+        ),
+        key(
             "proxyProtocol",
             validators.choice("PROXY protocol", PROXY_PROTOCOLS),
             no_default(),
-            "send the client's address to the instances in a PROXY header",
+            "begin each connection to an instance with a header of the PROXY protocol, which says"
+            " who the client is; the application has to expect it. With `http` no connection is"
+            " kept for a next request then",
         ),
         unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),

@@ -102,7 +102,8 @@ def _http_without_http(where: KeyPath, cluster: Cluster) -> Iterator[Conflict]:
         reason = "%s %s" % (format_value(cluster.strategy), needs)
         yield Conflict(where + ("strategy",), reason, others)
     for key in HTTP_KEYS:
-        if getattr(cluster, key.field) != _default_of(key):
+        is_of_tcp = key.field == "head_timeout" and cluster.accept_proxy_from
+        if not is_of_tcp and getattr(cluster, key.field) != _default_of(key):
             yield Conflict(where + (key.name,), "it " + needs, others)
 
 

@@ -18,6 +18,7 @@ byte of an answer; one that may not goes on a connection that is surely open (ht
 """
 
 import _socket
+import errno
 import os
 from typing import Any, Callable, List, Optional, Set, Tuple
 
@@ -37,6 +38,8 @@ from listener import Admitter
 from placement import Placement, QueueLimits
 from poller import Poller
 from pool import Pool
+from proxy_announcing import announce
+from proxy_protocol import Announced
 from relay import STREAM
 from sockets import WarningLimiter, unsent
 from splicing import Pipes
@@ -92,7 +95,7 @@ class HttpFront(Admitter, Placement):
 
     # Clients
 
-    def admit(self, fileno: int, key: str) -> None:
+    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
         """Take an accepted connection, known by its client's address."""
         try:
             self.accepted += 1
@@ -103,7 +106,7 @@ class HttpFront(Admitter, Placement):
             raise
         try:
             client.setblocking(False)
-            client.start(self, key, self.clock())
+            client.start(self, key, announced, self.clock())
             self._clients.add(client)
             self.poller.watch(fileno, client)
         except Exception as error:
@@ -305,6 +308,10 @@ class HttpFront(Admitter, Placement):
         number = upstream.fileno()
         attempt = None if pending is None else pending.attempt
         client.pending = None
+        if self.proxy_protocol is not None and announce(client, upstream, self.proxy_protocol):
+            # The kernel has no memory for the first bytes of a connection.
+            self._has_no_upstream(client, upstream, errno.ENOBUFS)
+            return
         try:
             if attempt is None:
                 self.poller.watch(number, upstream)
@@ -313,12 +320,16 @@ class HttpFront(Admitter, Placement):
                 self.poller.replace_handler(number, upstream)
         except OSError as error:
             # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
-            upstream.end()
-            self._pool.release(backend)
-            self._warn(error.errno or 0)
-            client.answer_error(503)
+            self._has_no_upstream(client, upstream, error.errno or 0)
             return
         client.send_to(upstream, backend)
+
+    def _has_no_upstream(self, client: HttpClient, upstream: HttpUpstream, code: int) -> None:
+        """For lack of something of ours."""
+        upstream.end()
+        self._pool.release(upstream.backend)
+        self._warn(code)
+        client.answer_error(503)
 
     def _serve(self) -> None:
         super()._serve()

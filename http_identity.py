@@ -15,8 +15,6 @@ from http_heads import RequestHead
 from model import Network
 from strategies import token
 
-_SCHEME = b"http"
-
 
 class Identity:
     """As one cluster sees its clients, which each have `address`, `origin` and `key`."""
@@ -40,7 +38,15 @@ class Identity:
 
     def lines(self, client: Any, host: bytes) -> bytes:
         """The lines that tell an instance whose request it is."""
-        return forwarded_fields(client.address, _SCHEME, host, self._port)
+        scheme, port = self._came_to(client)
+        return forwarded_fields(client.address, scheme, host, port)
+
+    def _came_to(self, client: Any) -> "Tuple[bytes, int]":
+        """Scheme and port at which it has its connection: here, or at a proxy in front."""
+        announced = client.announced
+        if announced is None:
+            return b"http", self._port
+        return b"https" if announced.is_tls else b"http", announced.destination_port
 
     def lines_of(self, client: Any, head: RequestHead) -> bytes:
         """The same where the client may be a proxy that is believed."""
@@ -49,7 +55,7 @@ class Identity:
         client.origin = origin(head, client.address, self.believes)
         if not self._by_cookie:
             client.key = client.origin
-        return passed_on(head, client.address, _SCHEME, self._port)
+        return passed_on(head, client.address, *self._came_to(client))
 
     def look(self, client: Any, head: bytes) -> None:
         """What strategy and access log have to know; `head` is as it came."""
@@ -65,4 +71,6 @@ class Identity:
         if not self._by_cookie:
             return b""
         mark = token(instance)
-        return b"" if mark == client.key else cookie_line(self._cookie_name, mark, False)
+        if mark == client.key:
+            return b""
+        return cookie_line(self._cookie_name, mark, self._came_to(client)[0] == b"https")

@@ -25,9 +25,11 @@ class HttpLimits(NamedTuple):
 
 
 def http_limits_of(cluster: Cluster) -> HttpLimits:
+    # Of whom a connection was announced is nobody else's: none is kept.
+    keep = cluster.keep_upstream if cluster.proxy_protocol is None else 0
     return HttpLimits(
         cluster.idle_timeout, cluster.half_close_timeout, cluster.head_timeout,
-        cluster.response_timeout, cluster.keep_upstream, cluster.accept_proxy_from or ())
+        cluster.response_timeout, keep, cluster.accept_proxy_from or ())
 
 
 def look_at(client: Any, now: float, limits: HttpLimits) -> None:

@@ -4,7 +4,7 @@ A request that is plain (http_plain.py) and came whole goes on as it is, with ou
 The head of any other is read to the last field, and written anew.
 """
 
-from typing import Any
+from typing import Any, Optional
 
 from http_forwarding import request_bytes
 from http_framing import DONE, Reader
@@ -12,6 +12,7 @@ from http_heads import Refused, parse_request
 from http_plain import SHORT, Request, parsed_request, plain_request, remembered_request
 from http_sockets import HttpSocket
 from poller import DATA
+from proxy_protocol import Announced
 from relay import SMALL_BYTES
 
 #: Phases of a client; http_client.py has the table.
@@ -26,18 +27,22 @@ class RequestSocket(HttpSocket):
     """The client's side of a connection, and the request that is under way on it."""
 
     __slots__ = (
-        "address", "arrived", "began", "body_open", "eof", "first_byte_at", "had", "half_closed",
-        "head", "host", "is_believed", "is_usual", "keep_alive", "key", "message", "moved",
-        "origin", "pending", "phase", "quiet_since", "repeats", "request", "requests", "seen",
-        "sent", "since", "suffix", "told", "unacknowledged",
+        "address", "announced", "arrived", "began", "body_open", "eof", "first_byte_at", "had",
+        "half_closed", "head", "host", "is_believed", "is_usual", "keep_alive", "key", "message",
+        "moved", "origin", "pending", "phase", "quiet_since", "repeats", "request", "requests",
+        "seen", "sent", "since", "suffix", "told", "unacknowledged",
     )  # fmt: skip
 
     #: When it came into the queue that it is in.
     since: float
 
-    def start(self, front: Any, address: str, now: float) -> None:
+    def start(
+        self, front: Any, address: str, announced: "Optional[Announced]", now: float
+    ) -> None:
         """Called once, in place of a constructor."""
         self.set_up(front)
+        #: What a proxy in front has said of its connection.
+        self.announced = announced
         self.address = address
         #: What a strategy knows it by: its address, or the value of its cookie.
         self.key = address

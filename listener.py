@@ -12,6 +12,7 @@ import gevent.socket
 
 from errors import PupgeventError
 from hub_server import HubServer
+from proxy_protocol import Announced
 from sockets import SHORTAGES, WarningLimiter, client_ceiling, listen, longest_backlog
 
 #: Seconds that accepting pauses when descriptors have run out, before the next look.
@@ -31,9 +32,10 @@ class PortTaken(PupgeventError):
 class Admitter:
     """Whom a listener hands its clients to. This one is there before there is a balancer."""
 
-    def admit(self, fileno: int, key: str) -> None:
+    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
         """Take an accepted connection, known by its client's address; in the hub, must not block.
-        From now on the descriptor is its own."""
+        From now on the descriptor is its own. `announced` is what a proxy in front has said of
+        it."""
         os.close(fileno)
 
 

@@ -56,6 +56,8 @@ class Placement(PendingOwner):
         #: Both may be exchanged while it is in use.
         self.strategy = strategy
         self.limits = limits
+        #: In which version instances are told who a connection comes from, "v1" or "v2".
+        self.proxy_protocol: Optional[str] = None
         self.accepted = 0
         self.turned_away = 0
         self.queue: WaitQueue[PendingClient] = WaitQueue()

@@ -170,6 +170,11 @@ class Poller:
         if 0 <= fileno < len(self._handlers):
             self._handlers[fileno] = None
 
+    def unwatch(self, fileno: int) -> None:
+        """Tell nobody any more; who has the socket from now on may watch it. OSError."""
+        self.forget(fileno)
+        self._epoll.unregister(fileno)
+
     def call_soon(self, handler: Handler) -> None:
         """Call `handler.on_turn()` once more, after everyone else had a turn."""
         if not self._soon:

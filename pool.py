@@ -145,6 +145,11 @@ class Pool:
         self.most_open = max_connections
         self.refresh()
 
+    def close_idle(self) -> None:
+        """Close the connections that are kept for the next requests."""
+        for backend in self:
+            backend.close_idle()
+
     def close(self) -> None:
         """Take all of them out; ends the probes."""
         for backend in self:

@@ -40,6 +40,7 @@ import errno
 from typing import Optional
 
 from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE, Handler, Poller
+from proxy_protocol import Announced
 from splicing import CHUNK, Pipe, Pipes, at_urgent_byte, splice
 
 #: One buffer serves all connections, since nothing stays in it beyond one read and send. 256 KB
@@ -118,10 +119,12 @@ class RelaySocket(_socket.socket, Handler):
     """
 
     __slots__ = (
-        "blocked", "bytes_read", "connection", "eof", "fast_path", "first_reads", "full", "peer",
-        "pending", "pipe", "wants_writable",
+        "announced", "blocked", "bytes_read", "connection", "eof", "fast_path", "first_reads",
+        "full", "peer", "pending", "pipe", "wants_writable",
     )  # fmt: skip
 
+    #: Of a client: what a proxy in front has said of it.
+    announced: "Optional[Announced]"
     peer: "RelaySocket"
     connection: RelayedConnection
     #: Since the connection began.

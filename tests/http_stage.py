@@ -30,7 +30,6 @@ CHILD = Path(__file__).resolve().parent / "children" / "http_balancing.py"
 #: Beside those of peers.py. Whoever tests a time-out sets it.
 SETTINGS = {
     "protocol": "http",
-    "head_timeout": 10 * PATIENCE,
     "response_timeout": 0.0,
     "keep_upstream": 64,
 }

@@ -74,6 +74,7 @@ SETTINGS = {
     "max_connections": 0,
     "idle_timeout": 3600.0,
     "half_close_timeout": 60.0,
+    "head_timeout": 10 * PATIENCE,
 }
 
 

@@ -21,6 +21,7 @@ import sys
 import termios
 import time
 import traceback
+from ipaddress import ip_network
 from pathlib import Path
 from socket import (
     IPPROTO_TCP,
@@ -276,7 +277,10 @@ class BalancerHost(BalancerOwner):
 
 
 def cluster_of(settings: "Dict[str, Any]") -> Cluster:
-    """With nothing in what a balancer does not look at."""
+    """With nothing in what a balancer does not look at. Networks are given as text."""
+    believed = settings.get("accept_proxy_from")
+    if believed is not None:
+        settings = dict(settings, accept_proxy_from=tuple(map(ip_network, believed)))
     return Cluster(**dict(dict.fromkeys(Cluster._fields), **settings))
 
 
