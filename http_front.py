@@ -32,7 +32,7 @@ from http_lingering import LINGER_SECONDS, linger
 from http_quiet import HttpLimits, count_bytes, look_at
 from http_request_log import RequestLog
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
-from http_tunnel import begin_tunnel
+from http_tunnel import begin_tunnel, count_tunnel
 from http_upstream import HttpUpstream
 from listener import Admitter
 from placement import Placement, QueueLimits
@@ -267,14 +267,7 @@ class HttpFront(Admitter, Placement):
         self, client: HttpClient, upstream: HttpUpstream, answer: bytes, rest: bytes, status: int
     ) -> None:
         """From now on bytes are relayed, and nothing is looked at: it counts as a connection."""
-        backend, now = upstream.backend, self.clock()
-        first_byte = client.first_byte_at - client.began
-        backend.answers[status // 100 - 1] += 1
-        backend.add_times(first_byte, first_byte)
-        if self.request_log is not None:
-            upstream.status = status
-            self.request_log.answered(client, upstream, now)
-        backend.bytes_in += client.passed
+        count_tunnel(client, upstream, status, self.request_log, self.clock())
         client.phase = ENDED
         self.ended(client)
         self.upstreams.discard(upstream)

@@ -1,9 +1,26 @@
 """From an exchange of HTTP to a connection whose bytes are relayed: WebSockets, CONNECT."""
 
+from typing import Optional
+
 from connections import Connections
 from http_client import HttpClient
+from http_request_log import RequestLog
 from http_sockets import relay_socket
 from http_upstream import HttpUpstream
+
+
+def count_tunnel(
+    client: HttpClient, upstream: HttpUpstream, status: int, log: "Optional[RequestLog]", now: float
+) -> None:
+    """The answer that begins it is one like others, and has no body."""
+    backend = upstream.backend
+    first_byte = client.first_byte_at - client.began
+    backend.answers[status // 100 - 1] += 1
+    backend.add_times(first_byte, first_byte)
+    if log is not None:
+        upstream.status = status
+        log.answered(client, upstream, now)
+    backend.bytes_in += client.passed
 
 
 def begin_tunnel(

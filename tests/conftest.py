@@ -37,7 +37,8 @@ ONCE = {
     "test_http_sessions",
     "test_init", "test_last_line", "test_links", "test_manpage", "test_migrating",
     "test_min_uptime", "test_other_users",
-    "test_page", "test_plurals", "test_prometheus", "test_prometheus_export", "test_pup_examples",
+    "test_page", "test_plurals", "test_prometheus", "test_prometheus_export", "test_proxy_peers",
+    "test_pup_examples",
     "test_readme", "test_reload_keys", "test_shellexec", "test_steps", "test_terminal_screens",
     "test_tiers", "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
@@ -52,6 +53,7 @@ THOROUGH = {
     "test_http_requests", "test_http_timeouts", "test_http_upgrade", "test_init_random",
     "test_journal", "test_listing", "test_log_files",
     "test_log_past", "test_logging", "test_logs_files", "test_metrics", "test_port_ownership",
+    "test_proxy_protocol",
     "test_relay_random", "test_reload", "test_reload_meanwhile", "test_shortage",
     "test_signal_command", "test_strategies", "test_web_server",
 }  # fmt: skip

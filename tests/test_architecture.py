@@ -24,7 +24,7 @@ READING_ORDER = [module for floor in FLOORS.values() for module in floor]
 SUPERVISING, BALANCING = set(FLOORS["Supervising"]), set(FLOORS["Balancing"])
 
 #: Modules of tables and choices: they know no sockets, no clock and no loop.
-PURE = {"globs", "lifecycle", "strategies"}
+PURE = {"globs", "lifecycle", "proxy_protocol", "strategies"}
 #: May import each other.
 PURE_HTTP = {"http_errors", "http_forwarding", "http_framing", "http_heads", "http_plain"}
 IMPURE_PACKAGES = {"gevent", "socket", "_socket", "select", "subprocess", "threading", "time"}

@@ -707,9 +707,10 @@ def test_syntax_errors_come_through(refuse: Refuse, tmp_path: Path) -> None:
 
 
 def test_wrong_value_of_a_key_not_yet_supported_is_told_first(refuse: Refuse) -> None:
-    wrong = refuse(CLUSTER + 'proxyProtocol = "v3"\n')
-    assert wrong.message.endswith("(v1, v2)") and len(wrong.mistakes) == 1
-    assert refuse(CLUSTER + 'proxyProtocol = "v2"\n').message.endswith("not yet supported")
+    wrong = refuse(CLUSTER + "tls = 1\n")
+    assert wrong.message.endswith("is not a table") and len(wrong.mistakes) == 1
+    right = 'tls = { cert = "/etc/passwd", key = "/etc/passwd" }\n'
+    assert refuse(CLUSTER + right).message.endswith("not yet supported")
 
 
 @pytest.fixture

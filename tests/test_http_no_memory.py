@@ -29,6 +29,7 @@ SCENES = {
     "lost": [get("/close")],
     "garbage": [b"NONSENSE\r\n\r\n"],
     "bad answer": [get("/garbage")],
+    "announced": [b"PROXY TCP4 192.0.2.1 ", b"192.0.2.2 1 2\r\n" + get()],
 }
 
 
@@ -54,7 +55,8 @@ def test_memory_may_run_out_at_any_line(failing: HttpProxy, name: str) -> None:
     are served."""
     proxy = failing
     failures: List[str] = []
-    with http_setting(proxy) as stage:
+    believed = ["127.0.0.1"] if name == "announced" else None
+    with http_setting(proxy, accept_proxy_from=believed) as stage:
         stage.has_application({
             "/up": takes_five, "/chunked": lambda server: server.says(CHUNKED),
             "/100k": answers(100000), "/close": lambda server: "close",

@@ -11,7 +11,6 @@ refused. What pupgevent should do is what its pure reader says; its balancer is 
 import re
 import socket
 import socketserver
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +22,8 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTup
 
 import pytest
 
-from conftest import ROOT, PortLocks, eventually
+from conftest import ROOT, PortLocks
+from fronts import Address, nginx_command, running
 from http_corpus import REQUESTS, Case, requests_of
 from tools import tool
 
@@ -35,8 +35,6 @@ MOST = 1 << 20
 
 #: Stands behind each case, and is the last of its connection.
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-Address = Tuple[str, int]
 
 
 class Verdict(NamedTuple):
@@ -116,6 +114,10 @@ class Site(NamedTuple):
     backend: int
 
 
+def address_of(site: Site) -> Address:
+    return "127.0.0.1", site.port
+
+
 NGINX = """
 daemon off;
 master_process off;
@@ -157,30 +159,16 @@ listen all
 @contextmanager
 def nginx(site: Site) -> "Iterator[Address]":
     (site.folder / "nginx.conf").write_text(NGINX % site._asdict())
-    words = [tool("nginx"), "-e", "error.log", "-p", str(site.folder), "-c", "nginx.conf"]
-    with running(words, site) as address:
+    with running(nginx_command(site.folder), site.folder, address_of(site)) as address:
         yield address
 
 
 @contextmanager
 def haproxy(site: Site) -> "Iterator[Address]":
     (site.folder / "haproxy.cfg").write_text(HAPROXY % site._asdict())
-    with running([tool("haproxy"), "-f", "haproxy.cfg"], site) as address:
+    words = [tool("haproxy"), "-f", "haproxy.cfg"]
+    with running(words, site.folder, address_of(site)) as address:
         yield address
-
-
-@contextmanager
-def running(words: "List[str]", site: Site) -> "Iterator[Address]":
-    with (site.folder / "output").open("wb") as output:
-        process = subprocess.Popen(words, cwd=str(site.folder), stdout=output, stderr=output)
-    address = ("127.0.0.1", site.port)
-    try:
-        with eventually(lambda: socket.create_connection(address)):
-            pass
-        yield address
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
 
 
 PUPGEVENT = """\
@@ -228,7 +216,7 @@ def pupgevent(site: Site) -> "Iterator[Address]":
     config = site.folder / "app.toml"
     config.write_text(PUPGEVENT % {"port": site.port, "backend": site.backend})
     code = BALANCER % {"root": str(ROOT), "config": str(config), "patience": 20 * PATIENCE}
-    with running([sys.executable, "-c", code], site) as address:
+    with running([sys.executable, "-c", code], site.folder, address_of(site)) as address:
         yield address
 
 

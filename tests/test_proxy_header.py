@@ -1,11 +1,10 @@
-"""Headers of the PROXY protocol, read and written: the rules of proxy-protocol.txt, case by case."""
+"""Headers of the PROXY protocol, read and written: proxy-protocol.txt, rule by rule."""
 
 import struct
 from typing import List, Optional, Tuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from proxy_protocol import (
     MOST_BYTES,
@@ -54,7 +53,8 @@ GOOD: "List[Tuple[bytes, Optional[Announced]]]" = [
     (binary(0x21, 0x11, V4_BLOCK + SSL), V4._replace(extras=SSL, is_tls=True)),
     (binary(0x21, 0x11, V4_BLOCK + field(0x20, b"\0" + bytes(4))),
      V4._replace(extras=field(0x20, b"\0" + bytes(4)))),
-    (binary(0x21, 0x11, V4_BLOCK + field(0x02, b"example.org") + field(0x04, b"") + field(0xE0, b"")),
+    (binary(0x21, 0x11,
+            V4_BLOCK + field(0x02, b"example.org") + field(0x04, b"") + field(0xE0, b"")),
      V4._replace(extras=field(0x02, b"example.org") + field(0xE0, b""))),
     (binary(0x20, 0x00, b""), None),
     (binary(0x20, 0x11, V4_BLOCK), None),
@@ -77,7 +77,8 @@ BAD = [
     b"PROXY TCP4 256.2.3.4 1.2.3.4 1 2\r\n", b"PROXY TCP4 01.2.3.4 1.2.3.4 1 2\r\n",
     b"PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n", b"PROXY TCP4 1.2.3.4.5 1.2.3.4 1 2\r\n",
     b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n",
-    b"PROXY TCP6 ::1::2 ::1 1 2\r\n", b"PROXY TCP6 ::g ::1 1 2\r\n", b"PROXY TCP6 fe80::1%1 ::1 1 2\r\n",
+    b"PROXY TCP6 ::1::2 ::1 1 2\r\n", b"PROXY TCP6 ::g ::1 1 2\r\n",
+    b"PROXY TCP6 fe80::1%1 ::1 1 2\r\n",
     b"PROXY TCP4 \xc2\xb2.2.3.4 1.2.3.4 1 2\r\n", b"PROXY TCP4 a b 1 2\r\n",
     b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\r\n",
     b"PROXY UNKNOWNX\r\n", b"PROXY UNKNOWN a\rb\r\n", b"PROXY UNKNOWN a\nb\r\n",
@@ -94,8 +95,9 @@ BAD = [
 ]  # fmt: skip
 
 #: What other protocols begin with.
-OTHERS = [b"GET / HTTP/1.1\r\n", b"PROXY\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"PROXYTCP4", b"P\r\n", b"\0",
-          b"proxy TCP4", b"\r\n\r\nGET", b"\x16\x03\x01", b"\xff" * 20, b"\r\n\r\n\0\r\nQUIT\r"]
+OTHERS = [b"GET / HTTP/1.1\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+          b"PROXY\r\n", b"PROXYTCP4", b"P\r\n", b"\0", b"proxy TCP4",
+          b"\r\n\r\nGET", b"\x16\x03\x01", b"\xff" * 20, b"\r\n\r\n\0\r\nQUIT\r"]
 
 
 @pytest.mark.parametrize(("data", "announced"), GOOD)
@@ -148,14 +150,15 @@ def checksum(data: bytes) -> int:
             feedback = (value ^ byte >> bit) & 1
             value >>= 1
             if feedback:
-                value ^= int("{:032b}".format(0x1EDC6F41)[::-1], 2)
+                value ^= int(f"{0x1EDC6F41:032b}"[::-1], 2)
     return value ^ 0xFFFFFFFF
 
 
 @pytest.mark.parametrize(("ends", "line"), [
     (V4, b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n"),
     (V6, b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n"),
-    (Announced("::ffff:192.0.2.1", 1, "::ffff:10.0.0.1", 2), b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n"),
+    (Announced("::ffff:192.0.2.1", 1, "::ffff:10.0.0.1", 2),
+     b"PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n"),
     (Announced("192.0.2.1", 1, "::1", 2), b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n"),
     (Announced("fe80::1%eth0", 1, "fe80::2%3", 2), b"PROXY TCP6 fe80::1 fe80::2 1 2\r\n"),
     (Announced("", 0, "", 0), b"PROXY UNKNOWN\r\n"),

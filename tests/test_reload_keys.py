@@ -452,8 +452,8 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "keepUpstream"): Case(
         5, balancer_has(keep_upstream=5), beside={"protocol": "http"}),
     ("processes.cluster", "acceptProxyFrom"): Case(
-        ["10.0.0.1"], balancer_has(accept_proxy_from=(ipaddress.ip_network("10.0.0.1"),)),
-        beside={"protocol": "http"}),
+        ["10.0.0.1"], balancer_has(accept_proxy_from=(ipaddress.ip_network("10.0.0.1"),))),
+    ("processes.cluster", "proxyProtocol"): Case("v2", balancer_has(proxy_protocol="v2")),
     ("processes.cluster", "accessLog"): Case(
         "access.log", balancer_logs_to("access.log"), beside={"protocol": "http"}),
 }  # fmt: skip
