@@ -41,6 +41,7 @@ import pytest
 from balancer import BalancerOwner
 from model import Cluster
 from pool import PoolOwner
+from proxy_protocol import Announced, read_header
 
 CHILD = Path(__file__).resolve().parent / "children" / "balancing.py"
 
@@ -220,6 +221,19 @@ class Peer:
         for _ in range(TURNS):
             self._turn()
         return bool(select.select([], [self.socket], [], STALL)[1])
+
+
+def announced_to(server: Peer) -> Announced:
+    """What the PROXY header says that an instance gets first."""
+    data = b""
+    while True:
+        header = read_header(data)
+        if header is not None:
+            assert header.announced is not None, data
+            return header.announced
+        piece = server.takes(1)
+        assert piece, "the end, after %r" % data
+        data += piece
 
 
 class Aside:

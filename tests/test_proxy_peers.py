@@ -11,8 +11,7 @@ import pytest
 
 from fronts import Address, haproxy, nginx_http, nginx_stream
 from http_peers import GET, answer, answer_of, request_of, setting_http
-from peers import BalancerStage, Peer, Proxy, setting
-from proxy_protocol import Announced, read_header
+from peers import BalancerStage, Peer, Proxy, announced_to, setting
 from tools import tool
 
 pytest_plugins = ["stages", "http_stages"]
@@ -68,19 +67,10 @@ def accepts_of(stage: BalancerStage, client: Peer, front: Address) -> Peer:
     """The connection of that client; who has looked whether the front accepts came before it."""
     while True:
         server = stage.only.accepts()
-        announced = takes_header(server)
+        announced = announced_to(server)
         if announced[:4] == (*client.address, *front):
             return server
-        server.hears_the_end()
-
-
-def takes_header(server: Peer) -> Announced:
-    data = b""
-    while read_header(data) is None:
-        data += server.takes(1)
-    header = read_header(data)
-    assert header is not None and header.announced is not None
-    return header.announced
+        server.is_sent_away()
 
 
 @pytest.mark.parametrize("sender", [*SENDERS, "NGINX"])
@@ -138,7 +128,7 @@ def test_tls_that_ends_at_a_front_is_known_from_its_header(
             with context.wrap_socket(client.socket, server_hostname="localhost") as secure:
                 secure.sendall(GET)
                 server = stage.only.accepts()
-                announced = takes_header(server)
+                announced = announced_to(server)
                 assert announced.is_tls and b"TLSv1." in announced.extras
                 assert request_of(server).value(b"x-forwarded-proto") == b"https"
                 server.says(answer(b"hello"))

@@ -6,8 +6,8 @@ from typing import Callable, Iterator, List
 import pytest
 
 from http_peers import GET, HttpStage, Message, answer, answer_of, get, request_of, setting_http
-from peers import BalancerStage, Instance, Peer, Proxy, eventually, setting, started
-from proxy_protocol import Announced, header_bytes, read_header
+from peers import BalancerStage, Instance, Peer, Proxy, announced_to, eventually, setting, started
+from proxy_protocol import Announced, header_bytes
 
 pytest_plugins = ["stages", "http_stages"]
 
@@ -43,16 +43,6 @@ def web(proxy: Proxy) -> "Iterator[HttpStage]":
 
 def clock(stage: BalancerStage, seconds: float) -> None:
     stage.proxy.call("put_forward", seconds)
-
-
-def takes_header(server: Peer) -> "Announced":
-    """The header that an instance gets first."""
-    data = b""
-    while read_header(data) is None:
-        data += server.takes(1)
-    header = read_header(data)
-    assert header is not None and header.announced is not None, data
-    return header.announced
 
 
 def ends_of(client: Peer) -> Announced:
@@ -226,7 +216,7 @@ def test_who_waits_in_the_queue_keeps_what_was_announced(stage_with: StageWith) 
     stage.client().says(BINARY + b"question")
     stage.counts(queue=1)
     server = stage.instance().comes_up().accepts()
-    assert takes_header(server) == ENDS._replace(extras=SSL, is_tls=True)
+    assert announced_to(server) == ENDS._replace(extras=SSL, is_tls=True)
     server.hears(b"question")
 
 
@@ -236,7 +226,7 @@ def test_who_waits_in_the_queue_keeps_what_was_announced(stage_with: StageWith) 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_an_instance_is_told_who_its_client_is(stage_with: StageWith, version: str) -> None:
     client, server = stage_with(proxy_protocol=version).meet()
-    assert takes_header(server) == ends_of(client)
+    assert announced_to(server) == ends_of(client)
     client.says(b"question")
     server.hears(b"question").says(b"answer")
     client.hears(b"answer").finishes()
@@ -249,9 +239,9 @@ def test_ipv6_clients_are_announced_as_such(stage_with: StageWith) -> None:
     stage.only = stage.instance("::1").comes_up()
     client = stage.client("::1")
     server = stage.only.accepts()
-    assert takes_header(server) == ends_of(client)
+    assert announced_to(server) == ends_of(client)
     client = stage.client("127.0.0.1")
-    assert takes_header(stage.only.accepts()) == ends_of(client)
+    assert announced_to(stage.only.accepts()) == ends_of(client)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -261,9 +251,9 @@ def test_who_was_announced_is_announced_on(stage_with: StageWith, version: str) 
     stage.only = stage.instance().comes_up()
     stage.client().says(BINARY)
     expected = ENDS._replace(extras=SSL, is_tls=True) if version == "v2" else ENDS
-    assert takes_header(stage.only.accepts()) == expected
+    assert announced_to(stage.only.accepts()) == expected
     local = stage.client().says(LOCAL)
-    assert takes_header(stage.only.accepts()) == ends_of(local)
+    assert announced_to(stage.only.accepts()) == ends_of(local)
 
 
 def test_a_client_that_is_taken_to_another_instance_is_announced_there(
@@ -275,12 +265,12 @@ def test_a_client_that_is_taken_to_another_instance_is_announced_there(
     first = stage.instance().comes_up()
     client = stage.client().says(LINE)
     server = first.accepts()
-    assert takes_header(server) == ENDS
+    assert announced_to(server) == ENDS
     second = stage.instance().comes_up()
     first.goes_down()
     server.leaves()
     server = second.accepts()
-    assert takes_header(server) == ENDS
+    assert announced_to(server) == ENDS
     client.says(b"question")
     server.hears(b"question")
 
@@ -297,7 +287,7 @@ def test_an_instance_that_resets_at_once_costs_the_client_nothing(
     for _ in range(2):
         client = stage.client()
         server = good.accepts()
-        assert takes_header(server) == ends_of(client)
+        assert announced_to(server) == ends_of(client)
 
 
 def test_the_first_words_of_a_client_do_not_wait_for_an_acknowledgement(
@@ -306,7 +296,7 @@ def test_the_first_words_of_a_client_do_not_wait_for_an_acknowledgement(
     """Nagle's delay is off upstream from the header on."""
     stage = stage_with(proxy_protocol="v1")
     _, server = stage.meet()
-    takes_header(server)
+    announced_to(server)
     assert [nodelay for nodelay, _ in stage.proxy.call("options")] == [1, 1]
 
 
@@ -401,7 +391,7 @@ def test_each_request_has_a_connection_that_announces_its_client(
         client = stage.stands().client()
         for _ in range(3):
             _, server = stage.asks(GET, client)
-            assert takes_header(server) == ends_of(client)
+            assert announced_to(server) == ends_of(client)
             request_of(server)
             server.says(answer(b"hello"))
             assert answer_of(client).body == b"hello"
@@ -417,7 +407,7 @@ def test_no_kept_connection_is_left_when_headers_are_switched_on(proxy: Proxy) -
         stage.is_set(proxy_protocol="v1")
         server.hears_the_end()
         _, server = stage.asks(GET, client)
-        assert takes_header(server) == ends_of(client)
+        assert announced_to(server) == ends_of(client)
         request_of(server)
         server.says(answer())
         answer_of(client)
@@ -426,7 +416,7 @@ def test_no_kept_connection_is_left_when_headers_are_switched_on(proxy: Proxy) -
 def test_a_websocket_begins_with_a_header(proxy: Proxy) -> None:
     with setting_http(proxy, proxy_protocol="v2") as stage:
         client, server = stage.asks(get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"))
-        assert takes_header(server) == ends_of(client)
+        assert announced_to(server) == ends_of(client)
         request_of(server)
         server.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
                     b"Upgrade: websocket\r\n\r\n")
