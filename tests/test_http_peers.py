@@ -23,7 +23,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List, NamedTup
 import pytest
 
 from conftest import ROOT, PortLocks
-from fronts import Address, nginx_command, running
+from front_servers import Address, nginx_command, running
 from http_corpus import REQUESTS, Case, requests_of
 from tools import tool
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator
 
 import pytest
 
-from fronts import Address, haproxy, nginx_http, nginx_stream
+from front_servers import Address, haproxy, nginx_http, nginx_stream
 from http_peers import GET, answer, answer_of, request_of, setting_http
 from peers import BalancerStage, Peer, Proxy, announced_to, setting
 from tools import tool
