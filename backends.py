@@ -29,11 +29,15 @@ MOST_TIMES = 1000
 #: that was slow once and is shunned for it gets another chance in some ten seconds.
 _DECAY = 0.9
 
+#: The weight of a backend that has just come up, where it starts slowly.
+LEAST_WEIGHT = 0.05
+
 #: No process is there, or none that accepts yet.
 ABSENT = "absent"
 #: It takes clients.
 UP = "up"
-#: Its process lives, but it refused or timed out; it is being probed.
+#: Its process lives, but it refused or timed out, and is being probed; or its health checks fail,
+#: or what it answers does.
 DOWN = "down"
 #: It keeps the connections it has and gets no new ones.
 DRAINING = "draining"
@@ -65,10 +69,11 @@ class Backend(Candidate):
     """One of a cluster's; `clock` is monotonic seconds."""
 
     __slots__ = (
-        "_first_byte_times", "_request_times", "_ttfb", "address", "answers", "bytes_in",
-        "bytes_out", "changed_at", "clock", "connect_errors", "connect_time", "connect_times",
-        "downs", "draining", "emptied", "family", "idle", "lost", "may_self_connect", "name",
-        "open", "probe", "reason", "retries", "sampled", "state", "times", "total",
+        "_first_byte_times", "_request_times", "_ttfb", "address", "answers", "benched_until",
+        "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors", "connect_time",
+        "connect_times", "downs", "draining", "emptied", "failures", "family", "idle", "lost",
+        "may_self_connect", "name", "open", "probe", "reason", "retries", "sampled", "slow_start",
+        "state", "times", "total", "unhealthy",
     )  # fmt: skip
 
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
@@ -113,6 +118,13 @@ class Backend(Candidate):
         self.sampled = False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
+        #: Why its health checks fail; None: they do not. And until when it is out of rotation for
+        #: its answers, of which so many have failed in a row.
+        self.unhealthy: Optional[str] = None
+        self.benched_until = 0.0
+        self.failures = 0
+        #: Seconds from when it comes up until it gets its full share.
+        self.slow_start = 0.0
         #: The greenlet that probes it, or did last.
         self.probe: Any = None
 
@@ -186,6 +198,13 @@ class Backend(Candidate):
         if self.times:
             self.count_times()
         return self._ttfb
+
+    @property
+    def weight(self) -> float:  # type: ignore[override]
+        """The part of a full share that it gets, above 0."""
+        if not self.slow_start:
+            return 1.0
+        return min(1.0, max(LEAST_WEIGHT, (self.clock() - self.changed_at) / self.slow_start))
 
     @property
     def first_byte_times(self) -> Histogram:

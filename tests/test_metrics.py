@@ -442,9 +442,9 @@ def test_pupgevent_tells_of_itself(app: App) -> None:
 
 NOTHING = InstanceStatus(
     id="", number=0, port=None, state="running", since=1e-7, wanted=True, serves=True, pid=1,
-    uptime=2.0**60, restarts=0, restarts_by=RestartCauses(0, 0, 0, 0, 0, 2), last_exit=None,
+    uptime=2.0**60, restarts=0, restarts_by=RestartCauses(0, 0, 0, 0, 0, 2, 0), last_exit=None,
     reason=None, failing_for=None, last_line=None, retry_in=None, waits_for=None, cpu=None,
-    cpu_time=0.1 + 0.2, memory=2**62, backend=None)  # fmt: skip
+    cpu_time=0.1 + 0.2, memory=2**62, health=None, backend=None)  # fmt: skip
 
 
 def rendered(name: str, times: Optional[Times] = None) -> Scrape:
