@@ -79,23 +79,17 @@ class Backend(Candidate):
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
         self.name = name
         self.clock = clock
-        self.address = ("", 0)
-        self.family = _socket.AF_INET
-        self.may_self_connect = False
+        self.address, self.family, self.may_self_connect = ("", 0), _socket.AF_INET, False
         self.state = ABSENT
         #: True while its instance stops, or is gone: it keeps its connections, except unused ones.
         self.draining = True
-        self.changed_at = clock()
-        self.reason = "not started"
+        self.changed_at, self.reason = clock(), "not started"
         #: Connections assigned now, and relayed since the beginning.
-        self.open = 0
-        self.total = 0
+        self.open = self.total = 0
         #: Bytes from clients and to clients.
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.bytes_in = self.bytes_out = 0
         #: Connects that failed, and clients for whom another backend was looked for because of it.
-        self.connect_errors = 0
-        self.retries = 0
+        self.connect_errors = self.retries = 0
         #: Smoothed seconds; None before the first sample.
         self.connect_time: Optional[float] = None
         self._ttfb: Optional[float] = None
@@ -108,21 +102,19 @@ class Backend(Candidate):
         #: Requests of which it has ended the connection, and that nobody else could answer.
         self.lost = 0
         self._request_times = Histogram()
-        #: Seconds that its last requests took whose answer came at once, first byte and last: they
-        #: are counted together, which costs each less. Whoever adds to them sees to MOST_TIMES.
+        #: Seconds of its last requests whose answer came at once, first byte and last: counted
+        #: together, which costs each less. Whoever adds to them sees to MOST_TIMES.
         self.times: List[float] = []
         #: With http: connections to it on which nothing is under way, the one used last at the end.
         self.idle: List[KeptConnection] = []
-        #: How often it was found not to answer though its process lived.
-        self.downs = 0
-        self.sampled = False
+        #: How often it went down though its process lived.
+        self.downs, self.sampled = 0, False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
-        #: Why its health checks fail; None: they do not. And until when it is out of rotation for
-        #: its answers, of which so many have failed in a row.
+        #: Why its health checks fail; None: they do not.
         self.unhealthy: Optional[str] = None
-        self.benched_until = 0.0
-        self.failures = 0
+        #: So many of its answers in a row have failed; until then it is out of rotation for that.
+        self.failures, self.benched_until = 0, 0.0
         #: Seconds from when it comes up until it gets its full share.
         self.slow_start = 0.0
         #: The greenlet that probes it, or did last.

@@ -30,17 +30,19 @@ _MOST_HEAD = 16 * 1024
 
 #: Bytes, and seconds, in which the rest of an answer is read: a server whose client goes before it
 #: has written everything may log that, or print a traceback (Python's http.server).
-_MOST_REST, _REST_SECONDS = 64 * 1024, 1.0
+_MOST_REST, _REST_SECONDS = 64 * 1024, 0.5
 
 #: Characters of the reason in a status line that are told.
 _MOST_REASON = 60
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]{1,9})(?:\r|$)")
+
 
 def check(host: str, port: int, path: Optional[str], timeout: float) -> Optional[CheckResult]:
-    """Blocks the calling greenlet for `timeout` seconds, and one more for what is read of the rest
-    of an answer. None: it was us who could not ask."""
+    """Blocks the calling greenlet for `timeout` seconds, and half a one more for what is read of
+    the rest of an answer. None: it was us who could not ask."""
     began = time.monotonic()
     family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
     try:
@@ -49,23 +51,29 @@ def check(host: str, port: int, path: Optional[str], timeout: float) -> Optional
             code, text = found.run()
             seconds = time.monotonic() - began
             if path is not None and code in (PASSED, BAD_STATUS):
-                _read_rest(sock)
+                _read_rest(sock, found.data)
     except (OSError, MemoryError):
         return None
     return CheckResult(code, text, seconds)
 
 
-def _read_rest(sock: "gevent.socket.socket") -> None:
-    left = _MOST_REST
+def _read_rest(sock: "gevent.socket.socket", data: bytes) -> None:
     with gevent.Timeout(_REST_SECONDS, False):
         try:
-            while left > 0:
-                data = sock.recv(left)
-                if not data:
+            while len(data) < _MOST_REST and not _is_whole(data):
+                more = sock.recv(_MOST_REST)
+                if not more:
                     return
-                left -= len(data)
+                data += more
         except OSError:
             pass  # it has said what counts
+
+
+def _is_whole(data: bytes) -> bool:
+    """An answer with a length, which a server may give that does not close its connection."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    found = _LENGTH.search(head)
+    return bool(end and found and len(body) >= int(found.group(1)))
 
 
 class _Check:
@@ -81,6 +89,8 @@ class _Check:
         self._path = path
         self._timeout = timeout
         self._is_connected = False
+        #: What has been read of the answer.
+        self.data = b""
 
     def run(self) -> "tuple[str, str]":
         """What it comes to, and as a message says it. OSError where it was us."""
@@ -122,6 +132,7 @@ class _Check:
         ).encode("ascii"))
         left, data = _MOST_HEAD, b""
         while left > 0:
+            self.data = data
             found = _STATUS_LINE.match(data)
             if found and not found.group(1).startswith(b"1"):
                 return self._judged(int(found.group(1)), found.group(2) or b"")

@@ -11,7 +11,7 @@ from typing import Callable, List, Optional
 from concurrency import Condition, Task, growing_pauses, pause
 from errors import counted
 from health_check import check
-from health_record import CheckResult, HealthRecord
+from health_record import NO_HTTP, REFUSED, CheckResult, HealthRecord
 from logs import InstanceLog
 from model import Health, InstanceSpec
 from owners import RunOwner
@@ -24,6 +24,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: The part of an interval by which it is longer or shorter, at random and at most: the checks of
 #: instances that were started together drift apart.
 _JITTER = 0.05
+
+#: Seconds that a child's exit takes to be known: its sockets close before, and one that has exited
+#: is not unhealthy.
+_DEATH_IS_TOLD = 0.05
 
 #: Seconds between the end of a check and the next one, at least.
 _SHORTEST_PAUSE = 0.01
@@ -115,6 +119,8 @@ class HealthWatch:
 
     def _look(self, settings: Health) -> None:
         result = check(self._spec.host, self._spec.port or 0, settings.path, settings.timeout)
+        if result is not None and result.code in (REFUSED, NO_HTTP):
+            pause(_DEATH_IS_TOLD)
         if result is None or self._is_over():
             return
         record = self.record

@@ -193,7 +193,8 @@ class Pool:
         self.most_open = max_connections
         self._slow_start = slow_start
         for backend in self:
-            backend.slow_start = slow_start
+            # Who has its full share keeps it.
+            backend.slow_start = min(backend.slow_start, slow_start)
         self._set_ramps(bool(slow_start))
         self.refresh()
 

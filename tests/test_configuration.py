@@ -393,6 +393,7 @@ def test_what_is_not_yet_supported_is_read_all_the_same(load: Load, tmp_path: Pa
         + MINIMAL
         + """\
 [processes.cluster]
+startPort = 8000
 protocol = "http"
 proxyProtocol = "v2"
 acceptProxyFrom = ["10.0.0.0/8", "::1"]

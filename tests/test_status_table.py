@@ -139,7 +139,7 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
         " turnedAway host port protocol http")
     assert " ".join(one) == (
         "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
-        " failingFor lastLine retryIn waitsFor cpu cpuTime memory backend")
+        " failingFor lastLine retryIn waitsFor cpu cpuTime memory health backend")
     assert " ".join(one["backend"]) == (
         "state reason open total bytesIn bytesOut connectErrors retries downs since connectTime"
         " firstByteTime http")
