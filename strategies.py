@@ -191,6 +191,16 @@ class LeastConnections(_Least):
     def load(self, backend: Candidate, usual: float) -> float:
         return backend.open
 
+    def ramped(self) -> Strategy:
+        return RampedLeast(_WithOneMore())
+
+
+class _WithOneMore(_Least):
+    """The connections that each would have. In halves and twentieths of a share, one counts."""
+
+    def load(self, backend: Candidate, usual: float) -> float:
+        return backend.open + 1
+
 
 class LeastTime(_Least):
     """The shortest expected wait: smoothed time to first byte x (open connections + 1).

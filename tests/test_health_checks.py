@@ -11,6 +11,7 @@ import pytest
 
 from health_check import check
 from health_record import CheckResult, HealthRecord
+from health_stage import Folder
 from instance import Instance
 from model import Health, Process
 from supervision import (
@@ -31,19 +32,6 @@ SOON, PATIENT = 0.02, 5.0
 
 def settings(**changes: Any) -> Health:
     return Health("/health", SOON, PATIENT, 2, 3, False, None)._replace(**changes)
-
-
-class Folder:
-    """How the application answers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def health(self, word: str, number: str = "") -> None:
-        """Of all instances, or of one, from 0."""
-        new = self.path / "new"
-        new.write_text(word)
-        new.rename(self.path / ("health" + ("-" + number if number else "")))
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ BEHAVIOURS = {
     "hang": hang,
     "dribble": dribble,
     "garbage": say(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "twice": say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
     "half": say(b"HTTP/1.1 20"),
     "nothing": say(b""),
     "endless": endless,
