@@ -185,8 +185,7 @@ def values_of_member(member: Any) -> Dict[str, Any]:
         ("resident_memory_bytes", "memory"))}
     health = member["health"] or {}
     for name, key in (
-        ("check_healthy", "healthy"), ("check_duration_seconds", "duration"),
-        ("checks_total", "checks"), ("check_failures_total", "failures"),
+        ("check_duration_seconds", "duration"), ("check_failures_total", "failures"),
     ):  # fmt: skip
         found["pupgevent_server_" + name] = health.get(key)
     backend = member["backend"] or {}
