@@ -275,6 +275,7 @@ class HttpFront(Admitter, Placement):
         first_byte = client.first_byte_at - client.began
         backend.answers[status // 100 - 1] += 1
         backend.add_times(first_byte, first_byte)
+        self.passive.answered(backend, status)
         if self.request_log is not None:
             upstream.status = status
             self.request_log.answered(client, upstream, now)

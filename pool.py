@@ -184,7 +184,7 @@ class Pool:
             if backend.state == DOWN and not backend.probe:
                 backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
 
-        if self._ramps and all(each.weight >= 1.0 for each in self.available):
+        if self._ramps and all(each.weight >= 1.0 for each in self if each.state == UP):
             self._set_ramps(False)
 
     def limit(self, max_connections: int, slow_start: float) -> None:

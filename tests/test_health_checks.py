@@ -236,11 +236,11 @@ def test_one_that_hangs_is_found_out_and_returns_when_it_goes_on(
     folder: Folder, free_ports: Ports
 ) -> None:
     """Its kernel accepts connections all the while."""
-    with supervise(application(folder, free_ports(1), settings(timeout=0.5))) as stage:
+    with supervise(application(folder, free_ports(1), settings(timeout=0.3))) as stage:
         pid = stage.pid("app-1")
         os.kill(pid, signal.SIGSTOP)
         instance = unhealthy(stage)
-        assert instance.health.reason == "GET /health: no answer within 0.5 s"
+        assert instance.health.reason == "GET /health: no answer within 0.3 s"
         os.kill(pid, signal.SIGCONT)
         assert healthy(stage).pid == pid
 
@@ -249,7 +249,7 @@ def test_one_that_hangs_is_replaced_where_that_is_wanted(
     folder: Folder, free_ports: Ports
 ) -> None:
     """And nobody waits for what it should still answer."""
-    hangs = application(folder, free_ports(1), settings(timeout=0.5, restart=True),
+    hangs = application(folder, free_ports(1), settings(timeout=0.3, restart=True),
                         terminate_grace_period=3600.0)
     with supervise(hangs) as stage:
         pid = stage.pid("app-1")
@@ -259,7 +259,7 @@ def test_one_that_hangs_is_replaced_where_that_is_wanted(
         stage.reaches("running", "app-1")
         assert stage.instance("app-1").pid != pid
         assert stage.instance("app-1").last_exit == (
-            "unhealthy: GET /health: no answer within 0.5 s")
+            "unhealthy: GET /health: no answer within 0.3 s")
     assert stage.delays and 0 < stage.delays[0] < 1
 
 
