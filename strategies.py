@@ -164,9 +164,9 @@ class _Least(Strategy):
 class RampedLeast(Strategy):
     """The smallest load, divided by the weight; as HAProxy does it for `leastconn`.
 
-    So one that is fresh gets one client at a time at first, and never a burst. An idle one's load
-    is not divided: without that it would get nobody, and stay cold until the ramp is over. Among
-    equals it goes by turns, of which it has fewer.
+    So one that is fresh gets one client at a time at first, and never a burst. The load of an idle
+    one whose turn it is, by weight, is not divided: without that it would get nobody where little
+    is open, and stay cold until the ramp is over.
     """
 
     def __init__(self, least: _Least) -> None:
@@ -175,10 +175,12 @@ class RampedLeast(Strategy):
 
     def choose(self, backends: Sequence[C], client: str) -> C:
         usual, load, due = self._least.usual(backends), self._least.load, self._turns.due
+        first = min(backends, key=due)
 
         def key(each: Candidate) -> Tuple[float, float]:
             own = load(each, usual)
-            return own / each.weight if each.open else own, due(each)
+            is_its_turn = each is first and not each.open
+            return own if is_its_turn else own / each.weight, due(each)
 
         chosen = min(backends, key=key)
         self._turns.take(chosen)

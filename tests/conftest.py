@@ -40,7 +40,8 @@ ONCE = {
     "test_min_uptime", "test_other_users",
     "test_page", "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
     "test_pup_examples", "test_readme", "test_reload_keys", "test_shellexec", "test_slow_start",
-    "test_steps", "test_terminal_screens", "test_tiers", "test_trying_again", "test_unit_in_systemd",
+    "test_steps", "test_terminal_screens", "test_tiers", "test_trying_again",
+    "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.

@@ -71,6 +71,16 @@ def test_a_burst_goes_to_the_others(name: str) -> None:
     assert 15 <= new.open <= 18
 
 
+@pytest.mark.parametrize("name", ["least-connections", "least-time"])
+def test_an_idle_one_gets_no_more_than_its_share_for_being_quick(name: str) -> None:
+    """The others always have something open, it never has."""
+    old = [Backend("old-%d" % number, 1.0, 0.01) for number in range(3)]
+    for each in old:
+        each.open = 2
+    found = shares(ramped(name), [*old, Backend("new", 0.1, 0.01)], 3100)
+    assert 90 <= found["new"] <= 110
+
+
 def test_it_waits_for_a_share_as_it_is_now() -> None:
     """Not as it was when it had its last turn: that would be long over."""
     old, new = Backend("old"), Backend("new", 0.001)
@@ -150,10 +160,13 @@ def count(found: List[str]) -> Dict[str, int]:
     return collections.Counter(found)
 
 
-@pytest.mark.parametrize("strategy", ["round-robin", "least-connections"])
-@pytest.mark.parametrize("protocol", ["tcp", "http"])
+@pytest.mark.parametrize("protocol, strategy", [
+    # With tcp, a connection ends a moment after its client has.
+    ("tcp", "round-robin"), ("http", "round-robin"), ("http", "least-connections"),
+    ("http", "cookie"),
+])
 def test_one_that_was_restarted_begins_with_few(
-    tmp_path: Path, free_ports: Ports, strategy: str, protocol: str
+    tmp_path: Path, free_ports: Ports, protocol: str, strategy: str
 ) -> None:
     ports = free_ports(4)
     settings: Dict[str, Any] = {"strategy": strategy, "protocol": protocol}
