@@ -47,7 +47,7 @@ _MOST_RESTARTS, _WINDOW = 5, 600
 #: The same of restarts because of `maxMemory`.
 _MOST_MEMORY_RESTARTS, _MEMORY_WINDOW = 3, 3600
 #: Restarts whose cause is a failure; `timeout` and `memory` are limits of the configuration.
-_FAILURES = 'cause=~"exit|signal|start|shortage"'
+_FAILURES = 'cause=~"exit|signal|start|shortage|health"'
 #: By the protocol: the metric that counts those who could be turned away.
 _CLIENTS = {"tcp": "pupgevent_frontend_connections_total",
             "http": "pupgevent_backend_http_requests_total"}

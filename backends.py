@@ -29,11 +29,15 @@ MOST_TIMES = 1000
 #: that was slow once and is shunned for it gets another chance in some ten seconds.
 _DECAY = 0.9
 
+#: The weight of a backend that has just come up, where it starts slowly.
+LEAST_WEIGHT = 0.05
+
 #: No process is there, or none that accepts yet.
 ABSENT = "absent"
 #: It takes clients.
 UP = "up"
-#: Its process lives, but it refused or timed out; it is being probed.
+#: Its process lives, but it refused or timed out, and is being probed; or its health checks fail,
+#: or what it answers does.
 DOWN = "down"
 #: It keeps the connections it has and gets no new ones.
 DRAINING = "draining"
@@ -65,32 +69,27 @@ class Backend(Candidate):
     """One of a cluster's; `clock` is monotonic seconds."""
 
     __slots__ = (
-        "_first_byte_times", "_request_times", "_ttfb", "address", "answers", "bytes_in",
-        "bytes_out", "changed_at", "clock", "connect_errors", "connect_time", "connect_times",
-        "downs", "draining", "emptied", "family", "idle", "lost", "may_self_connect", "name",
-        "open", "probe", "reason", "retries", "sampled", "state", "times", "total",
+        "_first_byte_times", "_request_times", "_ttfb", "address", "answers", "benched_until",
+        "bytes_in", "bytes_out", "changed_at", "clock", "connect_errors", "connect_time",
+        "connect_times", "downs", "draining", "emptied", "failures", "family", "idle", "lost",
+        "may_self_connect", "name", "open", "probe", "reason", "retries", "sampled", "slow_start",
+        "state", "times", "total", "unhealthy",
     )  # fmt: skip
 
     def __init__(self, name: str, clock: "Callable[[], float]") -> None:
         self.name = name
         self.clock = clock
-        self.address = ("", 0)
-        self.family = _socket.AF_INET
-        self.may_self_connect = False
+        self.address, self.family, self.may_self_connect = ("", 0), _socket.AF_INET, False
         self.state = ABSENT
         #: True while its instance stops, or is gone: it keeps its connections, except unused ones.
         self.draining = True
-        self.changed_at = clock()
-        self.reason = "not started"
+        self.changed_at, self.reason = clock(), "not started"
         #: Connections assigned now, and relayed since the beginning.
-        self.open = 0
-        self.total = 0
+        self.open = self.total = 0
         #: Bytes from clients and to clients.
-        self.bytes_in = 0
-        self.bytes_out = 0
+        self.bytes_in = self.bytes_out = 0
         #: Connects that failed, and clients for whom another backend was looked for because of it.
-        self.connect_errors = 0
-        self.retries = 0
+        self.connect_errors = self.retries = 0
         #: Smoothed seconds; None before the first sample.
         self.connect_time: Optional[float] = None
         self._ttfb: Optional[float] = None
@@ -103,16 +102,21 @@ class Backend(Candidate):
         #: Requests of which it has ended the connection, and that nobody else could answer.
         self.lost = 0
         self._request_times = Histogram()
-        #: Seconds that its last requests took whose answer came at once, first byte and last: they
-        #: are counted together, which costs each less. Whoever adds to them sees to MOST_TIMES.
+        #: Seconds of its last requests whose answer came at once, first byte and last: counted
+        #: together, which costs each less. Whoever adds to them sees to MOST_TIMES.
         self.times: List[float] = []
         #: With http: connections to it on which nothing is under way, the one used last at the end.
         self.idle: List[KeptConnection] = []
-        #: How often it was found not to answer though its process lived.
-        self.downs = 0
-        self.sampled = False
+        #: How often it went down though its process lived.
+        self.downs, self.sampled = 0, False
         #: Set while no connection is open; made when someone waits for it.
         self.emptied: Optional[Event] = None
+        #: Why its health checks fail; None: they do not.
+        self.unhealthy: Optional[str] = None
+        #: So many of its answers in a row have failed; until then it is out of rotation for that.
+        self.failures, self.benched_until = 0, 0.0
+        #: Seconds from when it comes up until it gets its full share.
+        self.slow_start = 0.0
         #: The greenlet that probes it, or did last.
         self.probe: Any = None
 
@@ -186,6 +190,13 @@ class Backend(Candidate):
         if self.times:
             self.count_times()
         return self._ttfb
+
+    @property
+    def weight(self) -> float:  # type: ignore[override]
+        """The part of a full share that it gets, above 0."""
+        if not self.slow_start:
+            return 1.0
+        return min(1.0, max(LEAST_WEIGHT, (self.clock() - self.changed_at) / self.slow_start))
 
     @property
     def first_byte_times(self) -> Histogram:

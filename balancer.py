@@ -119,10 +119,11 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._intake = ProxyIntake(name, engine.poller, owner.warn, clock)
         self._connections = Connections(
             engine.poller, engine.pipes, _idle_limits(cluster), clock, self)
-        self._pool = Pool(cluster.max_connections, clock, self)
+        self._pool = Pool(cluster.max_connections, clock, self, cluster.slow_start)
+        self._strategy = STRATEGIES[cluster.strategy]()
         self._admission = Admission(
-            engine.poller, self._connections, self._pool, STRATEGIES[cluster.strategy](),
-            _queue_limits(cluster), owner.warn, clock)
+            engine.poller, self._connections, self._pool, self._strategy, _queue_limits(cluster),
+            owner.warn, clock)
         self._engine = engine
         #: Those that may have clients.
         self._fronts: List[Placement] = [self._admission]
@@ -142,18 +143,18 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._sweep_timer.start(self.sweep)
 
     def _make_http(self) -> HttpFront:
-        engine, admission = self._engine, self._admission
+        engine = self._engine
         front = HttpFront(
             self.name, engine.poller, engine.pipes, self._connections, self._pool,
-            admission.strategy, admission.limits, self._owner.warn, self._clock)
+            self._strategy, self._admission.limits, self._owner.warn, self._clock)
         self._apply_http(front)
         self._fronts.append(front)
         self._swept.append(front)
         return front
 
     def _apply_http(self, front: HttpFront) -> None:
-        cluster, admission = self._cluster, self._admission
-        front.apply(admission.strategy, admission.limits, http_limits_of(cluster),
+        cluster = self._cluster
+        front.apply(self._strategy, self._admission.limits, http_limits_of(cluster),
                     cluster.common_port or 0, self._access_log)
 
     def _admitter(self) -> Admitter:
@@ -185,6 +186,9 @@ class Balancer(PoolOwner, ConnectionsOwner):
 
     def suspect(self, name: str, reason: str) -> None:
         self._pool.suspect(name, reason)
+
+    def unhealthy(self, name: str, reason: Optional[str]) -> None:
+        self._pool.unhealthy(name, reason)
 
     def down(self, name: str) -> None:
         self._pool.down(name)
@@ -249,7 +253,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         """Other settings for what runs; nobody's connection is touched."""
         admission = self._admission
         if cluster.strategy != self._cluster.strategy:
-            admission.strategy = STRATEGIES[cluster.strategy]()
+            self._strategy = STRATEGIES[cluster.strategy]()
         if cluster.proxy_protocol != self._cluster.proxy_protocol:
             self._pool.close_idle()
         self._cluster = cluster
@@ -260,7 +264,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
             self._apply_http(self._http)
         if self._listener is not None:
             self._listener.serve(admitter)
-        self._pool.limit(cluster.max_connections)
+        self._pool.limit(cluster.max_connections, cluster.slow_start)
 
     def wait_delivered(self, seconds: float) -> None:
         """Its instances have ended: block until what they said last has got to the clients that
@@ -361,6 +365,11 @@ class Balancer(PoolOwner, ConnectionsOwner):
     def on_available(self) -> None:
         for front in self._fronts:
             front.serve_queue()
+
+    def on_ramping(self, ramps: bool) -> None:
+        strategy = self._strategy.ramped() if ramps else self._strategy
+        for front in self._fronts:
+            front.strategy = strategy
 
     def on_reach_changed(self) -> None:
         self._owner.on_reach_changed()

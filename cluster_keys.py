@@ -1,7 +1,7 @@
 """The keys of a cluster: its instances, and the balancer in front of them."""
 
 import validators
-from schema import REQUIRED, Table, key, ms, no_default, unsupported
+from schema import REQUIRED, Table, key, ms, no_default, seconds, unsupported
 from strategies import STRATEGIES
 
 PROTOCOLS = ("tcp", "http")
@@ -14,6 +14,18 @@ MAX_INSTANCES = 1000
 #: The limit of numbers of connections, clients in a queue and restarts: no kernel holds more.
 MAX_COUNT = 10**6
 
+PASSIVE = Table(
+    "processes.cluster.health.passive",
+    (
+        key(
+            "count", validators.integer(1, 1000), 5,
+            "so many answers of 5xx (but 501 and 505), or connections that end without an answer,"
+            " in a row take an instance out of rotation",
+        ),
+        seconds("seconds", 10, "for so long; then it comes back by itself", above_zero=True),
+    ),
+)
+
 HEALTH = Table(
     "processes.cluster.health",
     (
@@ -21,7 +33,7 @@ HEALTH = Table(
             "path",
             validators.string_matching("a path that starts with /", "/[!-~]*"),
             no_default(),
-            "path of an HTTP GET, which passes with 2xx or 3xx; without it a TCP connect passes",
+            "path of an HTTP GET, which passes with 2xx or 3xx; without it, a TCP connect is all",
         ),
         ms("intervalMs", 2000, "time from one check to the next", above_zero=True),
         ms("timeoutMs", 2000, "a check that takes longer has failed", above_zero=True),
@@ -31,7 +43,12 @@ HEALTH = Table(
             "restart",
             validators.boolean(),
             False,
-            "restart an instance that is down, instead of only taking it out of rotation",
+            "restart an instance that is down, one of a cluster at a time, instead of only taking"
+            " it out of rotation",
+        ),
+        key(
+            "passive", PASSIVE, no_default(),
+            "with `http`: what clients are answered counts as well, below",
         ),
     ),
 )
@@ -153,8 +170,14 @@ CLUSTER = Table(
             "halfCloseTimeoutMs", 60000,
             "the same after one side has closed its direction; 0 is never",
         ),
+        ms(
+            "slowStartMs",
+            0,
+            "an instance that has come up gets few clients at first, and its full share only after"
+            " that time; not with `ip-hash`",
+        ),
         *HTTP_KEYS,
-        unsupported("health", HEALTH, no_default(), "active checks, below"),
+        key("health", HEALTH, no_default(), "health checks of the instances, below"),
         key(
             "acceptProxyFrom",
             validators.networks(),

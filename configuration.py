@@ -35,6 +35,7 @@ from model import (
     Dashboard,
     Health,
     Logger,
+    Passive,
     Process,
     ResourceLimits,
     Tls,
@@ -100,8 +101,8 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Watcher, Control, Dashboard, Health, Tls, Cluster, ResourceLimits, Process,
-             Configuration)
+    kinds = (Logger, Watcher, Control, Dashboard, Passive, Health, Tls, Cluster, ResourceLimits,
+             Process, Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
 
@@ -127,8 +128,13 @@ def _build_process(fields: Fields) -> Process:
     return Process(**dict(fields, **changed))
 
 
+def _build_health(fields: Fields) -> Health:
+    passive = Passive(**fields["passive"]) if fields["passive"] else None
+    return Health(**dict(fields, passive=passive))
+
+
 def _build_cluster(fields: Fields) -> Cluster:
-    health = Health(**fields["health"]) if fields["health"] else None
+    health = _build_health(fields["health"]) if fields["health"] else None
     tls = Tls(**fields["tls"]) if fields["tls"] else None
     return Cluster(**dict(fields, health=health, tls=tls))
 

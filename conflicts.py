@@ -86,6 +86,9 @@ def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
     if cluster.common_port and not cluster.start_port:
         reason = "it needs startPort as well, for the instances"
         yield Conflict(where + ("commonPort",), reason, (where + ("startPort",),))
+    if cluster.health and not cluster.start_port:
+        reason = "it needs startPort: an instance without a port cannot be asked"
+        yield Conflict(where + ("health",), reason, (where + ("startPort",),))
     last = (cluster.start_port or 1) + cluster.instances - 1
     if last > 65535:
         reason = "the last of %d instances would get port %d: the highest is 65535"
@@ -105,6 +108,8 @@ def _http_without_http(where: KeyPath, cluster: Cluster) -> Iterator[Conflict]:
         is_of_tcp = key.field == "head_timeout" and cluster.accept_proxy_from
         if not is_of_tcp and getattr(cluster, key.field) != _default_of(key):
             yield Conflict(where + (key.name,), "it " + needs, others)
+    if cluster.health and cluster.health.passive:
+        yield Conflict(where + ("health", "passive"), "it " + needs, others)
 
 
 def _default_of(key: Key) -> object:

@@ -12,7 +12,7 @@ import status_table
 from description_report import Description, PastState, Setting
 from errors import counted
 from histograms import quantile
-from quantities import count, size
+from quantities import count, short_time, size
 from status_report import ANSWER_CLASSES, Answers, BalancerHttp, ProcessStatus, RestartCauses
 from status_table import (
     CONNECT,
@@ -35,7 +35,7 @@ from styled_text import BOLD, FAINT, Line, Span, columns, folded, plain, rendere
 _CAUSES = {
     "exit": "after an exit code", "signal": "after a signal", "start": "since it had not come up",
     "timeout": "after its timeout", "memory": "for its memory",
-    "shortage": "for lack of processes or memory",
+    "shortage": "for lack of processes or memory", "health": "for its health checks",
 }  # fmt: skip
 
 #: What an instance has to do with its balancer.
@@ -64,6 +64,7 @@ def text(found: Description, width: "Optional[int]" = None, colors: bool = False
     lines += status_table.instances(found.status, width, with_processes=False)
     lines += _folded(map(plain, not_running.lines(found.status)), width)
     lines += _section("Balancing", _balancing(process, width))
+    lines += _section("Health", _folded(_health(process), width))
     lines += _section("Restarts", _restarts(process))
     chosen = [each for each in found.settings if not each.is_default]
     usual = [each for each in found.settings if each.is_default]
@@ -132,6 +133,18 @@ def _answers(http: BalancerHttp) -> Iterator[str]:
 def _by_class(answers: Answers) -> str:
     return ", ".join("%s %s" % (count(number), name)
                      for name, number in zip(ANSWER_CLASSES, answers) if number)
+
+
+def _health(process: ProcessStatus) -> Iterator[str]:
+    for member in process.members:
+        health = member.health
+        if health is not None:
+            last = "" if health.last is None else ", %s in %s" % (
+                health.last, short_time(health.duration or 0.0))
+            yield "%s: %s%s; %s, %s failed, %s down" % (
+                member.id, "healthy" if health.healthy else "unhealthy", last,
+                counted(health.checks, "check"), count(health.failures),
+                counted(health.downs, "time"))
 
 
 def _address(host: str, port: int) -> str:

@@ -35,6 +35,7 @@ from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
 from http_tunnel import begin_tunnel, count_tunnel
 from http_upstream import HttpUpstream
 from listener import Admitter
+from passive_health import BROKEN, CUT, LATE, PassiveHealth
 from placement import Placement, QueueLimits
 from poller import Poller
 from pool import Pool
@@ -61,6 +62,7 @@ class HttpFront(Admitter, Placement):
         self.poller = poller
         self.pipes = pipes
         self.clock = clock
+        self.passive = PassiveHealth(pool)
         self.apply(strategy, limits, HttpLimits(0, 0, 0, 0, 0, ()), 0, None)
         #: Answers of our own by class, from 1xx to 5xx.
         self.own_answers = [0] * 5
@@ -90,8 +92,9 @@ class HttpFront(Admitter, Placement):
         self.identity = Identity(
             self._name, port, http_limits.proxies, strategy.by_cookie, access_log is not None)
         self.response_timeout = http_limits.response_timeout
+        self.passive.apply(http_limits.passive)
         #: Something besides is to be done at the end of each answer.
-        self.attends = access_log is not None or bool(self.response_timeout)
+        self.attends = bool(access_log or self.response_timeout or http_limits.passive)
 
     # Clients
 
@@ -212,6 +215,7 @@ class HttpFront(Admitter, Placement):
             self.request_log.answered(client, upstream, now)
         if self.response_timeout:
             self.answers.remove(client)
+        self.passive.answered(upstream.backend, upstream.status)
 
     def let_go(self, client: HttpClient) -> None:
         """The client has gone, or its request is given up: end the instance's side."""
@@ -238,6 +242,8 @@ class HttpFront(Admitter, Placement):
         """The connection to the instance has ended before the answer had."""
         upstream = client.peer
         backend, now = upstream.backend, self.clock()
+        if not nothing_sent:
+            self.passive.failed(backend, CUT)
         if not self.give_up(client):
             backend.lost += 1
         elif not client.repeats and (client.request.repeatable or nothing_sent):
@@ -260,6 +266,7 @@ class HttpFront(Admitter, Placement):
     def broke_rules(self, client: HttpClient, reason: str) -> None:
         """The instance's answer is none that can be passed on."""
         self._rules.warn("%s broke the rules of HTTP: %s" % (client.peer.backend.name, reason))
+        self.passive.failed(client.peer.backend, BROKEN)
         if self.give_up(client):
             client.answer_error(502)
 
@@ -268,6 +275,7 @@ class HttpFront(Admitter, Placement):
     ) -> None:
         """From now on bytes are relayed, and nothing is looked at: it counts as a connection."""
         count_tunnel(client, upstream, status, self.request_log, self.clock())
+        self.passive.answered(upstream.backend, status)
         client.phase = ENDED
         self.ended(client)
         self.upstreams.discard(upstream)
@@ -359,6 +367,8 @@ class HttpFront(Admitter, Placement):
         if limits.response_timeout:
             for client in self.answers.waiting_since(now - limits.response_timeout):
                 self.answers.remove(client)
+                if client.peer is not None:
+                    self.passive.failed(client.peer.backend, LATE)
                 client.time_out(504)
         for each in self.lingering.waiting_since(now - LINGER_SECONDS):
             self.lingering.remove(each)

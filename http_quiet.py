@@ -4,9 +4,9 @@ As with tcp (connections.py): time-outs are not timers, and who has stopped read
 reads slowly by what the kernel still has for it.
 """
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
-from model import Cluster, Network
+from model import Cluster, Network, Passive
 from sockets import unsent
 
 
@@ -22,6 +22,8 @@ class HttpLimits(NamedTuple):
     keep: int
     #: Whose word about their own clients counts.
     proxies: Tuple[Network, ...]
+    #: What failed answers lead to.
+    passive: Optional[Passive] = None
 
 
 def http_limits_of(cluster: Cluster) -> HttpLimits:
@@ -29,7 +31,8 @@ def http_limits_of(cluster: Cluster) -> HttpLimits:
     keep = cluster.keep_upstream if cluster.proxy_protocol is None else 0
     return HttpLimits(
         cluster.idle_timeout, cluster.half_close_timeout, cluster.head_timeout,
-        cluster.response_timeout, keep, cluster.accept_proxy_from or ())
+        cluster.response_timeout, keep, cluster.accept_proxy_from or (),
+        cluster.health and cluster.health.passive)
 
 
 def look_at(client: Any, now: float, limits: HttpLimits) -> None:

@@ -12,11 +12,13 @@ import lifecycle
 from child import describe_exit
 from concurrency import Broadcast, Condition, Task
 from context import Context
-from instance_history import SHORTAGE, InstanceHistory
+from health_record import HealthRecord
+from instance_history import HEALTH, SHORTAGE, InstanceHistory
 from lifecycle import Lifecycle
 from logs import InstanceLog
 from model import InstanceSpec, Process, same_child
-from process_run import ProcessRun, RunOwner
+from owners import InstanceOwner, RunOwner
+from process_run import ProcessRun
 from restart_policy import SHORTAGE_DELAY, RestartPolicy
 from rotation import Draining, Rotation
 from sinks import Source
@@ -24,18 +26,6 @@ from start_order import Blocker
 
 #: Why it does not run, in states whose name does not say it to a user.
 _WHY_IT_STANDS = {lifecycle.CREATED: "it was never started", lifecycle.STOPPED: "it was stopped"}
-
-
-class InstanceOwner:
-    """Whom an instance tells and asks; called in its greenlet, or in that of an order to it. Must
-    not block."""
-
-    def on_change(self, instance: "Instance") -> None:
-        """Its state has changed, or what it waits for."""
-
-    def blockers_of(self, process: Process) -> List[Blocker]:
-        """Those that must be up before it is started, and are not."""
-        return []
 
 
 class Instance(RunOwner):
@@ -74,6 +64,7 @@ class Instance(RunOwner):
         #: How often it was started.
         self.attempts = 0
         self.history = InstanceHistory()
+        self.health = HealthRecord()
         #: What its last run came to: "exit code 3", "SIGKILL", "port 8000 is taken by ...".
         self.last_exit: Optional[str] = None
         #: What the child of that run has said last.
@@ -205,12 +196,12 @@ class Instance(RunOwner):
         if self._run is not None:
             self._run.kill()
 
-    def recycle(self, reason: str) -> None:
+    def recycle(self, reason: str, cause: str) -> None:
         """Order its child to be replaced by another one: it is drained, stopped and started at
         once, whatever `restart` says. Only where it runs."""
-        if self._run is not None and self.state == lifecycle.RUNNING:
+        if self._run is not None and self.state == lifecycle.RUNNING and not self.recycling:
             self.recycling = True
-            self._run.recycle(reason)
+            self._run.recycle(reason, cause)
 
     def replace(self, process: Process, spec: InstanceSpec) -> None:
         """Give it other values. They apply now where they start the same child, else from its next
@@ -294,7 +285,8 @@ class Instance(RunOwner):
         self._start_now = False
         self.attempts += 1
         run = ProcessRun(
-            self._process, self._spec, self._context, self._rotation, self._condition, owner=self)
+            self._process, self._spec, self._context, self._rotation, self._condition, owner=self,
+            health=self.health)
         self._run = run
         self._move(lifecycle.START)
         return run
@@ -320,6 +312,10 @@ class Instance(RunOwner):
             self._back_off(self._restart_policy.delay_of_shortage(), SHORTAGE)
             return
         self._restart_policy.shortages = 0
+        if run.cause == HEALTH:
+            delay = self._restart_policy.delay_of_unhealthy(self._process, run.lasted)
+            self._back_off(delay, HEALTH)
+            return
         if run.recycled is not None:
             self._start_again(run)
             return
@@ -420,6 +416,9 @@ class Instance(RunOwner):
         """Its run has become ready, or is to end."""
         self._move(event)
 
-    def on_drain(self) -> None:
-        """Its run waits for another number of connections."""
+    def on_news(self) -> None:
         self._notify_owner()
+
+    def on_unhealthy(self, reason: str) -> None:
+        if self._owner.may_replace(self):
+            self.recycle("unhealthy: %s" % reason, HEALTH)

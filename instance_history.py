@@ -16,12 +16,12 @@ MOST_MOMENTS = 30
 EXIT, SIGNAL = "exit", "signal"
 #: It had not come up: no child, a port that is taken, a time-out.
 START = "start"
-#: It ran longer than `timeout`, or held more than `maxMemory`.
-TIMEOUT, MEMORY = "timeout", "memory"
+#: It ran longer than `timeout`, held more than `maxMemory`, or failed its health checks.
+TIMEOUT, MEMORY, HEALTH = "timeout", "memory", "health"
 #: There was no process, thread or memory for it.
 SHORTAGE = "shortage"
 
-CAUSES = (EXIT, SIGNAL, START, TIMEOUT, MEMORY, SHORTAGE)
+CAUSES = (EXIT, SIGNAL, START, TIMEOUT, MEMORY, SHORTAGE, HEALTH)
 
 
 class Moment(NamedTuple):

@@ -13,7 +13,7 @@ import paths
 import schema
 import validators
 import watch_values
-from cluster_keys import CLUSTER, HEALTH, MAX_COUNT, TLS
+from cluster_keys import CLUSTER, HEALTH, MAX_COUNT, PASSIVE, TLS
 from schema import (
     REQUIRED,
     Derived,
@@ -395,7 +395,7 @@ TOP = Table(
 
 #: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
 TABLES: Tuple[Table, ...] = (
-    TOP, PROCESS, LIMITS, CLUSTER, HEALTH, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD)
+    TOP, PROCESS, LIMITS, CLUSTER, HEALTH, PASSIVE, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD)
 
 
 def reference() -> str:

@@ -11,7 +11,8 @@ import procfs
 from concurrency import Task, Threads, in_slices, pause
 from errors import ShortageError
 from instance import Instance
-from lifecycle import RUNNING, STARTING, STOPPING
+from instance_history import MEMORY
+from lifecycle import RUNNING
 from logs import Log
 
 #: Seconds between two looks, and looks in a row that must find too much: a peak is none.
@@ -23,16 +24,17 @@ _MEGABYTE = 2**20
 class MemoryWatch:
     """Looks at the memory of all instances whose process has a limit.
 
-    `instances()` gives all there are, `members(id)` those of a process.
+    `instances()` gives all there are, `may_replace(instance)` tells whether all others of its
+    process have settled.
     """
 
     def __init__(
         self, instances: Callable[[], Iterable[Instance]],
-        members: Callable[[str], Iterable[Instance]], threads: Threads, log: Log,
+        may_replace: Callable[[Instance], bool], threads: Threads, log: Log,
         look_every: float = LOOK_EVERY,
     ) -> None:
         self._instances = instances
-        self._members = members
+        self._may_replace = may_replace
         self._threads = threads
         self._log = log
         self._look_every = look_every
@@ -81,7 +83,6 @@ class MemoryWatch:
         return found
 
     def _replace(self, instance: Instance, held: int, limit: int) -> None:
-        others = [each for each in self._members(instance.process_id) if each is not instance]
-        if not any(each.recycling or each.state in (STARTING, STOPPING) for each in others):
+        if self._may_replace(instance):
             instance.recycle("holds %d MB of memory, more than maxMemory (%d MB)" % (
-                held // _MEGABYTE, limit // _MEGABYTE))
+                held // _MEGABYTE, limit // _MEGABYTE), MEMORY)

@@ -22,6 +22,7 @@ from typing import (
 import lifecycle
 import status
 from backends import Times
+from health_record import CHECKS
 from histograms import BOUNDS, Histogram
 from instance_history import CAUSES
 from procfs import OwnUsage
@@ -32,6 +33,7 @@ from status_report import (
     BackendStatus,
     BalancerHttp,
     BalancerStatus,
+    HealthStatus,
     InstanceStatus,
     ProcessStatus,
     Status,
@@ -221,13 +223,18 @@ def _backend_http(read: Callable[[BackendHttp], Value]) -> Callable[[Server], Va
     return _if_there(lambda server: server.status.backend and server.status.backend.http, read)
 
 
+def _health(read: Callable[[HealthStatus], Value]) -> Callable[[Server], Value]:
+    """Nothing where its health is not checked."""
+    return _if_there(lambda server: server.status.health, read)
+
+
 _SERVERS = (
     Family("pupgevent_server_status", GAUGE, "1 for the state that the instance is in.",
            lambda server: _one_of(lifecycle.STATES, server.status.state), "state"),
     Family("pupgevent_server_wanted", GAUGE, "1: it should run.",
            lambda server: server.status.wanted),
     Family("pupgevent_server_up", GAUGE,
-           "1: it runs, and its balancer, where it has one, reaches it.",
+           "1: it runs, its balancer, where it has one, reaches it, and its health checks pass.",
            lambda server: server.status.serves),
     Family("pupgevent_server_uptime_seconds", GAUGE, "Since its child was started.",
            lambda server: server.status.uptime),
@@ -263,8 +270,15 @@ _SERVERS = (
            "Clients for whom another one was looked for because of it.",
            _backend(lambda backend: backend.retries)),
     Family("pupgevent_server_check_up_down_total", COUNTER,
-           "How often it did not answer though its child lived.",
+           "How often it went down though its child lived.",
            _backend(lambda backend: backend.downs)),
+    Family("pupgevent_server_check_status", GAUGE,
+           "1 for what its last health check came to: L4 is its connection, L7 its answer.",
+           _health(lambda health: _one_of(CHECKS, health.check)), "state"),
+    Family("pupgevent_server_check_duration_seconds", GAUGE, "What its last health check took.",
+           _health(lambda health: health.duration)),
+    Family("pupgevent_server_check_failures_total", COUNTER, "Its health checks that failed.",
+           _health(lambda health: health.failures)),
     Family("pupgevent_server_connect_time_average_seconds", GAUGE,
            "Time to connect to it, smoothed.",
            _backend(lambda backend: backend.connect_time)),

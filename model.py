@@ -58,6 +58,13 @@ class Dashboard(NamedTuple):
     token: Optional[str]
 
 
+class Passive(NamedTuple):
+    """So many failed answers in a row put an instance out of rotation for so long."""
+
+    count: int  # type: ignore[assignment]
+    seconds: float
+
+
 class Health(NamedTuple):
     #: None: a TCP connect is enough.
     path: Optional[str]
@@ -66,6 +73,8 @@ class Health(NamedTuple):
     rise: int
     fall: int
     restart: bool
+    #: For `http`.
+    passive: Optional[Passive]
 
 
 class Tls(NamedTuple):
@@ -91,6 +100,8 @@ class Cluster(NamedTuple):
     queue_limit: int
     #: 0: no limit.
     max_connections: int
+    #: Until an instance gets its full share; 0: at once.
+    slow_start: float
     #: 0: never.
     idle_timeout: float
     #: 0: never.

@@ -78,6 +78,10 @@ def _texts(member: InstanceStatus) -> Tuple[str, str]:
     said = member.last_line or ""
     if member.waits_for is not None:
         return "waiting for %s: %s" % (_time(member.since), member.waits_for), ""
+    health = member.health
+    if member.state == "running" and health is not None and not health.healthy:
+        return "unhealthy for %s: %s" % (
+            _time(member.failing_for or member.since), health.last or "?"), ""
     if member.state == "running":
         backend = member.backend
         return "not reached for %s%s" % (
@@ -93,6 +97,8 @@ def _texts(member: InstanceStatus) -> Tuple[str, str]:
         return "%s, %s ago" % (member.reason or member.state, _time(member.since)), said
     if member.state == "starting":
         place = "" if member.port is None else ", port %d does not accept yet" % member.port
+        if health is not None and health.last is not None:
+            place = ", " + health.last
         return "starting for %s%s" % (_time(member.since), place), ""
     if member.state == "stopping":
         return "stopping for %s, to be started again" % _time(member.since), ""

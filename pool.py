@@ -2,7 +2,9 @@
 
 Two parties change that: the supervising half, which knows processes (`up`, `down`, `drain`,
 `remove`), and connecting, which may find that a living process does not answer (`failed`). A
-backend that failed is probed, and is up again at the first success.
+backend that failed is probed, and is up again at the first success. One whose health checks fail
+(`unhealthy`), or whose answers do (`bench`), is not probed before that is over: a process that
+hangs accepts, too.
 """
 
 from typing import Callable, Dict, Iterator, Mapping, Optional, Tuple
@@ -31,6 +33,9 @@ class PoolOwner:
         """Somebody can take a client who could not before."""
         raise NotImplementedError
 
+    def on_ramping(self, ramps: bool) -> None:
+        """Not all of them get their full share yet, or all do again."""
+
     def on_reach_changed(self) -> None:
         """A backend whose process lives has gone down, or has come up again."""
         raise NotImplementedError
@@ -45,7 +50,8 @@ class Pool:
     """All of them; at most `max_connections` each, 0 is no limit. `clock` is monotonic seconds."""
 
     def __init__(
-        self, max_connections: int, clock: "Callable[[], float]", owner: PoolOwner
+        self, max_connections: int, clock: "Callable[[], float]", owner: PoolOwner,
+        slow_start: float = 0.0,
     ) -> None:
         #: 0 is no limit, which none that is taken can have.
         self.most_open = max_connections
@@ -56,6 +62,10 @@ class Pool:
         self._removed = Backend("", clock)
         #: Those that can take a client now, in a fixed order; kept ready, since every client asks.
         self.available: Tuple[Backend, ...] = ()
+        #: Seconds; see `Backend.slow_start`.
+        self._slow_start = slow_start
+        #: Some do not get their full share yet.
+        self._ramps = False
         #: `available` is not what it should be: there was no memory for it.
         self._stale = False
 
@@ -83,6 +93,8 @@ class Pool:
         if backend is None:
             backend = self._backends[name] = Backend(name, self._clock)
         backend.move_to(host, port)
+        backend.unhealthy = None
+        backend.benched_until = 0.0
         self._bring_up(backend, "started")
 
     def down(self, name: str) -> None:
@@ -96,10 +108,42 @@ class Pool:
         """Somebody else accepts on its port: it gets no client until a probe finds the instance
         there again. The caller has logged it."""
         backend = self._backends.get(name)
-        if backend is not None and backend.state == UP:
+        if backend is not None:
+            self._keep_down(backend, reason)
+
+    def _keep_down(self, backend: Backend, reason: str) -> None:
+        """Take it down for that reason, or know it for the one of which it stays so."""
+        if backend.state == UP:
             self._take_down(backend, reason)
-        elif backend is not None and backend.state == DOWN:
+        elif backend.state == DOWN:
             backend.reason = reason
+
+    def unhealthy(self, name: str, reason: Optional[str]) -> None:
+        """Its health checks fail: it gets no client until they pass (None). The caller has logged
+        it."""
+        backend = self._backends.get(name)
+        if backend is None or backend.unhealthy == reason:
+            return
+        backend.unhealthy = reason
+        if reason is not None:
+            self._keep_down(backend, "health: " + reason)
+
+    def bench(self, backend: Backend, seconds: float, reason: str) -> None:
+        """Its answers fail: it gets no client for so many seconds. Not where half of those that
+        take clients are out for that already."""
+        now = self._clock()
+        benched = sum(each.state == DOWN and each.benched_until > now for each in self)
+        up = sum(each.state == UP for each in self)
+        if backend.state == UP and benched < (up + benched) // 2:
+            backend.benched_until = now + seconds
+            self._owner.warn("%s is out of rotation for %g s: %s" % (
+                backend.name, seconds, reason))
+            self._take_down(backend, reason)
+
+    def unbench(self) -> None:
+        """Answers count no longer: the next probe decides."""
+        for backend in self:
+            backend.benched_until = 0.0
 
     def drain(self, name: str, seconds: float) -> None:
         """No new clients; returns when the last connection has ended, or after `seconds`."""
@@ -140,15 +184,27 @@ class Pool:
             if backend.state == DOWN and not backend.probe:
                 backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
 
-    def limit(self, max_connections: int) -> None:
-        """Another number of connections per backend; 0 is no limit."""
+        if self._ramps and all(each.weight >= 1.0 for each in self if each.state == UP):
+            self._set_ramps(False)
+
+    def limit(self, max_connections: int, slow_start: float) -> None:
+        """Another number of connections per backend, 0 is no limit; another time until one that
+        has come up gets its full share, 0 is none."""
         self.most_open = max_connections
+        self._slow_start = slow_start
+        for backend in self:
+            # Who has its full share keeps it.
+            backend.slow_start = min(backend.slow_start, slow_start)
+        self._set_ramps(bool(slow_start))
         self.refresh()
 
     def close_idle(self) -> None:
         """Close the connections that are kept for the next requests."""
         for backend in self:
             backend.close_idle()
+    def _set_ramps(self, ramps: bool) -> None:
+        self._ramps = ramps
+        self._owner.on_ramping(ramps)
 
     def close(self) -> None:
         """Take all of them out; ends the probes."""
@@ -249,11 +305,18 @@ class Pool:
             gevent.sleep(PROBE_EVERY)
             if backend.state != DOWN or backend.changed_at != since:
                 return
-            if self._answers(backend) and backend.changed_at == since:
+            if backend.unhealthy is not None or self._clock() < backend.benched_until:
+                continue
+            if self._may_come_up(backend, since):
                 self._bring_up(backend, "answers again")
                 self._owner.warn("%s is up again" % backend.name)
                 self._owner.on_reach_changed()
                 return
+
+    def _may_come_up(self, backend: Backend, since: float) -> bool:
+        """Asked last what may have changed while it was probed."""
+        return (self._answers(backend) and backend.changed_at == since
+                and backend.unhealthy is None)
 
     def _answers(self, backend: Backend) -> bool:
         host, port = backend.address
@@ -264,5 +327,9 @@ class Pool:
 
     def _bring_up(self, backend: Backend, reason: str) -> None:
         backend.reset_stats()
+        backend.failures = 0
+        backend.slow_start = self._slow_start
         backend.become(UP, reason)
+        if self._slow_start and not self._ramps:
+            self._set_ramps(True)
         self.refresh()

@@ -26,10 +26,13 @@ from child_setup import Attributes
 from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
-from instance_history import EXIT, MEMORY, SHORTAGE, SIGNAL, START, TIMEOUT
+from health_record import HealthRecord
+from health_watch import HealthWatch
+from instance_history import EXIT, HEALTH, SHORTAGE, SIGNAL, START, TIMEOUT
 from lifecycle import READY, STOP
 from logs import InstanceLog
-from model import InstanceSpec, Process, variables_of
+from model import Health, InstanceSpec, Process, variables_of
+from owners import RunOwner
 from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
 from signal_names import signal_name
@@ -48,22 +51,12 @@ _LOOK_UP = 10.0
 _UNKILLABLE = 10.0
 
 
-class RunOwner:
-    """Whom a run tells what happens to it. Called in the run's greenlet; must not block."""
-
-    def on_move(self, event: str) -> None:
-        """READY or STOP has happened."""
-
-    def on_drain(self) -> None:
-        """The run's `draining` is another."""
-
-
 class ProcessRun:
     """One child, or the failure to start one. `run` it once; it then tells how it went."""
 
     def __init__(
         self, process: Process, spec: InstanceSpec, context: Context, rotation: Rotation,
-        condition: Condition, owner: RunOwner,
+        condition: Condition, owner: RunOwner, health: HealthRecord,
     ) -> None:
         #: May be exchanged while the child lives, for values that start the same child.
         self.process = process
@@ -76,6 +69,8 @@ class ProcessRun:
         self._child_io: Optional[ChildIO] = None
         self._child: Optional[Child] = None
         self._ownership: Optional[PortOwnership] = None
+        self._health_watch = HealthWatch(
+            spec, health, self._registration, condition, self._log, owner, self._is_cut_short)
         self._killing = False
         self.started_at: Optional[float] = None
         self.ready_at: Optional[float] = None
@@ -88,6 +83,8 @@ class ProcessRun:
         self.draining: Optional[Draining] = None
         #: Why its child is to be replaced by another one, where it is.
         self.recycled: Optional[str] = None
+        #: What that is about, as instance_history.py names it.
+        self._recycled_for = ""
         #: True: it failed to start for lack of processes, threads or memory.
         self.shortage = False
         self._timed_out = False
@@ -120,7 +117,7 @@ class ProcessRun:
         if self.shortage:
             return SHORTAGE
         if self.recycled is not None:
-            return MEMORY
+            return self._recycled_for
         if self.failure is not None:
             return START
         if self._timed_out:
@@ -132,9 +129,11 @@ class ProcessRun:
         self.ending = True
         self._condition.notify()
 
-    def recycle(self, reason: str) -> None:
+    def recycle(self, reason: str, cause: str) -> None:
         """Order it to stop, as `end` does, since its child is to be replaced."""
-        self.recycled = reason
+        self.recycled, self._recycled_for = reason, cause
+        if cause == HEALTH:
+            self.failure = reason
         self._condition.notify()
 
     def kill(self) -> None:
@@ -196,10 +195,12 @@ class ProcessRun:
             self._wait_until_cut_short()
         finally:
             self._context.ownership_watch.stop(self._ownership)
+            self._health_watch.stop()
 
     def _wait_until_cut_short(self) -> None:
-        """The time limit may change meanwhile."""
+        """The time limit, and how its health is checked, may change meanwhile."""
         while not self._is_cut_short() and self.recycled is None:
+            self._health_watch.follow(self._health)
             is_due = functools.partial(self._is_cut_short_or_changed, self.process)
             if not self._condition.wait_for(is_due, self._deadline()):
                 return
@@ -256,7 +257,9 @@ class ProcessRun:
             return self._lives_long_enough(child)
         began, pauses = self._now(), growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._is_cut_short() and not self._is_overdue():
-            if self._accepts(ownership, child):
+            left = began + self._ready_timeout - self._now()
+            if (self._accepts(ownership) and self._health_watch.first_pass(self._health, left)
+                    and not child.is_dead()):
                 return not self.ending
             waited = self._now() - began
             if waited >= self._ready_timeout:
@@ -288,14 +291,20 @@ class ProcessRun:
         cluster = self.process.cluster
         return 0.0 if cluster is None else cluster.ready_timeout
 
-    def _accepts(self, ownership: PortOwnership, child: Child) -> bool:
-        accepts = ports.accepts(self._spec.host, ownership.port)
-        # Whoever accepts while the child is dead is not the child. That is asked last, since the
-        # other looks take their time.
-        return accepts and ownership.accepts_alone() and not child.is_dead()
+    @property
+    def _health(self) -> Optional[Health]:
+        """How its health is checked; None: it is not."""
+        return None if self.process.cluster is None else self.process.cluster.health
+
+    def _accepts(self, ownership: PortOwnership) -> bool:
+        """Whoever accepts while the child is dead is not the child: that is to be asked after
+        this, since this look takes its time."""
+        return ports.accepts(self._spec.host, ownership.port) and ownership.accepts_alone()
 
     def _fail_to_start(self, ownership: PortOwnership, child: Child) -> None:
-        self.failure = ownership.failure(self._ready_timeout)
+        unhealthy = self._health_watch.last_failure
+        self.failure = ("%s after %g s" % (unhealthy, self._ready_timeout) if unhealthy
+                        else ownership.failure(self._ready_timeout))
         child.signal(signal.SIGKILL)
         self._await_exit(child)
 
@@ -312,7 +321,9 @@ class ProcessRun:
                 describe_exit(child.returncode or 0), self._ownership.port,
                 self._ownership.last_intruder)
         elif child.returncode == 0:
-            self.failure = "exit code 0 before port %d accepted" % self._ownership.port
+            self.failure = "exit code 0 before %s" % (
+                "it passed a health check" if self._health_watch.last_failure
+                else "port %d accepted" % self._ownership.port)
 
     def _on_intruder(self) -> None:
         if self._ownership is not None:
@@ -343,6 +354,9 @@ class ProcessRun:
 
     def _stop(self, child: Child) -> None:
         grace = self.process.terminate_grace_period
+        if self._recycled_for == HEALTH and self._health and self._health_watch.record.is_silent:
+            # Who hangs answers nobody: a check has just shown for how long that is waited for.
+            grace = min(grace, self._health.timeout)
         self._registration.drain(
             grace, lambda: child.exited or self._killing, self._tell_drain)
         self.draining = None
@@ -356,7 +370,7 @@ class ProcessRun:
         if self.draining is None:
             self._log.info(str(draining))
         self.draining = draining
-        self._owner.on_drain()
+        self._owner.on_news()
 
     def _ask_to_stop(self, child: Child) -> None:
         number, timeout = self.process.stop_signal, self.process.terminate_timeout

@@ -76,6 +76,12 @@ class RestartPolicy:
             delay = max(delay, SHORTEST_DELAY)
         return float(delay) * (1 + random.random() * JITTER)
 
+    def delay_of_unhealthy(self, process: Process, lasted: float) -> float:
+        """Seconds before the next start, after a run that was ended since it was unhealthy: none
+        after a long one. One after the other does not help, so each further one waits longer."""
+        self.failures = 0 if lasted >= LONG_ENOUGH else self.failures + 1
+        return self.delay(process) if self.failures else 0.0
+
     def delay_of_shortage(self) -> float:
         """Seconds before the next start, after one that has failed for such a lack."""
         self.shortages += 1

@@ -5,7 +5,7 @@ The supervising half tells a `Rotation`, by the names of instances; a balancer m
 """
 
 import math
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from concurrency import Condition, Task
 from errors import counted
@@ -47,6 +47,9 @@ class Rotation:
     def suspect(self, name: str, reason: str) -> None:
         """Somebody else accepts on its port: no client, until a probe finds the instance there."""
 
+    def unhealthy(self, name: str, reason: Optional[str]) -> None:
+        """Its health checks fail, and why: no client, until they pass (None)."""
+
     def drain(self, name: str, seconds: float) -> None:
         """No further client; block until its last connection has ended, or so many seconds."""
 
@@ -70,11 +73,12 @@ class Registration:
         self._spec = spec
         self._condition = condition
         self._is_in = False
+        self._unhealthy: Optional[str] = None
 
     def enter(self) -> None:
         """The instance accepts; one without a port is in no rotation."""
         if self._spec.port is not None:
-            self._is_in = True
+            self._is_in, self._unhealthy = True, None
             self._rotation.up(self._spec.name, self._spec.host, self._spec.port)
 
     def leave(self) -> None:
@@ -87,6 +91,12 @@ class Registration:
         """No client, until the rotation finds that the instance itself accepts."""
         if self._is_in:
             self._rotation.suspect(self._spec.name, reason)
+
+    def unhealthy(self, reason: Optional[str]) -> None:
+        """No client while there is a reason for that. Idempotent."""
+        if self._is_in and reason != self._unhealthy:
+            self._unhealthy = reason
+            self._rotation.unhealthy(self._spec.name, reason)
 
     def drain(
         self, seconds: float, is_pointless: Callable[[], bool], tell: Callable[[Draining], None]

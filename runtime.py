@@ -38,15 +38,18 @@ class RotationAdapter(Rotation):
     def __init__(self) -> None:
         self._balancer: Optional[Balancer] = None
         self._up: Dict[str, Place] = {}
+        self._unhealthy: Dict[str, Optional[str]] = {}
 
     def put_before(self, balancer: Balancer) -> None:
         """Tell the balancer of those who are up, and from now on of everything."""
         self._balancer = balancer
         for name, (host, port) in self._up.items():
             balancer.up(name, host, port)
+            balancer.unhealthy(name, self._unhealthy.get(name))
 
     def up(self, name: str, host: str, port: int) -> None:
         self._up[name] = (host, port)
+        self._unhealthy.pop(name, None)
         if self._balancer is not None:
             self._balancer.up(name, host, port)
 
@@ -58,6 +61,11 @@ class RotationAdapter(Rotation):
     def suspect(self, name: str, reason: str) -> None:
         if self._balancer is not None:
             self._balancer.suspect(name, reason)
+
+    def unhealthy(self, name: str, reason: Optional[str]) -> None:
+        self._unhealthy[name] = reason
+        if self._balancer is not None:
+            self._balancer.unhealthy(name, reason)
 
     def drain(self, name: str, seconds: float) -> None:
         if self._balancer is not None:
@@ -72,6 +80,7 @@ class RotationAdapter(Rotation):
     def remove(self, name: str) -> None:
         """The instance will not come back."""
         self._up.pop(name, None)
+        self._unhealthy.pop(name, None)
         if self._balancer is not None:
             self._balancer.remove(name)
 

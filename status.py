@@ -22,6 +22,7 @@ from typing import (
 import backends
 from balancer import Balancer
 from concurrency import in_slices
+from health_record import UNKNOWN
 from instance import Instance
 from lifecycle import FAILED, FINISHED, RUNNING, STARTING, STOPPED, STOPPING
 from model import Process
@@ -31,6 +32,7 @@ from runtime import Runtime
 from scheduler import START, STOP
 from status_report import (
     BackendStatus,
+    HealthStatus,
     InstanceStatus,
     ProcessStatus,
     RestartCauses,
@@ -52,7 +54,7 @@ class Health(NamedTuple):
     state: str
     #: It should run, be it now or after a delay; also one that was given up, or is restarted.
     wanted: bool
-    #: It runs, and its balancer, where it has one, reaches it.
+    #: It runs, its balancer, where it has one, reaches it, and its health checks pass.
     serves: bool
     #: It should run, and something is wrong with it. A first start is on its way and no failure;
     #: one after a failure is a failure until it has come up, however long it takes.
@@ -61,15 +63,15 @@ class Health(NamedTuple):
 
 def health_of(instance: Instance, backend: Optional[str]) -> Health:
     """`backend` is its state at the balancer; None where there is none."""
-    state = instance.state
+    state, healthy = instance.state, instance.health.reason is None
     return Health(
         state,
         wanted=should_run(instance) or instance.returning,
-        serves=state == RUNNING and backend in (None, backends.UP),
+        serves=state == RUNNING and backend in (None, backends.UP) and healthy,
         fails=(state in FAILED and not instance.blockers)
         or instance.stuck
         or (state == STARTING and instance.recovering)
-        or (state == RUNNING and backend == backends.DOWN),
+        or (state == RUNNING and (backend == backends.DOWN or not healthy)),
     )
 
 
@@ -178,10 +180,28 @@ def _backend_of(balancer: "Optional[Balancer]", instance: Instance) -> "Optional
     return None if balancer is None else balancer.backend_status(instance.name)
 
 
+def _health_status(instance: Instance) -> "Optional[HealthStatus]":
+    cluster, record = instance.process.cluster, instance.health
+    if cluster is None or cluster.health is None:
+        return None
+    last = record.last
+    return HealthStatus(
+        healthy=record.reason is None,
+        check=UNKNOWN if last is None else last.code,
+        last=None if last is None else last.text,
+        duration=None if last is None else last.seconds,
+        checks=record.checks,
+        failures=record.failures,
+        downs=record.downs,
+    )
+
+
 def _failing_for(instance: Instance, backend: "Optional[BackendStatus]", now: float) -> float:
     """Of one with which something is wrong."""
     if instance.blockers:
         return now - instance.since
+    if instance.state == RUNNING and instance.health.reason is not None:
+        return now - instance.health.since
     if instance.state == RUNNING and backend is not None:
         return backend.since
     return instance.history.failing_for
@@ -213,5 +233,6 @@ def _member(
         cpu=None if usage is None or usage.cpu is None else round(usage.cpu, 4),
         cpu_time=None if usage is None else round(usage.cpu_time, 2),
         memory=None if usage is None else usage.memory,
+        health=_health_status(instance),
         backend=backend,
     )

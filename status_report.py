@@ -24,21 +24,30 @@ order in which the records have them, and spells them as the configuration file 
           ownAnswers      those that pupgevent has given itself, by class
       members     its instances in the order of their index, with PROCESS only those, each:
         id, index, port, state, since (seconds in that state), wanted
-        serves      it runs, and the balancer, where there is one, reaches it
+        serves      it runs, the balancer, where there is one, reaches it, and its health checks,
+                    where there are any, pass
         pid, uptime      of the living child
         restarts, lastExit, retryIn (seconds to the next start, in backoff)
         restartsBy  by cause: exit (with a code), signal, start (it did not come up), timeout,
-                    memory, shortage (of processes or memory)
+                    memory, shortage (of processes or memory), health (its checks failed)
         reason      why it does not run, in words; null where it runs
         failingFor  seconds since its first failure in a row, or since the balancer does not reach
                     it; null where nothing is wrong with it
         lastLine    what the child of its last run has said last, after a failure
         waitsFor    before its start, in words: "db, which is errored"
         cpu (1.0 is one core), cpuTime, memory     with all that it has started
+        health    null where its health is not checked, else:
+          healthy     false: its checks fail, so it gets no clients
+          check       what the last one came to, in HAProxy's words: L4OK, L4CON (refused), L4TOUT,
+                      L7OK, L7STS (another status than 2xx, 3xx), L7RSP (no answer of HTTP), L7TOUT;
+                      UNK before the first
+          last        the same for people; null before the first
+          duration    what it took; null before the first
+          checks, failures, downs     so far, in all of its runs
         backend   null without a balancer, else:
           state (up, down, draining, absent), reason, since
           open, total, bytesIn (from clients), bytesOut, connectErrors, retries
-          downs       how often it did not answer though its process lived
+          downs       how often it went down though its process lived
           connectTime, firstByteTime       smoothed
           http        null with tcp, else; open is requests in flight then, and total requests:
             answers       by class: 1xx, 2xx, 3xx, 4xx, 5xx
@@ -157,6 +166,19 @@ class RestartCauses(NamedTuple):
     timeout: int
     memory: int
     shortage: int
+    health: int
+
+
+class HealthStatus(NamedTuple):
+    """What the health checks of an instance have found."""
+
+    healthy: bool
+    check: str
+    last: Optional[str]
+    duration: Optional[float]
+    checks: int
+    failures: int
+    downs: int
 
 
 class InstanceStatus(NamedTuple):
@@ -180,6 +202,7 @@ class InstanceStatus(NamedTuple):
     cpu: Optional[float]
     cpu_time: Optional[float]
     memory: Optional[int]
+    health: Optional[HealthStatus]
     backend: Optional[BackendStatus]
 
 

@@ -12,7 +12,7 @@ import itertools
 from functools import lru_cache
 from hashlib import blake2b
 from operator import length_hint
-from typing import Any, Dict, Iterator, Optional, Sequence, Type, TypeVar
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Type, TypeVar
 
 #: Addresses whose hash is remembered: a hash costs about as much as the rest of the choice.
 _REMEMBERED = 65536
@@ -31,6 +31,8 @@ class Candidate:
     open: int
     #: Smoothed seconds from a request's first byte to its answer's (time to first byte).
     ttfb: Optional[float]
+    #: The part of a full share that it gets, above 0 and at most 1: less while it is fresh.
+    weight: float
 
 
 C = TypeVar("C", bound=Candidate)
@@ -44,6 +46,45 @@ class Strategy:
 
     def choose(self, backends: Sequence[C], client: str) -> C:
         raise NotImplementedError
+
+    def ramped(self) -> "Strategy":
+        """The same by weight, for as long as a backend's is below 1: what looks at weights takes
+        longer, and most of the time there is nothing to look at."""
+        return self
+
+
+class Turns:
+    """Turns by weight: each gets as many of them as its part of all weights.
+
+    Start-time fair queueing (Goyal, Vin and Cheng, 1996): who has been chosen waits for one share's
+    length, the longer the lighter it is, and a newcomer begins with those that are due now.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        #: When each began its last turn.
+        self._began: Dict[str, float] = {}
+
+    def due(self, backend: Candidate) -> float:
+        """When its next turn is to begin."""
+        began = self._began.get(backend.name)
+        return self._now if began is None else max(self._now, began + 1 / backend.weight)
+
+    def take(self, backend: Candidate) -> None:
+        """It is its turn."""
+        self._now = self._began[backend.name] = self.due(backend)
+
+
+class RampedRoundRobin(Strategy):
+    """By turns, of which one that is fresh has fewer."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+
+    def choose(self, backends: Sequence[C], client: str) -> C:
+        chosen = min(backends, key=self._turns.due)
+        self._turns.take(chosen)
+        return chosen
 
 
 class RoundRobin(Strategy):
@@ -70,6 +111,9 @@ class RoundRobin(Strategy):
             self._rearrange(backends)
         chosen: C = next(self._turns)
         return chosen
+
+    def ramped(self) -> Strategy:
+        return RampedRoundRobin()
 
     def _rearrange(self, backends: Sequence[Any]) -> None:
         for backend in self._chosen():
@@ -113,12 +157,51 @@ class _Least(Strategy):
         self._turn = last[chosen.name] = self._turn + 1
         return chosen
 
+    def ramped(self) -> Strategy:
+        return RampedLeast(self)
+
+
+class RampedLeast(Strategy):
+    """The smallest load, divided by the weight; as HAProxy does it for `leastconn`.
+
+    So one that is fresh gets one client at a time at first, and never a burst. The load of an idle
+    one whose turn it is, by weight, is not divided: without that it would get nobody where little
+    is open, and stay cold until the ramp is over.
+    """
+
+    def __init__(self, least: _Least) -> None:
+        self._least = least
+        self._turns = Turns()
+
+    def choose(self, backends: Sequence[C], client: str) -> C:
+        usual, load, due = self._least.usual(backends), self._least.load, self._turns.due
+        first = min(backends, key=due)
+
+        def key(each: Candidate) -> Tuple[float, float]:
+            own = load(each, usual)
+            is_its_turn = each is first and not each.open
+            return own if is_its_turn else own / each.weight, due(each)
+
+        chosen = min(backends, key=key)
+        self._turns.take(chosen)
+        return chosen
+
 
 class LeastConnections(_Least):
     """The fewest open connections."""
 
     def load(self, backend: Candidate, usual: float) -> float:
         return backend.open
+
+    def ramped(self) -> Strategy:
+        return RampedLeast(_WithOneMore())
+
+
+class _WithOneMore(_Least):
+    """The connections that each would have. In halves and twentieths of a share, one counts."""
+
+    def load(self, backend: Candidate, usual: float) -> float:
+        return backend.open + 1
 
 
 class LeastTime(_Least):
@@ -150,10 +233,7 @@ class IpHash(Strategy):
         return max(backends, key=lambda backend: _mix(mark ^ _name_hash(backend.name)))
 
 
-class Cookie(RoundRobin):
-    """A client goes to the backend whose token its cookie has, as long as that is there. All others
-    go by turns, and get the token of the one they came to. Only with http."""
-
+class _ByCookie(Strategy):
     by_cookie = True
 
     def choose(self, backends: Sequence[C], client: str) -> C:
@@ -162,6 +242,18 @@ class Cookie(RoundRobin):
                 if token(each.name) == client:
                     return each
         return super().choose(backends, client)
+
+
+class RampedCookie(_ByCookie, RampedRoundRobin):
+    """As `Cookie`, but whoever has no cookie yet goes to one that is fresh less often."""
+
+
+class Cookie(_ByCookie, RoundRobin):
+    """A client goes to the backend whose token its cookie has, as long as that is there. All others
+    go by turns, and get the token of the one they came to. Only with http."""
+
+    def ramped(self) -> Strategy:
+        return RampedCookie()
 
 
 @lru_cache(maxsize=1024)

@@ -15,11 +15,12 @@ from context import Context
 from errors import PupgeventError
 from failure_hooks import FailureHooks
 from guardian import Guardian
-from instance import Instance, InstanceOwner
-from lifecycle import GIVEN_UP, SETTLED, STARTING
+from instance import Instance
+from lifecycle import GIVEN_UP, SETTLED, STARTING, STOPPING
 from logs import LineWriter, Log
 from memory_watch import LOOK_EVERY, MemoryWatch
 from model import InstanceSpec, Process, instance_specs
+from owners import InstanceOwner
 from pid_files import FileQueue
 from port_ownership import OwnershipWatch
 from rotation import Rotation
@@ -98,7 +99,7 @@ class Supervisor(InstanceOwner):
         #: By id of the process, then by name: looking through all instances would take too long.
         self._members: Dict[str, Dict[str, Instance]] = {}
         self._memory_watch = MemoryWatch(
-            self.instances.values, self.instances_of, threads, log, look_every)
+            self.instances.values, self.may_replace, threads, log, look_every)
         for process in processes:
             self.add_process(process)
 
@@ -231,6 +232,10 @@ class Supervisor(InstanceOwner):
                 waits=any(each.blockers for each in members),
                 stuck=any(each.stuck for each in members)))
         return [each for each in found if each is not None]
+
+    def may_replace(self, instance: Instance) -> bool:
+        others = (each for each in self.instances_of(instance.process_id) if each is not instance)
+        return not any(each.recycling or each.state in (STARTING, STOPPING) for each in others)
 
     def _refuse_when_closing(self) -> None:
         if self._closing:

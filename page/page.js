@@ -360,6 +360,10 @@
     if (member.waitsFor !== null) {
       return "waiting for " + member.waitsFor;
     }
+    const health = member.health;
+    if (member.state === "running" && health && !health.healthy) {
+      return "unhealthy: " + health.last;
+    }
     if (member.state === "running") {
       const reason = member.backend && member.backend.reason;
       return member.serves ? "" : "not reached" + (reason ? ": " + reason : "");
@@ -376,7 +380,7 @@
       return (member.reason || member.state) + ", " + duration(member.since) + " ago";
     }
     return member.state === "starting" && member.port !== null && member.since > SLOW_START
-      ? "port " + member.port + " does not accept yet" : "";
+      ? (health && health.last) || "port " + member.port + " does not accept yet" : "";
   }
 
   /** When `cron` starts a process, and `terminate` stops it. */

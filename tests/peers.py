@@ -73,6 +73,7 @@ SETTINGS = {
     "queue_timeout": 2 * PATIENCE,
     "queue_limit": 1024,
     "max_connections": 0,
+    "slow_start": 0.0,
     "idle_timeout": 3600.0,
     "half_close_timeout": 60.0,
     "head_timeout": 10 * PATIENCE,

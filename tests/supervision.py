@@ -97,6 +97,9 @@ class Ledger(Rotation):
     def suspect(self, name: str, reason: str) -> None:
         self.told.append(("suspect", name, reason))
 
+    def unhealthy(self, name: str, reason: Optional[str]) -> None:
+        self.told.append(("unhealthy", name, reason))
+
     def drain(self, name: str, seconds: float) -> None:
         self.told.append(("drain", name))
         self.up_now.discard(name)

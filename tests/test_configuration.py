@@ -110,6 +110,7 @@ def test_cluster_gets_every_default(load: Load) -> None:
         queue_timeout=10.0,
         queue_limit=1024,
         max_connections=0,
+        slow_start=0.0,
         idle_timeout=3600.0,
         half_close_timeout=60.0,
         head_timeout=10.0,
@@ -392,10 +393,11 @@ def test_what_is_not_yet_supported_is_read_all_the_same(load: Load, tmp_path: Pa
         + MINIMAL
         + """\
 [processes.cluster]
+startPort = 8000
 protocol = "http"
 proxyProtocol = "v2"
 acceptProxyFrom = ["10.0.0.0/8", "::1"]
-health = { path = "/up", intervalMs = 500, restart = true }
+health = { path = "/up", intervalMs = 500, restart = true, passive = { count = 3 } }
 tls = { cert = "cert.pem", key = "cert.pem" }
 """
     )
@@ -404,7 +406,8 @@ tls = { cert = "cert.pem", key = "cert.pem" }
     assert loaded.dashboard == model.Dashboard(9000, "::", "s3cret")
     behind = loaded.processes[0].cluster
     assert behind is not None
-    assert behind.health == model.Health("/up", 0.5, 2.0, 2, 3, True)
+    assert behind.health == model.Health(
+        "/up", 0.5, 2.0, 2, 3, True, model.Passive(3, 10.0))
     cert = str(tmp_path / "cert.pem")
     assert behind.tls == model.Tls(cert, cert, "TLSv1.2")
     assert behind.proxy_protocol == "v2"

@@ -304,6 +304,15 @@ CLUSTERS = prefixed(
             'acceptProxyFrom = ["::1", "10.0.0.1/8"]\n',
             'acceptProxyFrom[1]: "10.0.0.1/8" is not an address or network such as "10.0.0.0/8"',
         ),
+        ("health = {}\n", "health: it needs startPort: an instance without a port cannot be asked"),
+        (
+            "health = { passive = {} }\nstartPort = 8000\n",
+            'health.passive: it needs the protocol "http" (here it is "tcp")',
+        ),
+        (
+            "health = { passive = { count = 0 } }\n",
+            "health.passive.count: 0 is not a whole number from 1 to 1000",
+        ),
         ("health = { rise = 0 }\n", "health.rise: 0 is not a whole number from 1 to 1000"),
         ('health = { path = "up" }\n', 'health.path: "up" is not a path that starts with /'),
         ("health = { intervalMs = 0 }\n", "health.intervalMs: 0 is not a number of milliseconds"),

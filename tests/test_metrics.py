@@ -17,11 +17,13 @@ import status
 from asking import Scrape, ask, codes, hear, scrape
 from backends import Times
 from conftest import eventually
+from health_record import CHECKS
 from histograms import BOUNDS, Histogram
 from instance_history import CAUSES, SHORTAGE
 from procfs import OwnUsage
 from running import QUICK, Running, get, server, sleeper
 from status_report import InstanceStatus, ProcessStatus, RestartCauses, Status
+from supervision import script as script_of
 from tools import tool
 
 pytest_plugins = ["runs"]
@@ -42,7 +44,7 @@ def app(running: Make, free_ports: Ports) -> App:
     ports = free_ports(9)
     found = running(
         server("web", ports[:2], ports[2]),
-        with_http(server("site", ports[6:8], ports[8])),
+        with_http(server("site", ports[6:8], ports[8], health={"path": "/"})),
         # Without a common port, and without a cluster; started, stopped, finished.
         server("inner", ports[3:5], None),
         sleeper(ODD),
@@ -63,7 +65,7 @@ THREE = 2 * b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\n\r
 
 
 def with_http(process: Any) -> Any:
-    process["cluster"]["protocol"] = "http"
+    process["cluster"].update(protocol="http", health=process.pop("health"))
     return process
 
 
@@ -117,6 +119,8 @@ def test_the_values_are_those_of_the_status(app: App) -> None:
         for member in process["members"]:
             labels = {"proxy": process["id"], "server": member["id"]}
             assert states(found, "server", **labels) == [member["state"]]
+            if member["health"]:
+                assert states(found, "server_check", **labels) == ["L7OK"]
             for cause, count in member["restartsBy"].items():
                 assert found.value("pupgevent_server_restarts_total", cause=cause, **labels) == (
                     count)
@@ -146,7 +150,8 @@ def answers_of(told: Any) -> Dict[str, Dict[Tuple[str, ...], int]]:
 def states(found: Scrape, kind: str, **labels: str) -> List[str]:
     """Those that are 1, of all that there are."""
     name = "pupgevent_%s_status" % kind
-    words = status.PROCESS_STATES if kind == "backend" else lifecycle.STATES
+    words = {"backend": status.PROCESS_STATES, "server": lifecycle.STATES,
+             "server_check": CHECKS}[kind]
     values = {word: found.value(name, state=word, **labels) for word in words}
     assert set(values.values()) == {0, 1}
     return [word for word, value in values.items() if value]
@@ -178,6 +183,11 @@ def values_of_member(member: Any) -> Dict[str, Any]:
         ("wanted", "wanted"), ("up", "serves"), ("uptime_seconds", "uptime"),
         ("state_seconds", "since"), ("cpu_seconds_total", "cpuTime"),
         ("resident_memory_bytes", "memory"))}
+    health = member["health"] or {}
+    for name, key in (
+        ("check_duration_seconds", "duration"), ("check_failures_total", "failures"),
+    ):  # fmt: skip
+        found["pupgevent_server_" + name] = health.get(key)
     backend = member["backend"] or {}
     for name, key in (
         ("current_sessions", "open"), ("sessions_total", "total"), ("bytes_in_total", "bytesIn"),
@@ -317,8 +327,11 @@ def test_what_a_cluster_has_counted_stays_when_its_instances_go(
     eventually(lambda: counted()[:2] == [10, 10])
 
 
-def test_restarts_are_counted_by_what_had_ended_the_run(running: Make, free_ports: Ports) -> None:
-    ports = free_ports(2)
+def test_restarts_are_counted_by_what_had_ended_the_run(
+    running: Make, free_ports: Ports, tmp_path: Path
+) -> None:
+    ports = free_ports(3)
+    (tmp_path / "health").write_text("once")
     often = dict(QUICK, autostart=True, restartDelayMs=10, restartMaxDelayMs=500, minUptimeMs=0)
     forever, script = ["sleep", "600"], ["-c", "import time; time.sleep(600)"]
     running(
@@ -329,6 +342,9 @@ def test_restarts_are_counted_by_what_had_ended_the_run(running: Make, free_port
         dict(often, id="timeout", cmd=forever, timeout=0.05),
         # It holds some 10 MB.
         dict(often, id="memory", cmd=[sys.executable, *script], maxMemory="1M"),
+        dict(often, id="health", cmd=list(script_of("health_app.py", str(tmp_path))), cluster={
+            "instances": 1, "startPort": ports[2],
+            "health": {"path": "/health", "intervalMs": 20, "fall": 1, "restart": True}}),
         dict(sleeper("none")),
         dashboard={"port": ports[1]}).begin()
 
@@ -442,9 +458,9 @@ def test_pupgevent_tells_of_itself(app: App) -> None:
 
 NOTHING = InstanceStatus(
     id="", number=0, port=None, state="running", since=1e-7, wanted=True, serves=True, pid=1,
-    uptime=2.0**60, restarts=0, restarts_by=RestartCauses(0, 0, 0, 0, 0, 2), last_exit=None,
+    uptime=2.0**60, restarts=0, restarts_by=RestartCauses(0, 0, 0, 0, 0, 2, 0), last_exit=None,
     reason=None, failing_for=None, last_line=None, retry_in=None, waits_for=None, cpu=None,
-    cpu_time=0.1 + 0.2, memory=2**62, backend=None)  # fmt: skip
+    cpu_time=0.1 + 0.2, memory=2**62, health=None, backend=None)  # fmt: skip
 
 
 def rendered(name: str, times: Optional[Times] = None) -> Scrape:

@@ -19,12 +19,14 @@ from concurrency import Condition, ForkGate, Threads, TokenBucket
 from context import Context
 from errors import ShortageError
 from guardian import Guardian
+from health_record import HealthRecord
 from logs import InstanceLog, Log
 from model import instance_specs
 from nobody import as_nobody
+from owners import RunOwner
 from pid_files import FileQueue
 from port_ownership import OwnershipWatch
-from process_run import ProcessRun, RunOwner
+from process_run import ProcessRun
 from running import Running, now
 from sinks import Source
 from supervision import (
@@ -156,7 +158,8 @@ def test_port_that_accepts_while_the_child_is_dead_is_not_the_childs(free_port: 
             TokenBucket(),
             OwnershipWatch(threads, log), ForkGate(), clock, FileQueue(threads))
         run = ProcessRun(
-            listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner())
+            listening, instance_specs(listening)[0], context, ledger, Condition(clock), RunOwner(),
+            HealthRecord())
         running = gevent.spawn(run.run)
         wait_until(lambda: "[app-1][stdout] listening" in page.lines)
         looks = spawner.undead.looks

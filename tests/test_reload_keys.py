@@ -153,6 +153,30 @@ def balancer_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
     return effect
 
 
+def is_checked(**values: Any) -> Callable[[RuntimeStage, Any], None]:
+    """The tests of health checks show what is done with these."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        run = stage.instance("web-1")._run
+        assert run is not None
+        wait_until(lambda: run._health_watch._settings is not None and {
+            name: getattr(run._health_watch._settings, name) for name in values} == values)
+
+    return effect
+
+
+def attends_to_answers(**values: Any) -> Callable[[RuntimeStage, Any], None]:
+    """The tests of passive health show what that comes to."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        front = stage.runtime.balancers["web"]._http
+        assert front is not None and front.attends
+        settings = front.passive.settings
+        assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
 def balancer_logs_to(name: str) -> Callable[[RuntimeStage, Any], None]:
     def effect(stage: RuntimeStage, before: Any) -> None:
         balancer_has(access_log=os.path.join(stage.runtime.configuration.folder, name))(
@@ -443,6 +467,18 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "queueTimeoutMs"): Case(5, balancer_has(queue_timeout=0.005)),
     ("processes.cluster", "queueLimit"): Case(5, balancer_has(queue_limit=5)),
     ("processes.cluster", "maxConnections"): Case(5, balancer_has(max_connections=5)),
+    ("processes.cluster", "slowStartMs"): Case(5, balancer_has(slow_start=0.005)),
+    ("processes.cluster", "health"): Case({"path": "/"}, is_checked(path="/")),
+    ("processes.cluster.health", "path"): Case("/", is_checked(path="/")),
+    ("processes.cluster.health", "intervalMs"): Case(5, is_checked(interval=0.005)),
+    ("processes.cluster.health", "timeoutMs"): Case(5, is_checked(timeout=0.005)),
+    ("processes.cluster.health", "rise"): Case(5, is_checked(rise=5)),
+    ("processes.cluster.health", "fall"): Case(5, is_checked(fall=5)),
+    ("processes.cluster.health", "restart"): Case(True, is_checked(restart=True)),
+    ("processes.cluster.health", "passive"): Case(
+        {"count": 7}, attends_to_answers(count=7, seconds=10.0)),
+    ("processes.cluster.health.passive", "count"): Case(7, attends_to_answers(count=7)),
+    ("processes.cluster.health.passive", "seconds"): Case(7, attends_to_answers(seconds=7.0)),
     ("processes.cluster", "idleTimeoutMs"): Case(5, balancer_has(idle_timeout=0.005)),
     ("processes.cluster", "halfCloseTimeoutMs"): Case(5, balancer_has(half_close_timeout=0.005)),
     ("processes.cluster", "headTimeoutMs"): Case(
@@ -483,6 +519,8 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
     anywhere = list(script("listener.py", "0", "0.0.0.0"))
     web = listening("web", ports[0], ports[2], more={"cmd": anywhere})
     top: Dict[str, Any] = {"processes": [job, web]}
+    health: Dict[str, Any] = {}
+    passive: Dict[str, Any] = {}
     table = {
         "": top, "processes": job, "processes.cluster": web["cluster"],
         "processes.logger": job.setdefault("logger", {}),
@@ -490,7 +528,17 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         "logger": top.setdefault("logger", {}), "control": top.setdefault("control", {}),
         "watcher": top.setdefault("watcher", {}),
         "dashboard": top.setdefault("dashboard", {}) if title == "dashboard" else {},
+        "processes.cluster.health": health, "processes.cluster.health.passive": passive,
     }[title]  # fmt: skip
+    if "health" in ".".join(place):
+        # It answers each path with 200.
+        web["cmd"] = list(script("health_app.py", "/nowhere"))
+    if title.startswith("processes.cluster.health"):
+        web["cluster"]["health"] = health
+    if "passive" in place or title.endswith(".passive"):
+        web["cluster"]["protocol"] = "http"
+    if title.endswith(".passive"):
+        health["passive"] = passive
     if title == "watcher":
         job["watch"] = ["src"]
     table.update(case.beside)
@@ -515,7 +563,8 @@ def test_a_change_takes_effect_or_is_told_as_needing_a_restart(
     place: Place, tmp_path: Path, free_ports: Ports
 ) -> None:
     case, ports = CASES[place], free_ports(5)
-    told = case.told.replace("job", "web") if place[0] == "processes.cluster" else case.told
+    of_web = place[0].startswith("processes.cluster")
+    told = case.told.replace("job", "web") if of_web else case.told
     before, after = (written(place, case, value, ports) for value in (case.old, case.new))
     with inside(tmp_path, **before) as stage:
         pids = stage.pids()

@@ -37,6 +37,14 @@ def test_a_run_of_ten_seconds_makes_failures_forgotten() -> None:
     assert policy.delay(ALWAYS) <= 0.5 * (1 + JITTER)
 
 
+def test_one_that_is_unhealthy_again_and_again_waits_longer_each_time() -> None:
+    policy, app = RestartPolicy(), process(restart="never", restart_delay=1.0)
+    assert policy.delay_of_unhealthy(app, LONG_ENOUGH) == 0.0
+    delays = [policy.delay_of_unhealthy(app, LONG_ENOUGH - 0.01) for _ in range(3)]
+    assert [1 <= delays[0] <= 1.1, 2 <= delays[1] <= 2.2, 4 <= delays[2] <= 4.4] == 3 * [True]
+    assert policy.delay_of_unhealthy(app, LONG_ENOUGH) == 0.0
+
+
 def test_a_run_of_almost_ten_seconds_is_one_more_failure() -> None:
     policy = RestartPolicy()
     delays_of(3, policy)

@@ -79,7 +79,7 @@ def test_short_times(seconds: float, text: str) -> None:
 
 
 BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 0, 60.0, None, None)
-NO_RESTARTS = RestartCauses(0, 0, 0, 0, 0, 0)
+NO_RESTARTS = RestartCauses(0, 0, 0, 0, 0, 0, 0)
 
 
 def member(name: str, **more: Any) -> InstanceStatus:
@@ -87,7 +87,8 @@ def member(name: str, **more: Any) -> InstanceStatus:
         id=name, number=0, port=8000, state="running", since=60.0, wanted=True, serves=True,
         pid=4711, uptime=12345.6, restarts=3, restarts_by=NO_RESTARTS._replace(exit=3),
         last_exit=None, reason=None, failing_for=None, last_line=None, retry_in=None,
-        waits_for=None, cpu=0.123, cpu_time=1.5, memory=18 * 2**20, backend=BACKEND)  # fmt: skip
+        waits_for=None, cpu=0.123, cpu_time=1.5, memory=18 * 2**20, health=None,
+        backend=BACKEND)  # fmt: skip
     return found._replace(**more)
 
 
@@ -138,7 +139,7 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
         " turnedAway host port protocol http")
     assert " ".join(one) == (
         "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
-        " failingFor lastLine retryIn waitsFor cpu cpuTime memory backend")
+        " failingFor lastLine retryIn waitsFor cpu cpuTime memory health backend")
     assert " ".join(one["backend"]) == (
         "state reason open total bytesIn bytesOut connectErrors retries downs since connectTime"
         " firstByteTime http")
