@@ -58,6 +58,11 @@ class Dashboard(NamedTuple):
     token: Optional[str]
 
 
+class Agent(NamedTuple):
+    port: int
+    host: str
+
+
 class Health(NamedTuple):
     #: None: a TCP connect is enough.
     path: Optional[str]
@@ -197,6 +202,7 @@ class Configuration(NamedTuple):
     watcher: Watcher
     control: Control
     dashboard: Optional[Dashboard]
+    agent: Optional[Agent]
 
     @property
     def absolute_path(self) -> str:

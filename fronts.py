@@ -1,0 +1,96 @@
+"""Proxies on other machines that ask the agent: who asks, and when each has been answered last.
+
+Whoever sends clients from there has to be told before an instance stops, and before the next one of
+a roll-out does. The agent answers each with what is true now. So all that a stop has to wait for is
+that each front has asked once more.
+"""
+
+from typing import Callable, Dict, Iterable, List
+
+from concurrency import pause
+
+# What `export haproxy` writes, and what the waits below follow from. Seconds.
+
+#: From one question to the agent to the next.
+AGENT_INTERVAL = 1.0
+#: From one check of a server to the next: of one that is down, and of one that changes.
+DOWN_INTERVAL, FAST_INTERVAL = 1.0, 0.5
+
+#: Seconds in which a front that still asks has asked again.
+RECENT = 5 * AGENT_INTERVAL
+
+#: Longest wait for the fronts, in seconds: one that has not asked by then is not waited for.
+LONGEST = 5.0
+
+#: Seconds from an answer to what the front makes of it.
+_MARGIN = 0.3
+
+#: Seconds that are waited in any case: several fronts may come from one address (HAProxy while it
+#: is reloaded), and each of them has asked by then.
+_LEAST = AGENT_INTERVAL + _MARGIN
+
+#: Addresses that are remembered of those who ask about one id.
+_MOST = 16
+
+#: Seconds between two looks.
+_LOOK = 0.1
+
+
+class Fronts:
+    """`clock` is monotonic seconds."""
+
+    def __init__(self, clock: "Callable[[], float]") -> None:
+        self._clock = clock
+        #: By id, then by address: when that front was answered; the oldest first.
+        self._answered: Dict[str, Dict[str, float]] = {}
+        self._hurry = False
+
+    def note(self, asked: str, address: str) -> None:
+        """One has been answered about this id."""
+        answered = self._answered.setdefault(asked, {})
+        answered.pop(address, None)
+        while len(answered) >= _MOST:
+            del answered[next(iter(answered))]
+        answered[address] = self._clock()
+
+    def forget(self, asked: str) -> None:
+        """There is no such id any more."""
+        self._answered.pop(asked, None)
+
+    def wait_told(
+        self, ids: "Iterable[str]", seconds: float = LONGEST, least: float = _LEAST
+    ) -> None:
+        """Until each front that asks about one of these has been answered once more; for `least`
+        seconds where there is one, and for so many at most. Blocks the calling greenlet."""
+        began = self._clock()
+        fronts = [(each, address) for each in ids for address in self._recent(each, began)]
+        if not fronts:
+            return
+        while not self._hurry:
+            now = self._clock()
+            told = all(began < self._answered_at(*each) <= now - _MARGIN for each in fronts)
+            rest = began + (min(seconds, least) if told else seconds) - now
+            if rest <= 0:
+                return
+            pause(min(_LOOK, rest))
+
+    def wait_checked(self, name: str, checks: int) -> None:
+        """Until each front knows that this instance is up, for which it looks so many times."""
+        least = DOWN_INTERVAL + FAST_INTERVAL * (checks - 1) + _MARGIN
+        self.wait_told([name], max(LONGEST, least), least)
+
+    def wait_told_of_all(self) -> None:
+        """The same for whatever is asked about; after that nobody is waited for any more."""
+        self.wait_told(list(self._answered))
+        self._hurry = True
+
+    def hurry(self) -> None:
+        """Wait for nobody any more."""
+        self._hurry = True
+
+    def _answered_at(self, asked: str, address: str) -> float:
+        return self._answered.get(asked, {}).get(address, 0.0)
+
+    def _recent(self, asked: str, now: float) -> "List[str]":
+        return [address for address, when in self._answered.get(asked, {}).items()
+                if now - when <= RECENT]
