@@ -26,7 +26,7 @@ import pytest
 
 import load
 from conftest import eventually
-from running import PUPGEVENT, QUICK, SERVER, Running, get
+from running import PUPGEVENT, QUICK, REQUEST, SERVER, Running, get
 from tools import tool
 
 T = TypeVar("T")
@@ -35,6 +35,8 @@ _CLONE_NEWNET = 0x40000000
 
 #: The network of all, in namespaces that nobody else is in.
 ADDRESS = "10.77.0.%d"
+
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
 
 WEB, START, API, AGENT = 3000, 8000, 8100, 9001
 #: Where the front listens for the cluster without a common port.
@@ -87,8 +89,10 @@ def enter(namespace: str) -> None:
 class Load(load.Load):
     """From within a namespace."""
 
-    def __init__(self, namespace: str, port: int, brief: int = 1, keeping: int = 1) -> None:
-        super().__init__(port, brief, keeping)
+    def __init__(
+        self, namespace: str, port: int, brief: int, keeping: int, request: bytes = REQUEST
+    ) -> None:
+        super().__init__(port, brief, keeping, request)
         self.namespace = namespace
 
     def live(self, ask: "Callable[[Any], Any]") -> None:
@@ -166,7 +170,12 @@ class Front:
         return Counter(int(each.split("pid ")[1].split(")")[0]) for each in answers)
 
     def load(self, port: int) -> Load:
-        return Load(self.namespace, port)
+        """What may be asked twice."""
+        return Load(self.namespace, port, 1, 1)
+
+    def posts(self, port: int) -> Load:
+        """What may not."""
+        return Load(self.namespace, port, 2, 0, request=POST)
 
     def servers(self) -> Dict[str, str]:
         """What HAProxy thinks of each."""
@@ -209,13 +218,13 @@ class Site:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        begun = [each for each in self.machines if each.child is not None]
+        for machine in begun:
+            machine.signal(signal.SIGTERM)
+        for machine in begun:
+            machine.wait()
         for front in self.fronts.values():
             front.end()
-        for machine in self.machines:
-            if machine.child is not None and machine.child.poll() is None:
-                machine.signal(signal.SIGTERM)
-        for machine in self.machines:
-            machine.wait()
         for namespace in self._made:
             ip("netns", "del", namespace)
         shutil.rmtree(str(self.folder))
@@ -265,19 +274,28 @@ class Site:
         ip("-n", self._made[0], "link", "set", port, state)
 
     def _lend_server(self) -> None:
-        """The demonstration application, for clients elsewhere."""
-        text = SERVER.read_text().replace('"127.0.0.1"', '"0.0.0.0"')
-        (self.folder / "server.py").write_text(text)
+        """The demonstration application; and the same for clients elsewhere, which ends at once at
+        its SIGTERM, in the middle of everything, and takes its time for a POST."""
+        text = SERVER.read_text().replace("IDLE_TIMEOUT = 1.0", "IDLE_TIMEOUT = 0.1")
+        (self.folder / "web.py").write_text(text)
+        for old, new in (("signal.SIGTERM, signal.SIGINT", "signal.SIGINT"),
+                         ('"127.0.0.1"', '"0.0.0.0"'),
+                         ('if method == "POST":', 'if method == "POST" and not time.sleep(0.05):')):
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        (self.folder / "api.py").write_text(text)
 
     def processes(self) -> List[Dict[str, Any]]:
         """Behind a common port, and without one."""
-        cmd = [PUPGEVENT[0], str(self.folder / "server.py")]
         web = {"instances": 2, "startPort": START, "commonPort": WEB, "protocol": "http",
                "acceptProxyFrom": ["10.77.0.0/24"], "accessLog": "access.log"}
         api = {"instances": 1, "startPort": API, "protocol": "http", "instanceHost": "0.0.0.0"}
         more = {key: value for key, value in QUICK.items() if key != "terminateGracePeriod"}
-        return [dict({"id": name, "cmd": cmd, "autostart": True, "cluster": cluster}, **more)
-                for name, cluster in (("web", web), ("api", api))]
+        return [
+            dict({"id": name, "cmd": [PUPGEVENT[0], str(self.folder / (name + ".py"))],
+                  "autostart": True, "cluster": cluster}, **more)
+            for name, cluster in (("web", web), ("api", api))
+        ]
 
     def exported(self, program: str) -> str:
         """The file, but for the log of this system and for times that a test does not have."""
