@@ -5,7 +5,7 @@ a roll-out does. The agent answers each with what is true now. So all that a sto
 that each front has asked once more.
 """
 
-from typing import Callable, Dict, Iterable, List
+from typing import Callable, Dict, Iterable, List, Tuple
 
 from concurrency import pause
 
@@ -66,10 +66,15 @@ class Fronts:
         fronts = [(each, address) for each in ids for address in self._recent(each, began)]
         if not fronts:
             return
+        #: Those that have been told, and when that was seen.
+        told: Dict[Tuple[str, str], float] = {}
         while not self._hurry:
             now = self._clock()
-            told = all(began < self._answered_at(*each) <= now - _MARGIN for each in fronts)
-            rest = began + (min(seconds, least) if told else seconds) - now
+            for front in fronts:
+                if self._answered_at(*front) > began:
+                    told.setdefault(front, now)
+            know = len(told) == len(fronts) and now >= max(told.values()) + _MARGIN
+            rest = began + (min(seconds, least) if know else seconds) - now
             if rest <= 0:
                 return
             pause(min(_LOOK, rest))
