@@ -308,7 +308,7 @@ class Site:
 
 def shortened(text: str) -> str:
     for old, new in (("access_log /var/log/nginx/access.log;", "access_log off;"),
-                     ("log /dev/log local0", "#"), ("srvtcpka-idle 3s", "srvtcpka-idle 1s"),
+                     ("log /dev/log", "log 127.0.0.1:9"), ("srvtcpka-idle 3s", "srvtcpka-idle 1s"),
                      ("srvtcpka-cnt 3", "srvtcpka-cnt 1"), ("tcp-ut 6s", "tcp-ut 2s")):
         text = text.replace(old, new)
     return text

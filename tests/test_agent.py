@@ -1,6 +1,7 @@
 """The agent: what HAProxy is told, in a line for a line, and that no client of it does harm."""
 
 import contextlib
+import signal
 import socket
 import time
 from pathlib import Path
@@ -176,6 +177,11 @@ def app(running: Make, free_ports: Ports) -> "Iterator[Any]":
         server("web", ports[:1], ports[1]), agent={"port": ports[2]}).start()
     found.ports, found.common, found.port = ports[:1], ports[1], ports[2]
     yield found
+    if found.child.poll() is None:
+        # A second one waits for no front.
+        found.signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in found.said())
+        found.signal(signal.SIGTERM)
 
 
 def test_clients_that_misbehave_are_let_go_and_others_are_served(app: Any) -> None:
@@ -226,7 +232,7 @@ def test_a_reload_moves_it_and_turns_it_off_and_on(app: Any, free_port: Callable
 
 def test_a_shutdown_keeps_the_common_port_open_until_the_front_knows(app: Any) -> None:
     assert ask(app.port, b"web\n") == "up ready 100%\n"
-    app.signal(15)
+    app.signal(signal.SIGTERM)
     eventually(lambda: "stopping" in app.said())
     with socket.create_connection(("127.0.0.1", app.common), PATIENCE):
         assert ask(app.port, b"web\n") == "drain\n"
