@@ -142,6 +142,10 @@ def _serves(runtime: Runtime, instance: Instance) -> bool:
 
 
 def _returns(instance: Instance) -> bool:
-    """It is restarted because somebody has asked for it."""
-    starts_again = instance.state == lifecycle.STARTING and instance.attempts > 1
-    return instance.returning or instance.recycling or (starts_again and not instance.recovering)
+    """It is restarted because somebody has asked for it, and not because it has failed."""
+    if instance.returning or instance.recycling:
+        return True
+    again = instance.wanted and not instance.recovering
+    in_between = instance.state == lifecycle.STOPPED
+    return again and (in_between or (
+        instance.state == lifecycle.STARTING and instance.attempts > 1))

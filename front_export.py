@@ -238,8 +238,8 @@ class _Maker:
     def _remark(self, section: Section) -> None:
         cluster, add = section.cluster, section.remarks.append
         if section.external:
-            add("There is no commonPort, so this goes to each instance. Where %d is not the right"
-                " port to listen on, choose another one." % section.port)
+            add("There is no commonPort, so this goes to each instance. Where port %d is not the"
+                " right one to listen on, choose another one." % section.port)
             if self._remote and validators.is_loopback(cluster.instance_host):
                 add("Its instances listen on %s, which only their own machine reaches: set"
                     " instanceHost, and have the application listen there." % cluster.instance_host)

@@ -1,6 +1,7 @@
 """The agent: what HAProxy is told, in a line for a line, and that no client of it does harm."""
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -73,19 +74,32 @@ def test_all_of_it_drains_once_it_is_to_end(stage: RuntimeStage) -> None:
         assert answer_about(stage.runtime, asked) == "drain"
 
 
+def test_a_server_that_cookies_name_goes_down_since_haproxy_would_go_on_to_send_these(
+    tmp_path: Path, free_ports: Ports
+) -> None:
+    ports = free_ports(2)
+    web = listening("web", ports[0], ports[1], protocol="http", strategy="cookie")
+    with inside(tmp_path, [web]) as stage:
+        assert answer_about(stage.runtime, "web") == "up ready 100%"
+        stage.runtime.closing = True
+        assert answer_about(stage.runtime, "web") == "down #draining"
+
+
 # What a stop waits for
 
 
 @contextlib.contextmanager
-def polled(stage: RuntimeStage, asked: str) -> "Iterator[List[str]]":
-    """A front asks about it, ten times a second; what it is told."""
+def polled(
+    stage: RuntimeStage, asked: str, interval: float = 0.1
+) -> "Iterator[List[str]]":
+    """A front asks about it each so many seconds; what it is told."""
     told: List[str] = []
 
     def poll() -> None:
         while True:
             told.append(answer_about(stage.runtime, asked))
             stage.runtime.fronts.note(asked, "10.0.0.9")
-            gevent.sleep(0.1)
+            gevent.sleep(interval)
 
     poller = gevent.spawn(poll)
     gevent.sleep(0)
@@ -108,6 +122,33 @@ def test_an_instance_of_the_external_mode_serves_until_the_front_knows_of_its_st
             assert stage.pids()["api-1"] == pid
             stop.join()
     assert told[0] == "up ready 100%" and told[-1] in ("drain", "down #stopped")
+
+
+def test_the_next_instance_of_a_restart_follows_when_the_front_knows_the_one_before(
+    stage: RuntimeStage
+) -> None:
+    with polled(stage, "api-1", 0.3) as first, polled(stage, "api-2", 0.3) as second, \
+            gevent.Timeout(PATIENCE):
+        stage.operations.restart(["api"], stage.told.append)
+    down = max(number for number, line in enumerate(first) if line != "up ready 100%")
+    again = second.index("drain")
+    # So often it was asked about, and found up, before the other one was to leave.
+    assert again - down > 3
+    assert second[-1] == "up ready 100%" or second[-1].startswith("down")
+
+
+def test_a_cluster_whose_only_instance_is_restarted_is_the_last_resort(
+    stage: RuntimeStage
+) -> None:
+    """Its clients wait in the queue: nobody gets an error, where there is no other machine."""
+    stage.operations.stop(["web-2"], stage.told.append)
+    with polled(stage, "web", 0.0) as told, gevent.Timeout(PATIENCE):
+        stage.operations.restart(["web"], stage.told.append)
+    assert set(told) == {"up ready 50%", "up ready 1%"}
+    # One that fails is none.
+    os.kill(stage.instance("web-1").pid or 0, signal.SIGKILL)
+    stage.reaches("backoff", "web-1")
+    assert answer_about(stage.runtime, "web").startswith("down #")
 
 
 def test_nobody_who_does_not_ask_is_waited_for(stage: RuntimeStage) -> None:
