@@ -99,8 +99,6 @@ class Under:
         self._stack.close()
 
     def lost(self) -> Dict[str, object]:
-        print([(each.namespace, each.port, each.served, len(each.failures), each.slowest)
-               for each in self.loads])
         return {"%s:%d" % (each.namespace, each.port): each.failures[:3]
                 for each in self.loads if each.failures}
 
@@ -111,7 +109,6 @@ def test_clients_are_spread_evenly_over_machines_and_their_instances(
     site: Site, name: str, port: int
 ) -> None:
     pids = site.fronts[name].pids(port, 60)
-    print(name, port, sorted(pids.values()))
     assert all(abs(count - 20) <= 1 for count in by_machine(site, pids).values())
     assert len(pids) == (6 if port == WEB else 3)
     if port == WEB:
