@@ -24,8 +24,8 @@ MOST_BYTES = 256
 #: Seconds for a line to come, and for its answer to be taken.
 TIMEOUT = 2.0
 
-#: Seconds of the hub for a connection besides its answer, as measured: so a thousand are served in a
-#: second at most, where nobody has anything to do.
+#: Seconds of the hub for a connection besides its answer, as measured: so at most a thousand are
+#: served in a second.
 _CONNECTION_COST = 0.0002
 
 #: Seconds that accepting rests when the share is used up.

@@ -13,10 +13,12 @@ import pytest
 
 import agent_server
 from agent import answer_about
+from agent_server import AgentServer
 from conftest import eventually
 from fronts import LONGEST, Fronts
 from inside import RuntimeStage, inside, listening
 from running import Running, is_free, now, server, sleeper
+from sockets import listen
 
 pytest_plugins = ["runs"]
 
@@ -247,6 +249,24 @@ def test_clients_that_misbehave_are_let_go_and_others_are_served(app: Any) -> No
         assert client.makefile().read() == "unknown\n"
     eventually(lambda: 'asks for "we' in app.said() or "which is no process" in app.said())
     assert app.said().count("which is no process") == 1
+
+
+def test_where_too_many_say_nothing_the_oldest_makes_room(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(agent_server, "TIMEOUT", 10 * PATIENCE)
+    listener = listen("127.0.0.1", 0)
+    agent = AgentServer(listener, lambda line, address: "%s from %s" % (line, address))
+    agent.start()
+    with contextlib.ExitStack() as stack, gevent.Timeout(PATIENCE):
+        stack.callback(agent.close)
+        clients = [stack.enter_context(gevent.socket.create_connection(listener.getsockname()))
+                   for _ in range(4)]
+        assert clients[0].recv(1) == b""
+        for client in clients[1:]:
+            client.sendall(b"web\n")
+            assert client.recv(100) == b"web from 127.0.0.1\n"
 
 
 def test_a_reload_moves_it_and_turns_it_off_and_on(app: Any, free_port: Callable[[], int]) -> None:
