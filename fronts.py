@@ -85,9 +85,14 @@ class Fronts:
         self.wait_told([name], max(LONGEST, least), least)
 
     def wait_told_of_all(self) -> None:
-        """The same for whatever is asked about; after that nobody is waited for any more."""
+        """As `wait_told`, for whatever is asked about; after that nobody is waited for any more."""
         self.wait_told(list(self._answered))
         self._hurry = True
+
+    def addresses(self) -> List[str]:
+        """Of those who still ask."""
+        now = self._clock()
+        return sorted({each for asked in self._answered for each in self._recent(asked, now)})
 
     def hurry(self) -> None:
         """Wait for nobody any more."""

@@ -162,6 +162,10 @@ class Runtime(SupervisorOwner, BalancerOwner):
         until nothing lives."""
         self.closing = True
         self.scheduler.close()
+        addresses = self.fronts.addresses()
+        if addresses:
+            text = "goes on until each front knows that it stops, %g s at most: %s"
+            self.log.info("agent", text % (LONGEST, ", ".join(addresses)))
         self.fronts.wait_told_of_all()
         for balancer in self.balancers.values():
             balancer.stop_listening()

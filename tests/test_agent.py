@@ -298,6 +298,8 @@ def test_a_shutdown_keeps_the_common_port_open_until_the_front_knows(app: Any) -
     with socket.create_connection(("127.0.0.1", app.common), PATIENCE):
         assert ask(app.port, b"web\n") == "drain\n"
     assert app.wait() == 0
+    assert "[agent] goes on until each front knows that it stops, 5 s at most: 127.0.0.1" in (
+        app.said())
 
 
 def test_its_port_is_one_of_those_that_must_not_clash(running: Make, free_port: Any) -> None:
