@@ -76,14 +76,14 @@ def by_machine(site: Site, pids: "Counter[int]") -> Dict[str, int]:
 
 
 class Under:
-    """Load at each front and cluster, or with `posts` at HAProxy, also such as no front repeats."""
+    """Load at each front and cluster, of what they may repeat; `posts` are further loads."""
 
-    def __init__(self, site: Site, posts: bool = False) -> None:
+    def __init__(self, site: Site, *posts: Load) -> None:
         self._stack = ExitStack()
-        fronts = [site.fronts["haproxy"]] if posts else list(site.fronts.values())
-        self.loads: List[Load] = [each.load(port) for each in fronts for port in (WEB, API_FRONT)]
-        if posts:
-            self.loads += [each.posts(port) for each in fronts for port in (WEB, API_FRONT)]
+        haproxy, nginx = site.fronts["haproxy"], site.fronts["nginx"]
+        self.loads: List[Load] = [haproxy.load(WEB), haproxy.load(API_FRONT), nginx.load(WEB)]
+        # NGINX asks no agent: of instances without a balancer it finds out too late.
+        self.loads += posts or [nginx.load(API_FRONT)]
 
     def __enter__(self) -> "Under":
         for each in self.loads:
@@ -164,7 +164,8 @@ def test_a_rolling_restart_of_all_machines_one_after_the_other_loses_no_request(
     """Behind common ports, and straight to the instances. Each machine has one of these, which ends
     at its SIGTERM in the middle of everything: only who is told before sends nothing there."""
     before = [each.pids() for each in site.machines]
-    with Under(site, posts=True) as under:
+    haproxy, nginx = site.fronts["haproxy"], site.fronts["nginx"]
+    with Under(site, haproxy.posts(WEB), haproxy.posts(API_FRONT), nginx.posts(WEB)) as under:
         for machine in site.machines:
             done = machine.run("restart")
             assert (done.returncode, done.stderr.count("cut")) == (0, 0), done.stderr
@@ -175,9 +176,9 @@ def test_a_rolling_restart_of_all_machines_one_after_the_other_loses_no_request(
 
 
 def test_a_machine_that_is_shut_down_and_started_again_loses_no_request(site: Site) -> None:
-    """The front knows of it before its ports are closed."""
-    machine = site.machines[1]
-    with Under(site, posts=True) as under:
+    """HAProxy knows of it before its ports are closed; NGINX finds them closed, and goes on."""
+    machine, haproxy = site.machines[1], site.fronts["haproxy"]
+    with Under(site, haproxy.posts(WEB), haproxy.posts(API_FRONT)) as under:
         done = machine.run("shutdown")
         assert done.returncode == 0 and machine.wait() == 0
         rest = {name: status for name, status in site.fronts["haproxy"].servers().items()
