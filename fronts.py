@@ -25,6 +25,9 @@ LONGEST = 5.0
 #: Seconds from an answer to what the front makes of it.
 _MARGIN = 0.3
 
+#: Seconds for what the front has sent before it knew: nobody here sees when that has been answered.
+_IN_FLIGHT = 1.0
+
 #: Seconds that are waited in any case: several fronts may come from one address (HAProxy while it
 #: is reloaded), and each of them has asked by then.
 _LEAST = AGENT_INTERVAL + _MARGIN
@@ -57,11 +60,15 @@ class Fronts:
         """There is no such id any more."""
         self._answered.pop(asked, None)
 
-    def wait_told(
-        self, ids: "Iterable[str]", seconds: float = LONGEST, least: float = _LEAST
-    ) -> None:
-        """Until each front that asks about one of these has been answered once more; for `least`
-        seconds where there is one, and for so many at most. Blocks the calling greenlet."""
+    def wait_told(self, ids: "Iterable[str]", seconds: float = LONGEST) -> None:
+        """Until each front that asks about one of these has been told that it leaves, and what was
+        sent before had a second to be answered. Blocks the calling greenlet, for so many seconds at
+        most, and not at all where there is no such front."""
+        self._wait(ids, _IN_FLIGHT, _LEAST, seconds)
+
+    def _wait(self, ids: "Iterable[str]", margin: float, least: float, seconds: float) -> None:
+        """Until each front has been answered once more, and `margin` seconds longer; for so many
+        at least, and at most."""
         began = self._clock()
         fronts = [(each, address) for each in ids for address in self._recent(each, began)]
         if not fronts:
@@ -73,7 +80,7 @@ class Fronts:
             for front in fronts:
                 if self._answered_at(*front) > began:
                     told.setdefault(front, now)
-            know = len(told) == len(fronts) and now >= max(told.values()) + _MARGIN
+            know = len(told) == len(fronts) and now >= max(told.values()) + margin
             rest = began + (min(seconds, least) if know else seconds) - now
             if rest <= 0:
                 return
@@ -82,7 +89,7 @@ class Fronts:
     def wait_checked(self, name: str, checks: int) -> None:
         """Until each front knows that this instance is up, for which it looks so many times."""
         least = DOWN_INTERVAL + FAST_INTERVAL * (checks - 1) + _MARGIN
-        self.wait_told([name], max(LONGEST, least), least)
+        self._wait([name], _MARGIN, least, max(LONGEST, least))
 
     def wait_told_of_all(self) -> None:
         """As `wait_told`, for whatever is asked about; after that nobody is waited for any more."""
