@@ -6,6 +6,7 @@ before it sees them, and it gets each in its place. What is CONFIG is told by th
 not by its place: so it can be left out, and one in the wrong place is known as that.
 """
 
+import ipaddress
 import re
 import time
 import warnings
@@ -16,7 +17,18 @@ import options
 import since
 from errors import UsageError, listed
 from signal_names import is_signal, signal_name, signal_number
-from usage import ALWAYS, COMMANDS, FORMATS, OPTIONS, RUN, SHELLS, USAGE, goes_with, is_config
+from usage import (
+    ALWAYS,
+    COMMANDS,
+    FORMATS,
+    FRONTS,
+    OPTIONS,
+    RUN,
+    SHELLS,
+    USAGE,
+    goes_with,
+    is_config,
+)
 
 with warnings.catch_warnings():
     # docopt 0.6.2 has escapes that Python 3.12 and newer warn of when they compile it.
@@ -55,6 +67,10 @@ class Arguments(NamedTuple):
     shell: str = ""
     #: What `init` carries over.
     source: str = ""
+    #: The machines behind what is exported; none: this one.
+    hosts: Tuple[str, ...] = ()
+    #: Is it exported for HTTP?
+    http: bool = False
 
     @property
     def needs_config(self) -> bool:
@@ -114,6 +130,8 @@ def _arguments(command: str, taken: "Dict[str, Any]") -> Arguments:
         _since(taken["--since"]),
         _one_of("completion: SHELL", taken["SHELL"], SHELLS),
         _source(taken["--from"]),
+        _hosts(taken["FORMAT"], taken["--host"]),
+        _for_fronts(taken["FORMAT"], "--http", taken["--http"]),
     )
 
 
@@ -222,6 +240,32 @@ def _source(word: "Optional[str]") -> str:
     if word == "":
         raise UsageError("init: --from: FILE is missing")
     return word or ""
+
+
+def _hosts(format: "Optional[str]", values: "Sequence[str]") -> "Tuple[str, ...]":
+    hosts = tuple(",".join(values).split(",")) if _for_fronts(format, "--host", values) else ()
+    for each in hosts:
+        if not _is_host(each):
+            raise UsageError('export: HOST "%s" is no name and no address of a machine' % each)
+        if hosts.count(each) > 1:
+            raise UsageError('export: HOST "%s" is given twice' % each)
+    return hosts
+
+
+def _is_host(word: str) -> bool:
+    """Names are left to the DNS, but nothing gets into a file that is not one."""
+    if ":" in word:
+        try:
+            return ipaddress.ip_address(word).version == 6 and "%" not in word
+        except ValueError:
+            return False
+    return re.match(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?\Z", word) is not None
+
+
+def _for_fronts(format: "Optional[str]", option: str, given: object) -> bool:
+    if given and format not in FRONTS:
+        raise UsageError("%s goes with export %s only" % (option, listed(FRONTS, "and")))
+    return bool(given)
 
 
 def _one_of(what: str, word: "Optional[str]", known: Sequence[str]) -> str:

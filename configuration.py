@@ -29,6 +29,7 @@ import validators
 from documents import Document
 from errors import ConfigurationError, KeyPath, Mistake, format_path, format_value, nearest
 from model import (
+    Agent,
     Cluster,
     Configuration,
     Control,
@@ -101,8 +102,8 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Watcher, Control, Dashboard, Passive, Health, Tls, Cluster, ResourceLimits,
-             Process, Configuration)
+    kinds = (Logger, Watcher, Control, Dashboard, Agent, Passive, Health, Tls, Cluster,
+             ResourceLimits, Process, Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
 
@@ -117,6 +118,7 @@ def _build_configuration(path: str, top: Fields) -> Configuration:
         watcher=Watcher(**top["watcher"]),
         control=Control(**top["control"]),
         dashboard=Dashboard(**top["dashboard"]) if top["dashboard"] else None,
+        agent=Agent(**top["agent"]) if top["agent"] else None,
     )
 
 

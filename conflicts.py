@@ -41,7 +41,7 @@ def first(configuration: Configuration) -> Optional[Conflict]:
 def find_all(configuration: Configuration) -> Iterator[Conflict]:
     """All conflicts, at most one of each kind for each key.
 
-    In a configuration with mistakes an id, or the dashboard's port, may be None.
+    In a configuration with mistakes an id, or the port of a table, may be None.
     """
     return chain(
         _name_conflicts(configuration.processes),
@@ -197,6 +197,10 @@ def _port_claims(configuration: Configuration) -> Iterator[_PortClaim]:
     if dashboard is not None and dashboard.port is not None:
         port, keys_of = dashboard.port, [("dashboard", "port"), ("dashboard", "host")]
         yield _PortClaim(keys_of[0], port, port, dashboard.host, "the dashboard", keys_of[1])
+    agent = configuration.agent
+    if agent is not None and agent.port is not None:
+        port, keys_of = agent.port, [("agent", "port"), ("agent", "host")]
+        yield _PortClaim(keys_of[0], port, port, agent.host, "the agent", keys_of[1])
 
 
 def _port_conflicts(configuration: Configuration) -> Iterator[Conflict]:

@@ -15,6 +15,7 @@ from gevent.queue import Queue
 
 import control_socket
 import journal
+from agent import Agent
 from concurrency import Task, pause
 from control import Control
 from control_requests import ControlRequests
@@ -105,6 +106,7 @@ class Daemon(RuntimeOwner):
         self._requests = ControlRequests(
             self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), self._snapshots)
         self._dashboard = Dashboard(self.runtime, self._snapshots, version)
+        self._agent = Agent(self.runtime)
         self._control = Control(self._endpoint, self._requests.requests(), self.log)
         self._exit_code = 0
         self._stopping: Optional[Task] = None
@@ -149,9 +151,16 @@ class Daemon(RuntimeOwner):
 
     def prepare(self, configuration: Configuration) -> None:
         self._dashboard.prepare(configuration.dashboard)
+        try:
+            self._agent.prepare(configuration.agent)
+        except PupgeventError:
+            # Let go of what was opened for it.
+            self._dashboard.prepare(None)
+            raise
 
     def on_configured(self) -> None:
         self._dashboard.apply(self.runtime.configuration.dashboard)
+        self._agent.apply(self.runtime.configuration.agent)
         self._file_restarts.on_configured()
 
     def _put(self, order: Order) -> None:
@@ -161,12 +170,13 @@ class Daemon(RuntimeOwner):
 
     def start(self) -> None:
         """Open the ports and start what starts by itself; raises PupgeventError."""
-        self._dashboard.prepare(self._configuration.dashboard)
+        self.prepare(self._configuration)
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
         self._dashboard.apply(self._configuration.dashboard)
         self.runtime.start()
+        self._agent.apply(self._configuration.agent)
         self._file_restarts.start()
         self._notifier.start()
         self._control.start()
@@ -282,6 +292,7 @@ class Daemon(RuntimeOwner):
         self._endpoint.release()
         self._file_restarts.close()
         self._dashboard.close()
+        self._agent.close()
         self.runtime.close()
         self._notifier.close()
         self._outlets.flush(_LAST_LINES)

@@ -1,6 +1,7 @@
 """`pupgevent export FORMAT CONFIG`: a configuration in the format of another program.
 
 FORMATS names them: `systemd`, a unit that runs the configuration, and `prometheus`, alert rules.
+FRONTS names those of programs that stand in front of machines.
 """
 
 import math
@@ -8,9 +9,12 @@ import os
 import shutil
 import sys
 import zipfile
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Sequence
 
+from fronts import LONGEST
+from haproxy_export import haproxy
 from model import Configuration
+from nginx_export import nginx
 from prometheus_export import prometheus
 from start_order import longest_chain
 from time_limits import time_to_start, time_to_stop
@@ -112,10 +116,17 @@ def start_timeout(configuration: Configuration) -> int:
 
 
 def stop_timeout(configuration: Configuration) -> int:
-    """Seconds. The instances stop side by side, but for those that start after others."""
-    return math.ceil(longest_chain(configuration.processes, time_to_stop)) + _STOP_MARGIN
+    """Seconds. The instances stop side by side, but for those that start after others; before that
+    the agent tells the proxies in front."""
+    told = LONGEST if configuration.agent is not None else 0.0
+    return math.ceil(told + longest_chain(configuration.processes, time_to_stop)) + _STOP_MARGIN
 
 
 FORMATS: Dict[str, Callable[[Configuration], str]] = {
     "systemd": systemd, "prometheus": prometheus,
+}
+
+#: These also get the machines, none for this one, and whether all of it is HTTP.
+FRONTS: Dict[str, Callable[[Configuration, Sequence[str], bool], str]] = {
+    "nginx": nginx, "haproxy": haproxy,
 }

@@ -9,6 +9,7 @@ from typing import Tuple
 
 import child_validators
 import cron_pattern
+import fronts
 import paths
 import schema
 import validators
@@ -164,6 +165,17 @@ DASHBOARD = Table(
     ),
 )
 
+
+AGENT = Table(
+    "agent",
+    (
+        _key("port", validators.port(), REQUIRED, "port at which HAProxy asks for states"),
+        _key("host", validators.host(), "127.0.0.1",
+             "address to listen on; a HAProxy on another machine needs one that it reaches"),
+    ),
+)
+
+
 def _resource_limit(name: str, meaning: str, in_bytes: bool = False) -> Key:
     return _key(name, child_validators.resource_limit(in_bytes), no_default("pupgevent's own"),
                 meaning)
@@ -193,7 +205,7 @@ def _max_delay(own: Fields, top: Fields) -> float:
     return max(30.0, float(own["restart_delay"]))
 
 
-_GRACE_PERIOD = "0, or 10 with `commonPort` (30 with `http`)"
+_GRACE_PERIOD = "0, or 10 with `commonPort` (30 with `http`), or 5 with `[agent]` and `startPort`"
 
 
 def _grace_period(own: Fields, top: Fields) -> float:
@@ -201,7 +213,8 @@ def _grace_period(own: Fields, top: Fields) -> float:
         return float(top["terminate_grace_period"])
     cluster = own["cluster"]
     if not cluster or not cluster["common_port"]:
-        return 0.0
+        # Proxies on other machines have to see that an instance is about to stop.
+        return fronts.LONGEST if cluster and cluster["start_port"] and top["agent"] else 0.0
     # With http it is over with the slowest answer; with tcp nobody knows which of the connections
     # are only kept alive.
     return 30.0 if cluster["protocol"] == "http" else 10.0
@@ -389,13 +402,14 @@ TOP = Table(
         _seconds("terminateTimeout", 30, "the default of every process"),
         _key("control", CONTROL, {}, "how the other commands reach this one, below"),
         _key("dashboard", DASHBOARD, no_default("off"), "a page and metrics, below"),
+        _key("agent", AGENT, no_default("off"), "HAProxy's agent-check, below"),
         _key("processes", PROCESS, REQUIRED, "the applications, at least one; below"),
     ),
 )
 
 #: In the order of the reference; `[processes.logger]` has the keys of `[logger]`.
 TABLES: Tuple[Table, ...] = (
-    TOP, PROCESS, LIMITS, CLUSTER, HEALTH, PASSIVE, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD)
+    TOP, PROCESS, LIMITS, CLUSTER, HEALTH, PASSIVE, TLS, LOGGER, WATCHER, CONTROL, DASHBOARD, AGENT)
 
 
 def reference() -> str:

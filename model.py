@@ -58,6 +58,11 @@ class Dashboard(NamedTuple):
     token: Optional[str]
 
 
+class Agent(NamedTuple):
+    port: int
+    host: str
+
+
 class Passive(NamedTuple):
     """So many failed answers in a row put an instance out of rotation for so long."""
 
@@ -208,6 +213,7 @@ class Configuration(NamedTuple):
     watcher: Watcher
     control: Control
     dashboard: Optional[Dashboard]
+    agent: Optional[Agent]
 
     @property
     def absolute_path(self) -> str:

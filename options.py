@@ -15,13 +15,16 @@ class Option(NamedTuple):
     short: str = ""
     #: What its value is called: "LINES"; "" where it takes none.
     value: str = ""
+    #: It may be given several times: its values are then one, with commas between them.
+    repeats: bool = False
 
 
 class Split(NamedTuple):
     """The words of a command line, and its options."""
 
     words: List[str]
-    #: By their long names; the value of each, "" where it takes none. The last one counts.
+    #: By their long names; the value of each, "" where it takes none. The last one counts, but
+    #: for those that repeat.
     options: Dict[str, str]
     #: What is no option, as it was written.
     unknown: List[str]
@@ -94,6 +97,8 @@ class _Splitter:
                 self._complain("%s: %s is missing" % (written, what))
                 return
             value = self.left.pop(0)
+        if self._known[name].repeats and name in self.options:
+            value = "%s,%s" % (self.options[name], value)
         self.options[name] = value or ""
 
     def _complain(self, text: str) -> None:

@@ -22,10 +22,10 @@ _HTTP_HINT = (
 
 
 def plan(configuration: Configuration) -> Iterator[str]:
-    """A line for the dashboard, and for each balancer and instance."""
-    dashboard = configuration.dashboard
-    if dashboard is not None:
-        yield "dashboard on %s port %d" % (dashboard.host, dashboard.port)
+    """A line for the dashboard and the agent, and for each balancer and instance."""
+    for name, table in (("dashboard", configuration.dashboard), ("agent", configuration.agent)):
+        if table is not None:
+            yield "%s on %s port %d" % (name, table.host, table.port)
     for process in configuration.processes:
         cluster = process.cluster
         if cluster is not None and cluster.common_port is not None:

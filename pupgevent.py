@@ -237,7 +237,11 @@ def export(args: Arguments) -> int:
     import configuration
     import exports
 
-    text = exports.FORMATS[args.format](configuration.load(args.config))
+    found = configuration.load(args.config)
+    if args.format in usage.FRONTS:
+        text = exports.FRONTS[args.format](found, args.hosts, args.http)
+    else:
+        text = exports.FORMATS[args.format](found)
     # For a program, whatever the terminal's encoding is.
     sys.stdout.flush()
     sys.stdout.buffer.write(encoded(text))

@@ -199,7 +199,7 @@ class Reload:
             self._done.top.append("name")
         if self._runtime.set_logger(self._new.logger):
             self._done.top.append("logger")
-        for name in ("watcher", "dashboard"):
+        for name in ("watcher", "dashboard", "agent"):
             if getattr(self._old, name) != getattr(self._new, name):
                 self._done.top.append(name)
 

@@ -237,4 +237,6 @@ def _take_step(supervisor: Supervisor, step: RolloutStep, change: Change) -> Opt
         # Also when another instance of its process was stopped: nobody has stopped this one.
         instance.replace(step.process, step.spec)
     failures = supervisor.start([step.spec.name], in_order=False)
+    if not failures:
+        supervisor.wait_known(step.spec.name)
     return str(failures[0]) if failures else None

@@ -53,6 +53,10 @@ class Rotation:
     def drain(self, name: str, seconds: float) -> None:
         """No further client; block until its last connection has ended, or so many seconds."""
 
+    def wait_known(self, name: str, checks: int) -> None:
+        """The instance is up, and the next one of its process is to stop: block until whoever sends
+        clients knows that. On other machines it may take so many checks."""
+
     def connections_of(self, name: str) -> int:
         """How many connections the instance has."""
         return 0

@@ -13,6 +13,7 @@ from balancer import Balancer, BalancerOwner, Engine
 from concurrency import Threads, in_slices
 from conflicts import Conflict
 from errors import PupgeventError, counted
+from fronts import LONGEST, Fronts
 from instance import Instance
 from listener import Listener, PortTaken
 from logs import LineWriter
@@ -35,7 +36,8 @@ _LOOK_UP = 10.0
 class RotationAdapter(Rotation):
     """What instances of one process report to, whether there is a balancer or not, or not yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, fronts: Fronts) -> None:
+        self._fronts = fronts
         self._balancer: Optional[Balancer] = None
         self._up: Dict[str, Place] = {}
         self._unhealthy: Dict[str, Optional[str]] = {}
@@ -70,6 +72,12 @@ class RotationAdapter(Rotation):
     def drain(self, name: str, seconds: float) -> None:
         if self._balancer is not None:
             self._balancer.drain(name, seconds)
+        else:
+            self._fronts.wait_told([name], min(seconds, LONGEST))
+
+    def wait_known(self, name: str, checks: int) -> None:
+        if self._balancer is None:
+            self._fronts.wait_checked(name, checks)
 
     def connections_of(self, name: str) -> int:
         return 0 if self._balancer is None else self._balancer.connections_of(name)
@@ -81,6 +89,7 @@ class RotationAdapter(Rotation):
         """The instance will not come back."""
         self._up.pop(name, None)
         self._unhealthy.pop(name, None)
+        self._fronts.forget(name)
         if self._balancer is not None:
             self._balancer.remove(name)
 
@@ -130,6 +139,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
         #: Called with each instance whose state has changed.
         self.watchers: Set[Callable[[Instance], None]] = set()
         self.engine = Engine(self.warn, clock)
+        self.fronts = Fronts(clock)
         self.balancers: Dict[str, Balancer] = {}
         #: Of processes that are gone, with connections that are not.
         self._retired: List[Balancer] = []
@@ -157,9 +167,15 @@ class Runtime(SupervisorOwner, BalancerOwner):
         self.scheduler.update(self.configuration.processes)
 
     def shutdown(self) -> None:
-        """Stop accepting, stop all instances side by side; blocks until nothing lives."""
+        """Stop accepting once proxies elsewhere know of it, stop all instances side by side; blocks
+        until nothing lives."""
         self.closing = True
         self.scheduler.close()
+        addresses = self.fronts.addresses()
+        if addresses:
+            text = "goes on until each front knows that it stops, %g s at most: %s"
+            self.log.info("agent", text % (LONGEST, ", ".join(addresses)))
+        self.fronts.wait_told_of_all()
         for balancer in self.balancers.values():
             balancer.stop_listening()
         end = self.clock() + self._longest_stop()
@@ -184,6 +200,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
         """Do not wait for anyone; a `shutdown` under way then ends at once."""
         self.closing = True
         self.scheduler.close()
+        self.fronts.hurry()
         self.supervisor.kill()
         if self._parting:
             self.close()
@@ -198,7 +215,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
 
     def prepare(self, process: Process) -> None:
         """Have what its instances need before there are any. Idempotent."""
-        self.rotations.setdefault(process.id, RotationAdapter())
+        self.rotations.setdefault(process.id, RotationAdapter(self.fronts))
         self._outlets.set(process)
         if process.cluster is None or process.cluster.common_port is None:
             return
@@ -304,6 +321,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
             balancer.retire()
             self._retired = [each for each in self._retired if not each.closed] + [balancer]
         del self.rotations[process_id]
+        self.fronts.forget(process_id)
         self._outlets.forget(process_id)
 
     def instances(self) -> "List[Instance]":

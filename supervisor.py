@@ -16,7 +16,7 @@ from errors import PupgeventError
 from failure_hooks import FailureHooks
 from guardian import Guardian
 from instance import Instance
-from lifecycle import GIVEN_UP, SETTLED, STARTING, STOPPING
+from lifecycle import GIVEN_UP, RUNNING, SETTLED, STARTING, STOPPING
 from logs import LineWriter, Log
 from memory_watch import LOOK_EVERY, MemoryWatch
 from model import InstanceSpec, Process, instance_specs
@@ -150,6 +150,14 @@ class Supervisor(InstanceOwner):
                 instance.stop()
             for instance in wave:
                 instance.wait_settled()
+
+    def wait_known(self, name: str) -> None:
+        """Until whoever sends clients to an instance that is up knows that it is. Blocks."""
+        instance = self._find([name])[0]
+        cluster = instance.process.cluster
+        if instance.state == RUNNING and cluster is not None:
+            checks = 1 if cluster.health is None else cluster.health.rise
+            self._rotations[instance.process_id].wait_known(name, checks)
 
     def instances_of(self, process_id: str) -> List[Instance]:
         """In the order of their numbers."""

@@ -20,7 +20,7 @@ Usage:
   pupgevent logs [--follow] [--lines=LINES] [--since=TIME] [CONFIG] [PROCESS...]
   pupgevent top [CONFIG]
   pupgevent list
-  pupgevent export FORMAT [CONFIG]
+  pupgevent export FORMAT [--host=HOST]... [--http] [CONFIG]
   pupgevent completion SHELL
   pupgevent --help | --version
 
@@ -41,8 +41,9 @@ Commands:
   logs        Print the last lines of pupgevent and its processes.
   top         The status, refreshed in place.
   list        Print every pupgevent of this user, or of all for root: its CONFIG, pid, health.
-  export      Print what another needs of CONFIG: FORMAT is systemd, for a unit that runs it, or
-              prometheus, for alert rules.
+  export      Print what another needs of CONFIG: FORMAT is systemd, for a unit that runs it,
+              prometheus, for alert rules, or nginx or haproxy, for one in front of machines that
+              each run it.
   completion  Print what lets SHELL complete these words: bash, zsh or fish.
 
 Options:
@@ -52,6 +53,8 @@ Options:
   -f --follow       Go on with new lines until Ctrl-C.
   -n --lines=LINES  The last so many lines; else all that are remembered, or 10 before new ones.
   --since=TIME      Lines from then on: 10m, 2h, 3d ago; 15:04, "2026-11-23 15:04:05".
+  --host=HOST       A machine behind what is exported, by its name or address; once for each.
+  --http            Export NGINX or HAProxy for HTTP, with compression and a cache.
   -h --help         Show this.
   -V --version      Show the versions of pupgevent, Python, gevent and greenlet.
 
@@ -106,7 +109,7 @@ COMMANDS: Dict[str, Command] = {
         ("CONFIG", "PROCESS"), repeats=True, options=("--follow", "--lines", "--since")),
     "top": Command(),
     "list": Command(()),
-    "export": Command(("FORMAT", "CONFIG")),
+    "export": Command(("FORMAT", "CONFIG"), options=("--host", "--http")),
     "completion": Command(("SHELL",)),
 }
 
@@ -118,6 +121,8 @@ OPTIONS: Dict[str, Option] = {
     "--follow": Option("-f"),
     "--lines": Option("-n", "LINES"),
     "--since": Option("", "TIME"),
+    "--host": Option("", "HOST", repeats=True),
+    "--http": Option(),
     "--help": Option("-h"),
     "--version": Option("-V"),
 }
@@ -129,7 +134,9 @@ ALWAYS = ("--help", "--version")
 SUFFIXES = (".toml", ".json", ".jsonc")
 
 #: What `export` can write, as exports.py has it, and the shells of completion.py.
-FORMATS = ("systemd", "prometheus")
+FORMATS = ("systemd", "prometheus", "nginx", "haproxy")
+#: Those of them that --host and --http go with: they stand in front of machines.
+FRONTS = ("nginx", "haproxy")
 SHELLS = ("bash", "zsh", "fish")
 
 

@@ -30,13 +30,13 @@ PARTING = 30.0
 #: What depends little on the Python, and takes long, or is about documents, about ourselves, or
 #: about programs of others.
 ONCE = {
-    "test_architecture", "test_balancer_times", "test_chosen", "test_cli", "test_completion",
+    "test_agent", "test_architecture", "test_balancer_times", "test_chosen", "test_cli",
+    "test_completion",
     "test_control_place", "test_dashboard_thousands", "test_examples", "test_exports",
-    "test_file_watch", "test_grafana", "test_health_checks", "test_health_serving",
-    "test_http_hostile", "test_http_memory",
-    "test_http_no_memory", "test_http_peers", "test_http_reload", "test_http_restarts",
-    "test_http_sessions",
-    "test_init", "test_last_line", "test_links", "test_manpage", "test_migrating",
+    "test_file_watch", "test_front_exports", "test_grafana", "test_health_checks",
+    "test_health_serving", "test_http_hostile", "test_http_memory", "test_http_no_memory",
+    "test_http_peers", "test_http_reload", "test_http_restarts", "test_http_sessions",
+    "test_init", "test_last_line", "test_links", "test_machines", "test_manpage", "test_migrating",
     "test_min_uptime", "test_other_users",
     "test_page", "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
     "test_proxy_peers", "test_pup_examples", "test_readme", "test_reload_keys", "test_shellexec",

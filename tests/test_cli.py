@@ -66,6 +66,10 @@ from running import PUPGEVENT, run
         ("scale my-app 3", Arguments("scale", id="my-app", instances=3)),
         ("scale 3 4", Arguments("scale", id="3", instances=4)),
         ("export systemd", Arguments("export", format="systemd")),
+        ("export haproxy --host=a.example --host ::1 --http x.toml", Arguments(
+            "export", "x.toml", format="haproxy", hosts=("a.example", "::1"), http=True)),
+        ("export --host=10.0.0.1,10.0.0.2 nginx", Arguments(
+            "export", format="nginx", hosts=("10.0.0.1", "10.0.0.2"))),
         ("logs all", Arguments("logs", names=("all",))),
         ("signal hup", Arguments("signal", signal="SIGHUP")),
         # A word that looks like one is CONFIG.
@@ -232,7 +236,17 @@ def test_an_empty_word_is_told(argv: "List[str]") -> None:
          'export: FORMAT is missing: did you mean "pupgevent export systemd conf.toml"?'),
         ("export conf.toml systemd",
          'export: FORMAT comes first: did you mean "pupgevent export systemd conf.toml"?'),
-        ("export nginx conf.toml", 'export: FORMAT "nginx" is not systemd or prometheus'),
+        ("export apache conf.toml",
+         'export: FORMAT "apache" is not systemd, prometheus, nginx or haproxy'),
+        ("export systemd --http conf.toml", "--http goes with export nginx and haproxy only"),
+        ("export --host=a prometheus", "--host goes with export nginx and haproxy only"),
+        ("check --host=a", "--host goes with export only"),
+        ("export nginx --host", "--host: HOST is missing"),
+        ("export nginx --host=", 'export: HOST "" is no name and no address of a machine'),
+        ("export nginx --host=10.0.0.1:80", 'HOST "10.0.0.1:80" is no name'),
+        ("export nginx --host=fe80::1%eth0", 'HOST "fe80::1%eth0" is no name'),
+        ("export nginx --host=a;b", 'HOST "a;b" is no name'),
+        ("export nginx --host=a --host=b --host=a", 'HOST "a" is given twice'),
         ("export prometeus", 'did you mean "prometheus"?'),
         ("status --since=1h", "--since goes with logs only"),
         ("logs --since", "--since: TIME is missing"),
@@ -363,14 +377,17 @@ def test_the_usage_shows_each_command_with_its_words_and_options() -> None:
         names = [word for word in words if word.isalpha() and word.islower()] or [""]
         makes = "init" in names
         shown.update(
-            (name, usage.Command(behind, "..." in line, options, makes)) for name in names)
+            (name, usage.Command(behind, "..." in line.split()[-1], options, makes))
+            for name in names)
     assert shown == dict(usage.COMMANDS, **{"": usage.RUN})
 
 
 def test_the_usage_shows_each_option_with_its_short_name_and_its_value() -> None:
     section = usage.USAGE.partition("Options:\n")[2].partition("\n\n")[0]
     found = re.findall(r"^  (-\w)? ?(--[a-z]+)=?([A-Z]*) ", section, re.MULTILINE)
-    assert {name: usage.Option(short, value) for short, name, value in found} == usage.OPTIONS
+    shown = {name: usage.Option(short, value, name == "--host") for short, name, value in found}
+    assert shown == usage.OPTIONS
+    assert "[--host=HOST]..." in usage.USAGE
 
 
 def test_the_command_line_takes_each_shell_that_has_a_script() -> None:

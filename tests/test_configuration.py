@@ -93,6 +93,7 @@ def test_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
             ("**/.git/**", "**/node_modules/**")),
         control=model.Control(None),
         dashboard=None,
+        agent=None,
     )
 
 

@@ -110,7 +110,7 @@ def test_full_configuration_shows_the_default(title: str, key: Key) -> None:
 
 
 #: Tables that turn something on by being there.
-OFF = ("dashboard", "health", "passive")
+OFF = ("dashboard", "agent", "health", "passive")
 
 
 def table_is_on(title: str) -> bool:

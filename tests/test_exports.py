@@ -12,7 +12,7 @@ import pytest
 
 import usage
 from configuration import load
-from exports import FORMATS
+from exports import FORMATS, FRONTS
 from running import PUPGEVENT, Running, run, server, sleeper
 from unit_hardening import hardening
 from unit_syntax import quoted, unit_name
@@ -31,7 +31,8 @@ def settings(text: str) -> Dict[str, str]:
 
 
 def test_the_command_line_takes_each_format_that_can_be_written() -> None:
-    assert tuple(FORMATS) == usage.FORMATS
+    assert (*FORMATS, *FRONTS) == usage.FORMATS
+    assert tuple(FRONTS) == usage.FRONTS
 
 
 def test_the_command_is_absolute_and_so_is_the_file(tmp_path: Path) -> None:
@@ -92,7 +93,8 @@ def test_a_bad_file_is_told_as_ever_and_nothing_is_printed(tmp_path: Path) -> No
 def test_an_unknown_format_gets_the_nearest(tmp_path: Path) -> None:
     done = run("export", "systmd", "x.toml")
     assert done.returncode == 2
-    assert 'FORMAT "systmd" is not systemd or prometheus: did you mean "systemd"?' in done.stderr
+    assert ('FORMAT "systmd" is not systemd, prometheus, nginx or haproxy:'
+            ' did you mean "systemd"?') in done.stderr
 
 
 @pytest.mark.parametrize("word, expected", [

@@ -317,6 +317,17 @@ def dashboard_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
     return effect
 
 
+def agent_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
+    """The tests of the agent show what it does with these."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        settings = stage.runtime.configuration.agent
+        assert settings is not None
+        assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
 def nothing(stage: RuntimeStage, before: Any) -> None:
     same(stage, before)
 
@@ -372,6 +383,11 @@ CASES: Dict[Place, Case] = {
     ("dashboard", "token"): Case(
         "other", dashboard_has(token="other"), beside={"port": 12345},
         told="changed the dashboard"),
+    ("agent", "port"): Case(
+        12345, agent_has(port=12345), old=12346, told="changed the agent"),
+    ("agent", "host"): Case(
+        "127.0.0.2", agent_has(host="127.0.0.2"), beside={"port": 12345},
+        told="changed the agent"),
     ("processes", "id"): Case(
         "work", told="started work; removed job", old="job",
         effect=lambda stage, before: stage.states() == {"work": "running", "web-1": "running"}),
@@ -496,7 +512,7 @@ CASES: Dict[Place, Case] = {
 
 #: Tables of other tables: what is in them is what changes.
 TABLES_OF_TABLES = {
-    ("", name) for name in ("logger", "watcher", "control", "dashboard", "processes")}
+    ("", name) for name in ("logger", "watcher", "control", "dashboard", "agent", "processes")}
 
 
 def places(table: Table = keys.TOP) -> Iterator[Place]:
@@ -529,6 +545,7 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         "watcher": top.setdefault("watcher", {}),
         "dashboard": top.setdefault("dashboard", {}) if title == "dashboard" else {},
         "processes.cluster.health": health, "processes.cluster.health.passive": passive,
+        "agent": top.setdefault("agent", {}) if title == "agent" else {},
     }[title]  # fmt: skip
     if "health" in ".".join(place):
         # It answers each path with 200.

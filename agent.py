@@ -1,0 +1,151 @@
+"""The agent: HAProxy asks it what to do with a server (agent-check), before it finds out itself.
+
+A client sends an id and gets one line:
+
+    up ready 75%     it serves; of a process, three of four instances do
+    drain            it is about to stop: no further client, what is open goes on
+    down #starting   it does not serve
+    unknown          there is no such id: HAProxy notes it, and leaves the server as it is
+
+The id is that of a process or of an instance; none is all that has a port. `fronts` gets to know
+who has been answered, since a stop waits for that.
+"""
+
+import os
+from typing import Any, List, Optional
+
+import backends
+import lifecycle
+from agent_server import AgentServer
+from errors import PupgeventError, format_value
+from instance import Instance
+from listening_sockets import host_and_port
+from model import Agent as Settings, Process
+from runtime import Runtime
+from sockets import WarningLimiter, listen
+
+UP, DRAIN, DOWN, UNKNOWN = "up ready %d%%", "drain", "down #%s", "unknown"
+
+#: Characters that are repeated of an id that is unknown.
+_MOST = 80
+
+
+class Agent:
+    """Of one runtime; off until `apply` turns it on."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings: Optional[Settings] = None
+        self._server: Optional[AgentServer] = None
+        #: A socket for the settings to come, where they need another one.
+        self._prepared: Any = None
+        self._warnings = WarningLimiter(
+            lambda text: runtime.log.warning("agent", text), runtime.clock)
+
+    def prepare(self, settings: Optional[Settings]) -> None:
+        """Open the port of these settings, if it is another one; nobody is served there before
+        `apply`. Does not block. Raises PupgeventError, and then nothing has changed."""
+        self._drop_prepared()
+        present, beside = self._settings, None
+        if settings is None or settings == present:
+            return
+        if present is not None and self._server is not None and present.port == settings.port:
+            beside = self._server.socket
+        try:
+            self._prepared = listen(settings.host, settings.port, beside)
+        except OSError as error:
+            raise PupgeventError("agent: cannot listen on %s port %d: %s" % (
+                settings.host, settings.port, os.strerror(error.errno or 0).lower())) from None
+
+    def apply(self, settings: Optional[Settings]) -> None:
+        """Serve with these from now on, for which `prepare` has been called; None: no longer."""
+        self._settings = settings
+        if self._prepared is not None or settings is None:
+            self._stop()
+        if self._prepared is not None and settings is not None:
+            self._server = AgentServer(self._prepared, self._respond)
+            self._prepared = None
+            self._server.start()
+            self._runtime.log.info(
+                "agent", "listening on %s" % host_and_port(settings.host, settings.port))
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._drop_prepared()
+        self._settings = None
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _drop_prepared(self) -> None:
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
+
+    def _respond(self, asked: str, address: str) -> str:
+        answer = answer_about(self._runtime, asked)
+        if answer == UNKNOWN:
+            self._warnings.warn("%s asks for %s, which is no process, and no instance" % (
+                address, format_value(asked[:_MOST])))
+        else:
+            self._runtime.fronts.note(asked, address)
+        return answer
+
+
+def answer_about(runtime: Runtime, asked: str) -> str:
+    """The line about an id, without its end. Does not block."""
+    supervisor = runtime.supervisor
+    process = supervisor.processes.get(asked)
+    if process is not None:
+        return _answer(runtime, [process], supervisor.instances_of(asked))
+    instance = supervisor.instances.get(asked)
+    if instance is not None:
+        return _answer(runtime, [instance.process], [instance])
+    if asked:
+        return UNKNOWN
+    members = [each for each in runtime.instances() if each.port is not None]
+    return _answer(runtime, list(supervisor.processes.values()), members)
+
+
+def _answer(runtime: Runtime, processes: "List[Process]", members: "List[Instance]") -> str:
+    """About some instances, which are those of these processes."""
+    if runtime.closing:
+        return _leaving(processes)
+    serving = sum(map(_serves, [runtime] * len(members), members))
+    if serving:
+        # HAProxy takes a server of 0 % out.
+        return UP % max(1, 100 * serving // len(members))
+    if any(each.process_id in runtime.balancers and _returns(each) for each in members):
+        # Clients wait in the queue of the balancer. Somebody else has room for nearly all of them,
+        # but if there is nobody else, this is better than none.
+        return UP % 1
+    states = {each.state for each in members}
+    if lifecycle.STOPPING in states:
+        return _leaving(processes)
+    return DOWN % next(iter(sorted(states)), "without instances")
+
+
+def _leaving(processes: "List[Process]") -> str:
+    """Where clients come back to their server by a cookie, HAProxy would go on to send them to one
+    that drains."""
+    if any(each.cluster is not None and each.cluster.strategy == "cookie" for each in processes):
+        return DOWN % "draining"
+    return DRAIN
+
+
+def _serves(runtime: Runtime, instance: Instance) -> bool:
+    return (instance.state == lifecycle.RUNNING
+            and runtime.backend_state(instance) in (None, backends.UP))
+
+
+def _returns(instance: Instance) -> bool:
+    """It is restarted because somebody has asked for it, and not because it has failed."""
+    if instance.returning or instance.recycling:
+        return True
+    again = instance.wanted and not instance.recovering
+    in_between = instance.state == lifecycle.STOPPED
+    return again and (in_between or (
+        instance.state == lifecycle.STARTING and instance.attempts > 1))

@@ -1,0 +1,233 @@
+"""`pupgevent export haproxy`: HAProxy in front of machines that each run this configuration."""
+
+import os
+import zlib
+from typing import List, Sequence
+
+import validators
+from front_export import (
+    COMPRESSED,
+    KEEP_ALIVE,
+    NEVER,
+    SILENCE,
+    SILENCE_COUNT,
+    SILENCE_EVERY,
+    Front,
+    Section,
+    Server,
+    comment,
+    down_interval,
+    fast_interval,
+    front,
+    milliseconds,
+)
+from fronts import AGENT_INTERVAL
+from model import Configuration
+
+#: The weight of each server. The agent says per cent of it, and of 1 there is no half.
+_WEIGHT = 100
+
+_HEADER = """\
+# HAProxy in front of pupgevent, made by `pupgevent export haproxy`. It is a whole haproxy.cfg, for
+# HAProxy 2.4 or newer. Make it anew when the configuration changes in its clusters.
+#   haproxy -c -f FILE && systemctl reload haproxy
+"""
+
+_GLOBAL = """
+global
+    log /dev/log local0
+    user haproxy
+    group haproxy
+    # What it thinks of each server: echo "show stat" | socat - /run/haproxy/admin.sock
+    #stats socket /run/haproxy/admin.sock mode 660 level admin
+
+defaults
+    log global
+    option dontlognull
+    option splice-auto
+    # A server that cannot be reached is left for another one, at once.
+    option redispatch 1
+    retries 3
+    # A machine that is gone does not say so: its connections end within seconds all the same.
+    option clitcpka
+    option srvtcpka
+    srvtcpka-idle {silence}s
+    srvtcpka-intvl {every}s
+    srvtcpka-cnt {count}
+"""
+
+_BALANCE = {
+    "round-robin": ["balance roundrobin"],
+    "least-connections": ["balance leastconn"],
+    "least-time": ["balance leastconn"],
+    "ip-hash": ["balance source", "hash-type consistent sdbm avalanche"],
+    "cookie": ["balance roundrobin"],
+}
+
+#: What may be repeated on another server without doing it twice.
+_RETRIES = """\
+    # What may be repeated is, where a server has gone before its answer; nothing else.
+    retry-on conn-failure empty-response
+    http-request disable-l7-retry unless { method GET HEAD OPTIONS }
+"""
+
+_FORWARDED = """\
+    # Who the client is; what it says of that itself does not count.
+    http-request del-header X-Forwarded-For
+    http-request del-header Forwarded
+    http-request del-header X-Real-IP
+    option forwardfor
+    http-request set-header X-Forwarded-Proto https if { ssl_fc }
+    http-request set-header X-Forwarded-Proto http unless { ssl_fc }
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Forwarded-Port %[dst_port]
+"""
+
+#: Megabytes of all, bytes of one, and seconds, where an answer does not say less.
+_CACHE = """
+cache {name}
+    total-max-size 64
+    max-object-size 1000000
+    max-age 600
+    process-vary on
+"""
+
+_CACHING = """\
+    # Answers that say that they may be kept (Cache-Control) are.
+    http-request cache-use {name} unless {{ req.hdr(authorization) -m found }}
+    http-response cache-store {name}
+"""
+
+_COMPRESSION = """\
+    compression algo gzip
+    compression type {types}
+"""
+
+
+def haproxy(configuration: Configuration, hosts: Sequence[str], http: bool) -> str:
+    """A whole haproxy.cfg; raises ConfigurationError where no cluster has ports."""
+    found = front(configuration, hosts, http, "haproxy")
+    parts = [_HEADER, *_about_agent(found), _GLOBAL.format(
+        silence=SILENCE, every=SILENCE_EVERY, count=SILENCE_COUNT)]
+    for section in found.sections:
+        if section.http and http:
+            parts.append(_CACHE.format(name=section.name))
+        parts.append(_listen(found, section, http))
+    return "".join(parts)
+
+
+def _about_agent(found: Front) -> "List[str]":
+    agent = found.agent
+    if agent is None:
+        text = ("Without [agent] in the configuration HAProxy finds out by itself that a server is"
+                " gone, and not before it stops.")
+    elif found.remote and validators.is_loopback(agent.host):
+        text = ("The agent of each machine listens on %s, which only that machine reaches: set host"
+                " in [agent] to 0.0.0.0, and let only this machine through." % agent.host)
+    else:
+        return []
+    return ["#\n", *(line + "\n" for line in comment(text))]
+
+
+def _listen(found: Front, section: Section, http: bool) -> str:
+    lines = ["", *(line for text in section.remarks for line in comment(text))]
+    lines += ["listen %s" % section.name, *_bind(section)]
+    lines.append("    mode %s" % ("http" if section.http else "tcp"))
+    lines.append("    option %slog" % ("http" if section.http else "tcp"))
+    lines += ["    " + each for each in _balance(section)]
+    lines += ["    " + each for each in _timeouts(section)]
+    text = "\n".join(lines) + "\n"
+    if section.http:
+        text += _FORWARDED + _RETRIES + "    http-reuse safe\n"
+        if http:
+            text += _CACHING.format(name=section.name)
+            text += _COMPRESSION.format(types=" ".join(COMPRESSED))
+    lines = ["    " + each for each in _checks(found, section)]
+    lines += [_server(found, section, each) for each in section.servers]
+    return text + "\n".join(lines) + "\n"
+
+
+def _bind(section: Section) -> "List[str]":
+    everywhere = ":::%d v4v6" if section.cluster.common_host == "::" else "*:%d"
+    words = "    bind " + everywhere % section.port
+    tls = section.cluster.tls
+    if tls is None or not section.tls_at_front:
+        return [words]
+    pem = os.path.join(os.path.dirname(tls.cert), section.name + ".haproxy.pem")
+    words += " ssl crt %s ssl-min-ver %s" % (_quoted(pem), tls.min_version)
+    if section.http:
+        words += " alpn h2,http/1.1"
+    return ["    # HAProxy wants both in one file, which only root should be able to read:",
+            "    #   cat %s %s > %s" % (_quoted(tls.cert), _quoted(tls.key), _quoted(pem)), words]
+
+
+def _balance(section: Section) -> "List[str]":
+    strategy = section.cluster.strategy
+    if strategy != "cookie":
+        return _BALANCE[strategy]
+    if not section.http:
+        return _BALANCE["ip-hash"]
+    secure = " secure" if section.tls_at_front else ""
+    return [*_BALANCE[strategy],
+            'cookie pupgevent-%s-server insert indirect nocache httponly%s attr "SameSite=Lax"' % (
+                section.name, secure)]
+
+
+def _timeouts(section: Section) -> "List[str]":
+    cluster = section.cluster
+    idle, half = cluster.idle_timeout or NEVER, cluster.half_close_timeout or NEVER
+    times = [
+        ("connect", cluster.connect_timeout), ("queue", max(0.001, cluster.queue_timeout)),
+        ("check", section.health.timeout), ("server", section.answer_timeout), ("client", idle),
+        ("client-fin", half), ("server-fin", half),
+    ]  # fmt: skip
+    if section.http:
+        times += [("http-request", cluster.head_timeout),
+                  ("http-keep-alive", min(KEEP_ALIVE, idle)), ("tunnel", idle)]
+    return ["timeout %s %s" % (name, milliseconds(seconds)) for name, seconds in times]
+
+
+def _checks(found: Front, section: Section) -> "List[str]":
+    """How servers are watched: `default-server`, and what it refers to."""
+    health, lines = section.health, []
+    if health.path is not None:
+        if section.http or section.cluster.protocol == "http":
+            lines += ["option httpchk", "http-check send meth GET uri %s hdr Host %s" % (
+                _quoted(health.path), section.name), "http-check expect rstatus ^[23]"]
+        else:
+            lines += ["option httpchk GET %s" % _quoted(health.path),
+                      "http-check expect rstatus ^[23]"]
+    words = ["weight %d check" % _WEIGHT, "inter " + milliseconds(health.interval),
+             "fastinter " + milliseconds(fast_interval(health)),
+             "downinter " + milliseconds(down_interval(health)),
+             "rise %d fall %d" % (health.rise, health.fall),
+             # Data that nobody confirms is that of a machine that is gone.
+             "tcp-ut %ds" % (SILENCE + SILENCE_EVERY * SILENCE_COUNT)]
+    if section.most:
+        words.append("maxconn %d" % section.most)
+    if section.http:
+        words.append("pool-max-conn %d" % section.cluster.keep_upstream)
+    if section.announces:
+        words.append("send-proxy check-send-proxy" if section.announces == "v1"
+                     else "send-proxy-v2 check-send-proxy")
+    if section.tls_behind:
+        words.append("ssl verify none")
+    if found.agent is not None:
+        words.append("agent-check agent-port %d agent-inter %s" % (
+            found.agent.port, milliseconds(AGENT_INTERVAL)))
+    return [*lines, "default-server " + " ".join(words)]
+
+
+def _server(found: Front, section: Section, server: Server) -> str:
+    words = ["    server %s %s" % (server.name, server.address)]
+    if found.agent is not None:
+        words.append('agent-send "%s\\n"' % server.asked)
+    if section.cluster.strategy == "cookie" and section.http:
+        # Not its name: it would tell clients what is behind this.
+        words.append("cookie %08x" % zlib.crc32(server.address.encode()))
+    return " ".join(words)
+
+
+def _quoted(word: str) -> str:
+    """As HAProxy reads it: within strong quotes nothing is special."""
+    return "'%s'" % word.replace("'", "'\\''") if set(word) & set(" '\"\\#$") else word
