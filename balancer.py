@@ -18,10 +18,8 @@ clients to may change while it runs, so there may be clients of both. All of it 
 never blocks, except `drain` and `wait_delivered`, for which their caller waits.
 """
 
-import sys
-import time
 from collections import Counter
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import gevent
 from gevent import get_hub
@@ -30,17 +28,15 @@ from access_log import AccessLog
 from admission import Admission
 from backends import Backend, Counters, Times, request_times_of, times_of
 from connections import Connections, ConnectionsOwner, IdleLimits
+from engine import Engine
 from http_front import HttpFront
 from http_quiet import http_limits_of
 from listener import Admitter, Listener
 from model import Cluster
 from placement import Placement, QueueLimits
-from poller import Handler, Poller
 from pool import Pool, PoolOwner
 from proxy_intake import ProxyIntake
 from relay import RelaySocket
-from sockets import WarningLimiter
-from splicing import Pipes
 from status_report import Answers, BackendStatus, BalancerHttp, BalancerStatus
 from strategies import STRATEGIES
 from sweeping import SWEEP_SECONDS
@@ -54,38 +50,6 @@ _STALLED = 5.0
 #: Seconds between two slices of a sweep. With 0 the loop would go on with callbacks, up to fifty of
 #: them, before it looks at sockets.
 _SLICE_PAUSE = 0.0005
-
-
-class Engine:
-    """What all balancers of a process share: one poller, one set of pipes."""
-
-    def __init__(
-        self, log: "Callable[[str], Any]", clock: "Callable[[], float]" = time.monotonic
-    ) -> None:
-        #: Monotonic seconds: the one clock of all of it.
-        self.clock = clock
-        self.pipes = Pipes(clock)
-        self.poller = Poller(self._failed)
-        self._log = log
-        self._warnings = WarningLimiter(log, clock)
-
-    def _failed(self, handler: Handler) -> None:
-        """A handler raised, for lack of memory or by a bug: end its connection, keep everyone
-        else's."""
-        try:
-            handler.fail()
-        finally:
-            self._tell(sys.exc_info()[1])
-
-    def _tell(self, error: "Optional[BaseException]") -> None:
-        if isinstance(error, MemoryError):
-            self._warnings.warn("memory has run out: who cannot be served without is cut off")
-        else:
-            self._log("a connection met a bug and is ended: %r" % error)
-
-    def close(self) -> None:
-        self.poller.close()
-        self.pipes.close()
 
 
 class BalancerOwner:
@@ -143,18 +107,18 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._sweep_timer.start(self.sweep)
 
     def _make_http(self) -> HttpFront:
-        engine = self._engine
+        engine, admission = self._engine, self._admission
         front = HttpFront(
             self.name, engine.poller, engine.pipes, self._connections, self._pool,
-            self._strategy, self._admission.limits, self._owner.warn, self._clock)
+            admission.strategy, admission.limits, self._owner.warn, self._clock)
         self._apply_http(front)
         self._fronts.append(front)
         self._swept.append(front)
         return front
 
     def _apply_http(self, front: HttpFront) -> None:
-        cluster = self._cluster
-        front.apply(self._strategy, self._admission.limits, http_limits_of(cluster),
+        cluster, admission = self._cluster, self._admission
+        front.apply(admission.strategy, admission.limits, http_limits_of(cluster),
                     cluster.common_port or 0, self._access_log)
 
     def _admitter(self) -> Admitter:
@@ -253,7 +217,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         """Other settings for what runs; nobody's connection is touched."""
         admission = self._admission
         if cluster.strategy != self._cluster.strategy:
-            self._strategy = STRATEGIES[cluster.strategy]()
+            self._strategy = admission.strategy = STRATEGIES[cluster.strategy]()
         if cluster.proxy_protocol != self._cluster.proxy_protocol:
             self._pool.close_idle()
         self._cluster = cluster

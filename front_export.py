@@ -101,7 +101,8 @@ class Section(NamedTuple):
         its instances are good for, it finds out itself."""
         if self.external and self.cluster.health is not None:
             return self.cluster.health
-        return Health(None, AGENT_INTERVAL, max(1.0, self.cluster.connect_timeout), 1, 2, False, None)
+        timeout = max(1.0, self.cluster.connect_timeout)
+        return Health(None, AGENT_INTERVAL, timeout, 1, 2, False, None)
 
     @property
     def answer_timeout(self) -> float:

@@ -2,7 +2,7 @@
 
     listener.py --> admit --> http_client.py     a client, request by request
                                  |    ^
-                               place  |          choose, connect, wait in queue (placement.py)
+                               place  |          choose, connect, wait in queue (http_placement.py)
                                  v    |
                               http_upstream.py   a connection to an instance, answer by answer
                                  |
@@ -18,7 +18,6 @@ byte of an answer; one that may not goes on a connection that is surely open (ht
 """
 
 import _socket
-import errno
 import os
 from typing import Any, Callable, List, Optional, Set, Tuple
 
@@ -27,8 +26,9 @@ from backends import MOST_TIMES, Backend
 from connections import Connections
 from http_client import HttpClient
 from http_identity import Identity
-from http_keeping import SURE_SECONDS, drop_old, is_sure
+from http_keeping import SURE_SECONDS, drop_old
 from http_lingering import LINGER_SECONDS, linger
+from http_placement import HttpPlacement
 from http_quiet import HttpLimits, count_bytes, look_at
 from http_request_log import RequestLog
 from http_requests import ANSWER, ENDED, ENDING, HEAD, IDLE, WAITING
@@ -36,20 +36,19 @@ from http_tunnel import begin_tunnel, count_tunnel
 from http_upstream import HttpUpstream
 from listener import Admitter
 from passive_health import BROKEN, CUT, LATE, PassiveHealth
-from placement import Placement, QueueLimits
+from placement import QueueLimits
 from poller import Poller
 from pool import Pool
-from proxy_announcing import announce
 from proxy_protocol import Announced
 from relay import STREAM
 from sockets import WarningLimiter, unsent
 from splicing import Pipes
 from strategies import Strategy
 from sweeping import Sweep
-from wait_queue import PendingClient, WaitQueue
+from wait_queue import WaitQueue
 
 
-class HttpFront(Admitter, Placement):
+class HttpFront(Admitter, HttpPlacement):
     """See the module. `name` is the process's, `connections` takes tunnels over."""
 
     def __init__(
@@ -59,9 +58,7 @@ class HttpFront(Admitter, Placement):
     ) -> None:
         super().__init__(poller, pool, strategy, limits, log, clock)
         self._name = name
-        self.poller = poller
         self.pipes = pipes
-        self.clock = clock
         self.passive = PassiveHealth(pool)
         self.apply(strategy, limits, HttpLimits(0, 0, 0, 0, 0, ()), 0, None)
         #: Answers of our own by class, from 1xx to 5xx.
@@ -70,10 +67,7 @@ class HttpFront(Admitter, Placement):
         self.heads: WaitQueue[Any] = WaitQueue()
         self.answers: WaitQueue[Any] = WaitQueue()
         self.lingering: WaitQueue[Any] = WaitQueue()
-        #: No client gets a next request through.
-        self.is_closing = False
         self._clients: Set[HttpClient] = set()
-        self.upstreams: Set[HttpUpstream] = set()
         self._connections = connections
         self._rules = WarningLimiter(log, clock)
         self._sweep = Sweep(self._look_safely, clock)
@@ -142,35 +136,6 @@ class HttpFront(Admitter, Placement):
         self._start_expiring()
 
     # Requests
-
-    def place(self, client: HttpClient, preferred: "Tuple[Backend, ...]" = ()) -> None:
-        """Find an instance for its request; most often there is a kept connection to it."""
-        chosen = None
-        available = self._pool.available
-        if available and not (self.queue or client.repeats or self.is_closing):
-            chosen = self.strategy.choose(available, client.key)
-            idle: List[Any] = chosen.idle
-            if idle and (client.request.repeatable or is_sure(client, idle[-1], self.clock)):
-                upstream = idle.pop()
-                upstream.asked_in = self.poller.polls
-                chosen.open += 1
-                if chosen.open == self._pool.most_open:
-                    self._pool.refresh()
-                client.send_to(upstream, chosen)
-                return
-        if self.is_closing:
-            client.keep_alive = False
-        try:
-            if self.queue or not self._place(client, client.key, None, preferred, chosen):
-                self._enqueue(client, client.key)
-        except OSError as error:
-            # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
-            self._warn(error.errno or 0)
-            client.answer_error(503)
-
-    def forget_pending(self, client: HttpClient) -> None:
-        """It has gone before an instance was found."""
-        self.drop(client.pending)
 
     def answered(self, client: HttpClient, upstream: HttpUpstream, now: float) -> None:
         """The answer is over, and has been given to the client as far as it takes it. Each step
@@ -281,79 +246,7 @@ class HttpFront(Admitter, Placement):
         self.upstreams.discard(upstream)
         begin_tunnel(client, upstream, self._connections, answer, rest)
 
-    # As Placement
-
-    def _make_upstream(self, backend: Backend) -> HttpUpstream:
-        return HttpUpstream(backend.family, STREAM, 0)
-
-    def _take_kept(self, client: HttpClient, backend: Backend) -> bool:
-        if client.repeats:
-            return False
-        idle: List[Any] = backend.idle
-        if not (client.request.repeatable or is_sure(client, idle[-1], self.clock)):
-            return False
-        upstream = idle.pop()
-        upstream.asked_in = self.poller.polls
-        self._pool.take(backend)
-        client.send_to(upstream, backend)
-        return True
-
-    def _connected(
-        self, client: HttpClient, upstream: HttpUpstream, backend: Backend,
-        pending: "Optional[PendingClient]", began: float,
-    ) -> None:
-        now = self.clock()
-        upstream.start(self, backend, now)
-        self.upstreams.add(upstream)
-        backend.add_connect_time(now - began)
-        number = upstream.fileno()
-        attempt = None if pending is None else pending.attempt
-        client.pending = None
-        if self.proxy_protocol is not None and announce(client, upstream, self.proxy_protocol):
-            # The kernel has no memory for the first bytes of a connection.
-            self._has_no_upstream(client, upstream, errno.ENOBUFS)
-            return
-        try:
-            if attempt is None:
-                self.poller.watch(number, upstream)
-            else:
-                upstream.wants_writable = True
-                self.poller.replace_handler(number, upstream)
-        except OSError as error:
-            # The kernel's memory for watches is used up (epoll_ctl(2), ENOSPC).
-            self._has_no_upstream(client, upstream, error.errno or 0)
-            return
-        client.send_to(upstream, backend)
-
-    def _has_no_upstream(self, client: HttpClient, upstream: HttpUpstream, code: int) -> None:
-        """For lack of something of ours."""
-        upstream.end()
-        self._pool.release(upstream.backend)
-        self._warn(code)
-        client.answer_error(503)
-
-    def _serve(self) -> None:
-        super()._serve()
-        self.poller.deliver()
-
-    def _make_pending(self, client: HttpClient, key: str) -> PendingClient:
-        pending = PendingClient(client, key, self, self.clock())
-        client.pending = pending
-        client.phase = WAITING
-        return pending
-
-    def _turn_away(self, client: HttpClient) -> None:
-        client.answer_error(503)
-
-    def _leave(self, pending: PendingClient) -> None:
-        client = pending.client
-        client.pending = None
-        if client.phase == WAITING:
-            client.answer_error(503)
-
-    def _is_lost(self, pending: PendingClient) -> bool:
-        client = pending.client
-        return not self.poller.is_watched(client, client.fileno())
+    # Deadlines, as Placement asks for them
 
     def _has_deadlines(self) -> bool:
         return bool(self.heads or self.answers or self.lingering)

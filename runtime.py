@@ -9,9 +9,10 @@ from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 import conflicts
 import ports
-from balancer import Balancer, BalancerOwner, Engine
+from balancer import Balancer, BalancerOwner
 from concurrency import Threads, in_slices
 from conflicts import Conflict
+from engine import Engine
 from errors import PupgeventError, counted
 from fronts import LONGEST, Fronts
 from instance import Instance

@@ -10,7 +10,8 @@ from typing import Any, Iterator, List, Tuple
 import gevent
 import pytest
 
-from balancer import Balancer, Engine
+from balancer import Balancer
+from engine import Engine
 from listener import Listener
 from peers import PATIENCE, Notes, cluster_with
 from sweeping import SLICE_SECONDS

@@ -192,7 +192,8 @@ import sys
 sys.path.insert(0, %(root)r)
 import gevent
 import configuration
-from balancer import Balancer, BalancerOwner, Engine
+from balancer import Balancer, BalancerOwner
+from engine import Engine
 from listener import Listener
 
 class Owner(BalancerOwner):

@@ -19,8 +19,9 @@ import gevent.socket
 import pytest
 
 from backends import DOWN
-from balancer import Balancer, Engine
+from balancer import Balancer
 from control import ControlServer
+from engine import Engine
 from listener import Listener
 from peers import (
     PATIENCE,

@@ -43,7 +43,8 @@ import relay
 import sockets
 import splicing
 import sweeping
-from balancer import Balancer, BalancerOwner, Engine
+from balancer import Balancer, BalancerOwner
+from engine import Engine
 from listener import Listener
 from model import Cluster
 

@@ -21,7 +21,7 @@ from http_upstream import HttpUpstream
 
 #: Modules that serve clients in the loop.
 SERVING = re.compile(
-    r"(http_(?!balancing)\w+|proxy_\w+|poller|placement|pool|backends|strategies|listener)\.py$")
+    r"(http_(?!balancing)\w+|proxy_\w+|passive_health|poller|placement|pool|backends|strategies|listener)\.py$")
 
 
 class HttpHost(balancing.BalancerHost):
