@@ -32,44 +32,43 @@ PARTING = 30.0
 ONCE = {
     "test_agent", "test_architecture", "test_balancer_times", "test_chosen", "test_cli",
     "test_completion",
-    "test_control_place", "test_dashboard_thousands", "test_examples", "test_exports",
+    "test_control_place", "test_dashboard_access", "test_dashboard_hostile",
+    "test_dashboard_reload", "test_dashboard_thousands", "test_examples", "test_exports",
     "test_file_watch", "test_front_exports", "test_grafana", "test_health_checks",
     "test_health_serving", "test_http_hostile", "test_http_memory", "test_http_no_memory",
     "test_http_peers", "test_http_reload", "test_http_restarts", "test_http_sessions",
-    "test_init", "test_last_line", "test_links", "test_machines", "test_manpage", "test_migrating",
+    "test_init", "test_init_random", "test_last_line", "test_links", "test_listing",
+    "test_machines", "test_manpage", "test_migrating",
     "test_min_uptime", "test_other_users",
     "test_page", "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
     "test_proxy_peers", "test_pup_examples", "test_readme", "test_reload_keys", "test_shellexec",
-    "test_slow_start", "test_steps", "test_terminal_screens", "test_tiers", "test_trying_again",
+    "test_signal_command", "test_slow_start", "test_steps", "test_terminal_screens", "test_tiers", "test_trying_again",
     "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.
 THOROUGH = {
     "test_access_log", "test_background_loader", "test_commands", "test_control_hostile",
-    "test_cron", "test_cron_pattern", "test_dashboard", "test_dashboard_access",
-    "test_dashboard_hostile", "test_dashboard_reload", "test_default_config",
+    "test_cron", "test_cron_pattern", "test_dashboard", 
+    "test_default_config",
     "test_demonstration_server", "test_documents_mutated", "test_drain", "test_file_restarts",
     "test_guardian", "test_http_access_log", "test_http_answers", "test_http_random",
-    "test_http_requests", "test_http_timeouts", "test_http_upgrade", "test_init_random",
-    "test_journal", "test_listing", "test_log_files",
+    "test_http_requests", "test_http_timeouts", "test_http_upgrade", 
+    "test_journal", "test_log_files",
     "test_log_past", "test_logging", "test_logs_files", "test_metrics", "test_port_ownership",
     "test_proxy_protocol",
     "test_relay_random", "test_reload", "test_reload_meanwhile", "test_shortage",
-    "test_signal_command", "test_strategies", "test_web_server",
+    "test_strategies", "test_web_server",
 }  # fmt: skip
 
-#: What the Pythons between the oldest and the newest run: how files are read, processes, signals,
-#: threads, sockets, the calls of the C library, the installation, and the main job of a real one.
+#: What the Pythons between the oldest and the newest run: processes, signals, threads, sockets, the
+#: calls of the C library, the installation, and the main job of a real one.
 EVERYWHERE = {
-    "test_balancer_changes", "test_child", "test_configuration", "test_configuration_errors",
-    "test_documents", "test_env_files", "test_failure_hooks", "test_gevent_internals",
-    "test_globs", "test_greenlets", "test_installation", "test_lifecycle", "test_listener",
-    "test_listening_sockets", "test_locks", "test_log_sinks", "test_logs", "test_main",
-    "test_names", "test_ports", "test_programs", "test_relay", "test_restart_policy",
-    "test_signals", "test_splicing", "test_start_order", "test_status_table",
-    "test_supervisor_changes", "test_supervisor_exits", "test_supervisor_starting",
-    "test_supervisor_stopping", "test_threads",
+    "test_balancer_changes", "test_child", "test_gevent_internals", "test_greenlets",
+    "test_installation", "test_locks", "test_main", "test_names", "test_ports", "test_programs",
+    "test_relay", "test_signals", "test_splicing", "test_supervisor_changes",
+    "test_supervisor_exits", "test_supervisor_starting", "test_supervisor_stopping",
+    "test_threads",
 }  # fmt: skip
 
 

@@ -179,11 +179,15 @@ def test_64_clients_that_keep_their_connection_are_served_in_turn(
     """Each instance has one request at a time, and each client gets its share."""
     app = running(one_at_a_time(ports[:3], ports[6], queueTimeoutMs=60000)).start()
     with Crowd(ports[6], *[Kind("GET", "/slow/0.02")] * 64) as crowd:
-        crowd.wait_for_answers(3)
+        # Those that were started first had the instances for themselves for a while.
+        crowd.wait_for_answers(1)
+        before = list(crowd.answered)
+        crowd.wait_for_answers(5)
         assert app.process("app")["balancer"]["open"] <= 3
+        since = [now - then for now, then in zip(crowd.answered, before)]
     assert crowd.lost == []
     # The machine may stop a client for a while; nobody has the others' share, though.
-    assert max(crowd.answered) <= 2 * statistics.median(crowd.answered)
+    assert max(since) <= 3 * statistics.median(since)
     most = {ask_once(ports[6]).body.split(b", ")[1] for _ in range(3)}
     assert most == {b"1 at most\n"}
 
