@@ -23,6 +23,7 @@ from health_record import (
     CheckResult,
 )
 from logs import printable
+from proxy_protocol import Announced, own_header
 from sockets import SHORTAGES, is_self_connected
 
 #: Bytes of an answer that are looked at for its status, interim answers before it included.
@@ -40,14 +41,17 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]{1,9})(?:\r|$)")
 
 
-def check(host: str, port: int, path: Optional[str], timeout: float) -> Optional[CheckResult]:
+def check(
+    host: str, port: int, path: Optional[str], timeout: float, proxy_protocol: Optional[str] = None
+) -> Optional[CheckResult]:
     """Blocks the calling greenlet for `timeout` seconds, and half a one more for what is read of
-    the rest of an answer. None: it was us who could not ask."""
+    the rest of an answer. None: it was us who could not ask. A GET comes behind a header of the
+    PROXY protocol in that version, where there is one."""
     began = time.monotonic()
     family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
     try:
         with gevent.socket.socket(family, gevent.socket.SOCK_STREAM) as sock:
-            found = _Check(sock, host, port, path, timeout)
+            found = _Check(sock, host, port, path, timeout, proxy_protocol)
             code, text = found.run()
             seconds = time.monotonic() - began
             if path is not None and code in (PASSED, BAD_STATUS):
@@ -81,9 +85,10 @@ class _Check:
 
     def __init__(
         self, sock: "gevent.socket.socket", host: str, port: int, path: Optional[str],
-        timeout: float,
+        timeout: float, proxy_protocol: Optional[str],
     ) -> None:
         self._sock = sock
+        self._proxy_protocol = proxy_protocol
         self._host = host
         self._port = port
         self._path = path
@@ -126,7 +131,7 @@ class _Check:
 
     def _get(self) -> "tuple[str, str]":
         host = "[%s]" % self._host if ":" in self._host else self._host
-        self._sock.sendall((
+        self._sock.sendall(self._header() + (
             "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: pupgevent (health check)\r\n"
             "Accept: */*\r\nConnection: close\r\n\r\n" % (self._path, host, self._port)
         ).encode("ascii"))
@@ -149,6 +154,12 @@ class _Check:
             left -= len(more)
             data += more
         return NO_HTTP, self._said("no answer of HTTP/1")
+
+    def _header(self) -> bytes:
+        if self._proxy_protocol is None:
+            return b""
+        here, there = self._sock.getsockname(), self._sock.getpeername()
+        return own_header(self._proxy_protocol, Announced(*here[:2], *there[:2]))
 
     def _judged(self, status: int, reason: bytes) -> "tuple[str, str]":
         words = printable(reason.decode("latin-1"))[:_MOST_REASON].strip()

@@ -6,7 +6,7 @@ one. What follows is told to the rotation, whether a balancer is behind it or no
 
 import random
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 from concurrency import Condition, Task, growing_pauses, pause
 from errors import counted
@@ -33,6 +33,14 @@ _DEATH_IS_TOLD = 0.05
 _SHORTEST_PAUSE = 0.01
 
 
+class Checks(NamedTuple):
+    """How a child is checked."""
+
+    health: Health
+    #: The version of the PROXY protocol that it expects; None: it expects none.
+    proxy_protocol: Optional[str]
+
+
 class HealthWatch:
     """Of one child. `is_over()`: its run is cut short, so nothing of it matters any more."""
 
@@ -47,7 +55,7 @@ class HealthWatch:
         self._log = log
         self._owner = owner
         self._is_over = is_over
-        self._settings: Optional[Health] = None
+        self._settings: Optional[Checks] = None
         self._task: Optional[Task] = None
         self._pauses = growing_pauses(_FIRST_PAUSE, _LONGEST_PAUSE, 1.5)
         self._next_first = 0.0
@@ -55,7 +63,7 @@ class HealthWatch:
 
     # Before it is ready
 
-    def first_pass(self, settings: Optional[Health], seconds: float) -> bool:
+    def first_pass(self, settings: Optional[Checks], seconds: float) -> bool:
         """Its port accepts: does it pass a check, of so many seconds at most? Blocks the calling
         greenlet for that; False at once where its next check is not due yet."""
         if settings is None or self._spec.port is None:
@@ -64,13 +72,12 @@ class HealthWatch:
         if clock() < self._next_first:
             return False
         results: List[Optional[CheckResult]] = []
-        within = max(_SHORTEST_PAUSE, min(settings.timeout, seconds))
-        task = Task(lambda: results.append(
-            check(self._spec.host, self._spec.port or 0, settings.path, within)))
+        within = max(_SHORTEST_PAUSE, min(settings.health.timeout, seconds))
+        task = Task(lambda: results.append(self._check(settings, within)))
         task.rawlink(lambda _: self._condition.notify())
         self._condition.wait_for(lambda: task.ready() or self._is_over())
         task.kill()
-        self._next_first = clock() + min(settings.interval, next(self._pauses))
+        self._next_first = clock() + min(settings.health.interval, next(self._pauses))
         result = results[0] if results else None
         if result is not None:
             self.record.note(result)
@@ -84,7 +91,7 @@ class HealthWatch:
 
     # While it serves
 
-    def follow(self, settings: Optional[Health]) -> None:
+    def follow(self, settings: Optional[Checks]) -> None:
         """Check it by these from now on; None: no longer. Idempotent."""
         if settings == self._settings:
             return
@@ -103,9 +110,13 @@ class HealthWatch:
             self._task.kill()
             self._task = None
 
-    def _main_loop(self, settings: Health) -> None:
+    def _check(self, settings: Checks, seconds: float) -> Optional[CheckResult]:
+        return check(self._spec.host, self._spec.port or 0, settings.health.path, seconds,
+                     settings.proxy_protocol)
+
+    def _main_loop(self, settings: Checks) -> None:
         # Many are started together: their first checks are spread over the interval.
-        pause(settings.interval * random.random())
+        pause(settings.health.interval * random.random())
         while True:
             began = time.monotonic()
             try:
@@ -114,23 +125,24 @@ class HealthWatch:
                 pass  # the next check goes on with it
             except Exception as error:
                 self._log.error("its health check met a bug: %r" % error)
-            interval = settings.interval * random.uniform(1 - _JITTER, 1 + _JITTER)
+            interval = settings.health.interval * random.uniform(1 - _JITTER, 1 + _JITTER)
             pause(max(_SHORTEST_PAUSE, began + interval - time.monotonic()))
 
-    def _look(self, settings: Health) -> None:
-        result = check(self._spec.host, self._spec.port or 0, settings.path, settings.timeout)
+    def _look(self, settings: Checks) -> None:
+        health = settings.health
+        result = self._check(settings, health.timeout)
         if result is not None and result.code in (REFUSED, NO_HTTP):
             pause(_DEATH_IS_TOLD)
         if result is None or self._is_over():
             return
         record = self.record
-        changed = record.add(result, settings, self._condition.clock())
+        changed = record.add(result, health, self._condition.clock())
         # Again each time: it is no news where nothing differs.
         self._registration.unhealthy(record.reason)
         if changed:
-            self._tell(settings)
+            self._tell(health)
             self._owner.on_news()
-        if record.reason is not None and settings.restart:
+        if record.reason is not None and health.restart:
             self._owner.on_unhealthy(record.reason)
 
     def _tell(self, settings: Health) -> None:

@@ -27,7 +27,7 @@ from concurrency import Condition, growing_pauses
 from context import Context
 from errors import PupgeventError, ShortageError
 from health_record import HealthRecord
-from health_watch import HealthWatch
+from health_watch import Checks, HealthWatch
 from instance_history import EXIT, HEALTH, SHORTAGE, SIGNAL, START, TIMEOUT
 from lifecycle import READY, STOP
 from logs import InstanceLog
@@ -200,7 +200,7 @@ class ProcessRun:
     def _wait_until_cut_short(self) -> None:
         """The time limit, and how its health is checked, may change meanwhile."""
         while not self._is_cut_short() and self.recycled is None:
-            self._health_watch.follow(self._health)
+            self._health_watch.follow(self._checks)
             is_due = functools.partial(self._is_cut_short_or_changed, self.process)
             if not self._condition.wait_for(is_due, self._deadline()):
                 return
@@ -258,7 +258,7 @@ class ProcessRun:
         began, pauses = self._now(), growing_pauses(_FIRST_LOOK, _LONGEST_LOOK, 1.5)
         while not self._is_cut_short() and not self._is_overdue():
             left = began + self._ready_timeout - self._now()
-            if (self._accepts(ownership) and self._health_watch.first_pass(self._health, left)
+            if (self._accepts(ownership) and self._health_watch.first_pass(self._checks, left)
                     and not child.is_dead()):
                 return not self.ending
             waited = self._now() - began
@@ -293,8 +293,15 @@ class ProcessRun:
 
     @property
     def _health(self) -> Optional[Health]:
-        """How its health is checked; None: it is not."""
+        """None: it is not checked."""
         return None if self.process.cluster is None else self.process.cluster.health
+
+    @property
+    def _checks(self) -> Optional[Checks]:
+        cluster = self.process.cluster
+        if cluster is None or cluster.health is None:
+            return None
+        return Checks(cluster.health, cluster.proxy_protocol)
 
     def _accepts(self, ownership: PortOwnership) -> bool:
         """Whoever accepts while the child is dead is not the child: that is to be asked after

@@ -199,9 +199,10 @@ def header_bytes(version: str, ends: "Optional[Announced]") -> bytes:
         ends.source_port, ends.destination_port)
 
 
-def own_header(version: str) -> bytes:
-    """For a connection of our own, on behalf of nobody."""
-    return _local(_LOCAL) if version == "v2" else b"PROXY UNKNOWN\r\n"
+def own_header(version: str, ends: Announced) -> bytes:
+    """For a connection of our own, on behalf of nobody: a health check. Version 1 has no word for
+    that, and some who read it refuse to be told of nobody."""
+    return _local(_LOCAL) if version == "v2" else header_bytes(version, ends)
 
 
 def _local(command: int) -> bytes:

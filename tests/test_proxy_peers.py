@@ -10,6 +10,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator
 import pytest
 
 from front_servers import Address, haproxy, nginx_http, nginx_stream
+from health_check import check
 from http_peers import GET, answer, answer_of, request_of, setting_http
 from peers import BalancerStage, Peer, Proxy, announced_to, setting
 from tools import tool
@@ -190,6 +191,15 @@ def test_instances_learn_who_their_clients_are(
                             *map(str, client.socket.getpeername()[:2])]
             client.leaves()
         stage.counts(turned_away=0, open=0)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_health_checks_of_instances_that_expect_a_header_have_one(
+    instance: Address, version: str
+) -> None:
+    without, with_header = (check(*instance, "/", 20.0, each) for each in (None, version))
+    assert without is not None and not without.passed
+    assert with_header is not None and with_header.passed, with_header
 
 
 def test_a_client_that_announces_another_is_announced_as_that(
