@@ -205,6 +205,8 @@ def _checks(found: Front, section: Section) -> "List[str]":
              "tcp-ut %ds" % (SILENCE + SILENCE_EVERY * SILENCE_COUNT)]
     if section.most:
         words.append("maxconn %d" % section.most)
+    if section.external and section.cluster.slow_start:
+        words.append("slowstart " + milliseconds(section.cluster.slow_start))
     if section.http:
         words.append("pool-max-conn %d" % section.cluster.keep_upstream)
     if section.announces:

@@ -118,7 +118,7 @@ EVERY = {
 }  # fmt: skip
 
 OTHERS: List[Dict[str, Any]] = [
-    {"proxy_protocol": "v1"}, {"proxy_protocol": "v2", "max_connections": 7},
+    {"proxy_protocol": "v1"}, {"proxy_protocol": "v2", "max_connections": 7, "slow_start": 1.5},
     {"accept_proxy_from": (ip_network("10.0.0.0/8"),), "common_host": "::"},
     {"idle_timeout": 0.0, "half_close_timeout": 0.0, "queue_timeout": 0.0},
     {"keep_upstream": 0, "response_timeout": 1.5, "connect_timeout": 0.25},
@@ -266,6 +266,14 @@ def test_checks_of_the_front_are_those_of_the_instances(base: Configuration) -> 
     # Behind a common port, whose instance it would be is left to chance.
     assert not any("/up" in line for line in lines_of(
         "haproxy", own(base, health=health), MACHINES, False))
+
+
+def test_a_slow_start_is_the_front_s_where_it_chooses_the_instance(base: Configuration) -> None:
+    external = lines_of(
+        "haproxy", own(base, common_port=None, slow_start=1.5), MACHINES, False)
+    assert any("slowstart 1500ms" in line for line in external)
+    behind = lines_of("haproxy", own(base, slow_start=1.5), MACHINES, False)
+    assert not any("slowstart" in line for line in behind)
 
 
 @pytest.mark.parametrize("program", list(FRONTS))
