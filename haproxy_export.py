@@ -157,8 +157,9 @@ def _bind(section: Section) -> "List[str]":
     words += " ssl crt %s ssl-min-ver %s" % (_quoted(pem), tls.min_version)
     if section.http:
         words += " alpn h2,http/1.1"
+    both = "umask 077; cat %s %s > %s" % tuple(map(_quoted, (tls.cert, tls.key, pem)))
     return ["    # HAProxy wants both in one file, which only root should be able to read:",
-            "    #   umask 077; cat %s %s > %s" % (_quoted(tls.cert), _quoted(tls.key), _quoted(pem)), words]
+            "    #   " + both, words]
 
 
 def _balance(section: Section) -> "List[str]":
