@@ -7,7 +7,6 @@ nginx` with a --host for each machine.
 
 import contextlib
 import functools
-import os
 import signal
 from collections import Counter
 from contextlib import ExitStack
@@ -33,22 +32,15 @@ def no_process_is_left(marked_environment: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole_site(no_process_is_left: None) -> Iterator[Site]:
-    previous = os.environ.get("XDG_RUNTIME_DIR")
-    with Site() as site:
-        os.environ["XDG_RUNTIME_DIR"] = str(site.folder)
-        try:
-            for machine in site.machines:
-                machine.begin()
-            for machine in site.machines:
-                eventually(machine.is_settled, message=machine.said())
-            for front in site.fronts.values():
-                front.start()
-            yield site
-        finally:
-            if previous is None:
-                del os.environ["XDG_RUNTIME_DIR"]
-            else:
-                os.environ["XDG_RUNTIME_DIR"] = previous
+    with pytest.MonkeyPatch.context() as patch, Site() as site:
+        patch.setenv("XDG_RUNTIME_DIR", str(site.folder))
+        for machine in site.machines:
+            machine.begin()
+        for machine in site.machines:
+            eventually(machine.is_settled, message=machine.said())
+        for front in site.fronts.values():
+            front.start()
+        yield site
 
 
 @pytest.fixture
