@@ -1,7 +1,7 @@
 """`pupgevent export haproxy`: HAProxy in front of machines that each run this configuration."""
 
+import hashlib
 import os
-import zlib
 from typing import List, Sequence
 
 import validators
@@ -157,8 +157,9 @@ def _bind(section: Section) -> "List[str]":
     words += " ssl crt %s ssl-min-ver %s" % (_quoted(pem), tls.min_version)
     if section.http:
         words += " alpn h2,http/1.1"
+    both = "umask 077; cat %s %s > %s" % tuple(map(_quoted, (tls.cert, tls.key, pem)))
     return ["    # HAProxy wants both in one file, which only root should be able to read:",
-            "    #   cat %s %s > %s" % (_quoted(tls.cert), _quoted(tls.key), _quoted(pem)), words]
+            "    #   " + both, words]
 
 
 def _balance(section: Section) -> "List[str]":
@@ -191,12 +192,8 @@ def _checks(found: Front, section: Section) -> "List[str]":
     """How servers are watched: `default-server`, and what it refers to."""
     health, lines = section.health, []
     if health.path is not None:
-        if section.http or section.cluster.protocol == "http":
-            lines += ["option httpchk", "http-check send meth GET uri %s hdr Host %s" % (
-                _quoted(health.path), section.name), "http-check expect rstatus ^[23]"]
-        else:
-            lines += ["option httpchk GET %s" % _quoted(health.path),
-                      "http-check expect rstatus ^[23]"]
+        lines += ["option httpchk", "http-check send meth GET uri %s hdr Host %s" % (
+            _quoted(health.path), section.name), "http-check expect rstatus ^[23]"]
     words = ["weight %d check" % _WEIGHT, "inter " + milliseconds(health.interval),
              "fastinter " + milliseconds(fast_interval(health)),
              "downinter " + milliseconds(down_interval(health)),
@@ -225,8 +222,9 @@ def _server(found: Front, section: Section, server: Server) -> str:
     if found.agent is not None:
         words.append('agent-send "%s\\n"' % server.asked)
     if section.cluster.strategy == "cookie" and section.http:
-        # Not its name: it would tell clients what is behind this.
-        words.append("cookie %08x" % zlib.crc32(server.address.encode()))
+        # Not its name, and yet the same in each export.
+        secret = "%s %s %s" % (found.configuration.name, section.name, server.address)
+        words.append("cookie " + hashlib.sha256(secret.encode()).hexdigest()[:16])
     return " ".join(words)
 
 

@@ -29,14 +29,16 @@ def settings_of(process: Process, configuration: Configuration) -> List[Setting]
     """In the order of the reference. What is not set and has no default is left out, and so are
     empty defaults, and with `tcp` what is about requests."""
     top = _defaults(keys.LOGGER, {})
-    found = _settings(keys.PROCESS, _fields(process), _top(configuration.folder, top))
+    found = _settings(keys.PROCESS, _fields(process), _top(configuration, top))
     return list(found)
 
 
-def _top(folder: str, logger: Fields) -> Fields:
-    """A top level at which nothing is set, for defaults that follow from it."""
+def _top(configuration: Configuration, logger: Fields) -> Fields:
+    """A top level at which nothing is set that is a setting of all processes, for defaults that
+    follow from it."""
     values: Fields = {key.field: key.default for key in keys.TOP.keys}
-    values.update(folder=folder, logger=logger, terminate_grace_period=None)
+    values.update(folder=configuration.folder, logger=logger, agent=configuration.agent,
+                  terminate_grace_period=None)
     return values
 
 

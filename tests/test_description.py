@@ -131,6 +131,14 @@ def test_a_default_that_follows_from_other_keys_is_one(tmp_path: Path) -> None:
     assert defaults["logger.decorateFiles"] == "false"
 
 
+@pytest.mark.parametrize("top, grace", [({}, "0"), ({"agent": {"port": 9001}}, "5")])
+def test_with_an_agent_an_instance_without_a_common_port_has_time_until_the_front_knows(
+    tmp_path: Path, top: Dict[str, Any], grace: str
+) -> None:
+    found = settings(tmp_path, dict(PLAIN, cluster={"startPort": 8000}), **top)
+    assert Setting("terminateGracePeriod", grace, True) in found
+
+
 def test_what_the_top_level_sets_for_all_is_set(tmp_path: Path) -> None:
     found = settings(tmp_path, PLAIN, terminateTimeout=5, terminateGracePeriod=7,
                      logger={"stdout": "/tmp/out", "internalLogHours": 1})

@@ -89,7 +89,7 @@ def ours(text: str, folder: Path, *replaced: str) -> str:
         text = re.sub("(?m)^    (user|group) haproxy$", "", text)
         text = text.replace("listen 80;", "listen 18080;")
     # How HAProxy gets its certificates.
-    lines = re.findall("#   (cat .* > .*)", text)
+    lines = re.findall("#   (umask 077; cat .* > .*)", text)
     subprocess.run(["sh", "-e"], input="\n".join(lines).encode(), check=True)
     return text
 
