@@ -140,7 +140,8 @@ CLUSTER = Table(
         ms(
             "readyTimeoutMs",
             30000,
-            "an instance whose port does not accept in that time is killed: its start has failed",
+            "an instance whose port does not accept in that time, or with `health` has not passed a"
+            " check, is killed: its start has failed",
             above_zero=True,
         ),
         ms(

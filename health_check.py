@@ -108,8 +108,8 @@ class _Check:
             if error is not over:
                 raise
             if self._is_connected:
-                return NO_ANSWER, self._said("no answer within %g s" % self._timeout)
-            return NOT_CONNECTED, self._said("no connection within %g s" % self._timeout)
+                return NO_ANSWER, self._said("no answer within %g s" % round(self._timeout, 2))
+            return NOT_CONNECTED, self._said("no connection within %g s" % round(self._timeout, 2))
         except OSError as error:
             if error.errno in (*SHORTAGES, errno.EADDRNOTAVAIL):
                 raise

@@ -27,7 +27,7 @@ def member(number: int, **changes: Any) -> Dict[str, Any]:
         "since": 3600.0, "wanted": True, "serves": True, "pid": 1000 + number, "uptime": 3600.0,
         "restarts": 0, "restartsBy": CAUSES, "lastExit": None, "reason": None, "failingFor": None,
         "lastLine": None, "retryIn": None, "waitsFor": None, "cpu": 0.25, "cpuTime": 3.0,
-        "memory": 2**24, "backend": backend,
+        "memory": 2**24, "health": None, "backend": backend,
     }, **changes)  # fmt: skip
 
 

@@ -289,6 +289,20 @@ def test_requests_of_a_real_cluster_are_counted_and_drawn(
     assert {cells["5xx"] for cells in page.rows().values()} == {"0"}
 
 
+def test_one_that_is_unhealthy_or_not_well_yet_says_what_its_checks_come_to(opened: Open) -> None:
+    health = {"healthy": False, "check": "L7STS", "last": "GET /healthz: 503 <b>No</b>",
+              "duration": 0.01, "checks": 9, "failures": 3, "downs": 1}
+    members = [
+        member(0, serves=False, failingFor=5.0, health=health), member(1),
+        member(2, serves=False, state="starting", since=60.0, health=dict(health, healthy=True))]
+    with CannedPage(status(members, 10.0)) as canned:
+        page = opened(canned.url)
+        eventually(lambda: "web-1" in page.rows())
+        rows = page.rows()
+        assert rows["web-1"]["why"] == "unhealthy: GET /healthz: 503 <b>No</b>"
+        assert rows["web-3"]["why"] == "GET /healthz: 503 <b>No</b>"
+
+
 def test_what_a_process_prints_is_shown_as_text(shown: Callable[..., Any]) -> None:
     app, page = shown_when_failing(shown)
     eventually(lambda: page.rows().get("evil", {"why": ""})["why"].endswith(MARKUP))

@@ -22,6 +22,7 @@ from status_report import (
     BackendStatus,
     BalancerHttp,
     BalancerStatus,
+    HealthStatus,
     InstanceStatus,
     ProcessStatus,
     RequestTimes,
@@ -79,6 +80,7 @@ def test_short_times(seconds: float, text: str) -> None:
 
 
 BACKEND = BackendStatus("up", "", 12, 123456, 10**6, 10**9, 0, 0, 0, 60.0, None, None)
+UNWELL = HealthStatus(False, "L7STS", "GET /up: 503", 0.01, 9, 3, 1)
 NO_RESTARTS = RestartCauses(0, 0, 0, 0, 0, 0, 0)
 
 
@@ -298,6 +300,10 @@ FAILING = {
     ({"state": "running", "failing_for": 5.0, "last_line": None,
       "backend": BACKEND._replace(state="down", reason="connection refused")},
      "not reached for 5 s: connection refused"),
+    ({"state": "running", "failing_for": 5.0, "last_line": None, "health": UNWELL},
+     "unhealthy for 5 s: GET /up: 503"),
+    ({"state": "starting", "since": 3.0, "last_line": None, "failing_for": None,
+      "health": UNWELL._replace(healthy=True)}, "starting for 3 s, GET /up: 503"),
     ({"state": "starting", "since": 3.0, "last_line": None, "failing_for": None, "last_exit": None},
      "starting for 3 s, port 8000 does not accept yet"),
     ({"state": "starting", "since": 3.0, "last_line": None, "failing_for": None, "port": None},
