@@ -49,6 +49,7 @@ http {
     access_log /var/log/nginx/access.log;
     server_tokens off;
     tcp_nodelay on;
+    variables_hash_max_size 8192;
 
     map $http_upgrade $pupgevent_connection {
         default upgrade;
