@@ -15,6 +15,7 @@ import gevent
 import pytest
 
 from conftest import eventually
+from health_record import HealthRecord
 from running import Running, server, sleeper
 from systemd import NotifySocket, ServiceNotifier, watchdog_of
 
@@ -267,6 +268,7 @@ class Member:
 
     name, state, wanted, stuck = "app", "running", True, False
     process = SimpleNamespace(autostart=True)
+    health = HealthRecord()
 
 
 def test_a_lack_of_memory_delays_what_is_told_and_ends_nothing(listener: Listener) -> None:
