@@ -160,7 +160,7 @@ def is_checked(**values: Any) -> Callable[[RuntimeStage, Any], None]:
         run = stage.instance("web-1")._run
         assert run is not None
         wait_until(lambda: run._health_watch._settings is not None and {
-            name: getattr(run._health_watch._settings, name) for name in values} == values)
+            name: getattr(run._health_watch._settings.health, name) for name in values} == values)
 
     return effect
 
