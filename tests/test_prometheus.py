@@ -4,6 +4,7 @@ Grafana dashboard ask for."""
 import contextlib
 import json
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -74,11 +75,15 @@ def quickly(text: str, folder: Path, rules: Path) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path, free_ports: "Callable[[int], List[int]]") -> "Iterator[Running]":
-    first, second, common, dashboard, third, other = free_ports(6)
+    first, second, common, dashboard, third, other, fourth = free_ports(7)
     site = server("site", [third], other)
     site["cluster"]["protocol"] = "http"
+    # It accepts, and fails each health check.
+    sick = server("sick", [fourth], None)
+    sick["cmd"] = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(fourth)]
+    sick["cluster"]["health"] = {"path": "/missing"}
     running = Running(
-        tmp_path, server("web", [first, second], common), site,
+        tmp_path, server("web", [first, second], common), site, sick,
         {"id": "broken", "cmd": "exit 3", "restartLimit": 1, "autostart": True},
         {"id": "flapping", "cmd": "sleep 0.1; exit 3", "restartMaxDelayMs": 500, "autostart": True},
         dashboard={"port": dashboard, "token": TOKEN})
