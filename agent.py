@@ -11,18 +11,18 @@ The id is that of a process or of an instance; none is all that has a port. `fro
 who has been answered, since a stop waits for that.
 """
 
-import os
-from typing import Any, List, Optional
+from typing import List, Optional
 
 import backends
 import lifecycle
 from agent_server import AgentServer
-from errors import PupgeventError, format_value
+from errors import format_value
 from instance import Instance
 from listening_sockets import host_and_port
 from model import Agent as Settings, Process
+from movable_server import MovableServer
 from runtime import Runtime
-from sockets import WarningLimiter, listen
+from sockets import WarningLimiter
 
 UP, DRAIN, DOWN, UNKNOWN = "up ready %d%%", "drain", "down #%s", "unknown"
 
@@ -35,55 +35,25 @@ class Agent:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._settings: Optional[Settings] = None
-        self._server: Optional[AgentServer] = None
-        #: A socket for the settings to come, where they need another one.
-        self._prepared: Any = None
+        self._server = MovableServer(
+            "agent", lambda listener: AgentServer(listener, self._respond))
         self._warnings = WarningLimiter(
             lambda text: runtime.log.warning("agent", text), runtime.clock)
 
     def prepare(self, settings: Optional[Settings]) -> None:
         """Open the port of these settings, if it is another one; nobody is served there before
         `apply`. Does not block. Raises PupgeventError, and then nothing has changed."""
-        self._drop_prepared()
-        present, beside = self._settings, None
-        if settings is None or settings == present:
-            return
-        if present is not None and self._server is not None and present.port == settings.port:
-            beside = self._server.socket
-        try:
-            self._prepared = listen(settings.host, settings.port, beside)
-        except OSError as error:
-            raise PupgeventError("agent: cannot listen on %s port %d: %s" % (
-                settings.host, settings.port, os.strerror(error.errno or 0).lower())) from None
+        self._server.prepare(settings)
 
     def apply(self, settings: Optional[Settings]) -> None:
         """Serve with these from now on, for which `prepare` has been called; None: no longer."""
-        self._settings = settings
-        if self._prepared is not None or settings is None:
-            self._stop()
-        if self._prepared is not None and settings is not None:
-            self._server = AgentServer(self._prepared, self._respond)
-            self._prepared = None
-            self._server.start()
+        if self._server.apply(settings) and settings is not None:
             self._runtime.log.info(
                 "agent", "listening on %s" % host_and_port(settings.host, settings.port))
 
     def close(self) -> None:
         """Idempotent."""
-        self._drop_prepared()
-        self._settings = None
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    def _drop_prepared(self) -> None:
-        if self._prepared is not None:
-            self._prepared.close()
-            self._prepared = None
+        self._server.close()
 
     def _respond(self, asked: str, address: str) -> str:
         answer = answer_about(self._runtime, asked)

@@ -33,9 +33,9 @@ from errors import PupgeventError, encoded
 from json_pieces import json_pieces
 from log_history import Wanted, uncolored
 from model import Dashboard as Settings
+from movable_server import MovableServer
 from runtime import Runtime
 from snapshots import Snapshots
-from sockets import listen
 from status_report import Status
 from timeline import Timeline
 from web_server import Share, WebServer
@@ -111,9 +111,8 @@ class Dashboard:
         self._versions = {
             "version": version, "python": platform.python_version(), "gevent": gevent.__version__}
         self._settings: Optional[Settings] = None
-        self._server: Optional[WebServer] = None
-        #: A socket for the settings to come, where they need another one.
-        self._prepared: Any = None
+        self._server = MovableServer(
+            "dashboard", lambda listener: WebServer(listener, self._respond, self._warn))
         self._timeline: Optional[Timeline] = None
         # Now: a reload that turns this on may come after pupgevent's own files were exchanged.
         self._files = _load_files()
@@ -124,58 +123,34 @@ class Dashboard:
     def prepare(self, settings: Optional[Settings]) -> None:
         """Open the port of these settings, if it is another one; nobody is served there before
         `apply`. Does not block. Raises PupgeventError, and then nothing has changed."""
-        self._drop_prepared()
-        if settings is None:
-            return
-        if not self._files:
+        if settings is not None and not self._files:
             raise PupgeventError("dashboard: the files of its page are not there: %s" % _PAGE)
-        present, beside = self._settings, None
-        if present is not None and self._server is not None and present.port == settings.port:
-            if present.host == settings.host:
-                return
-            beside = self._server.socket
-        try:
-            self._prepared = listen(settings.host, settings.port, beside)
-        except OSError as error:
-            raise PupgeventError("dashboard: cannot listen on %s port %d: %s" % (
-                settings.host, settings.port, os.strerror(error.errno or 0).lower())) from None
+        self._server.prepare(settings)
 
     def apply(self, settings: Optional[Settings]) -> None:
         """Serve with these from now on, for which `prepare` has been called; None: no longer."""
-        before, self._settings = self._settings, settings
-        if self._prepared is not None or settings is None:
-            self._stop()
+        self._settings = settings
         if settings is None:
+            self._server.apply(None)
+            self._forget_timeline()
             return
         if self._timeline is None:
             self._timeline = Timeline(self._runtime.instances())
             self._runtime.watchers.add(self._timeline.note)
-        if self._prepared is not None:
-            self._server = WebServer(self._prepared, self._respond, self._warn)
-            self._prepared = None
-            self._server.start()
-        if before is None or before[:2] != settings[:2]:
+        if self._server.apply(settings):
             self._runtime.log.info("dashboard", "http://%s:%d/" % (
                 "[%s]" % settings.host if ":" in settings.host else settings.host, settings.port))
 
     def close(self) -> None:
         """Idempotent."""
-        self._drop_prepared()
         self._settings = None
-        self._stop()
+        self._server.close()
+        self._forget_timeline()
 
-    def _stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._settings is None and self._timeline is not None:
+    def _forget_timeline(self) -> None:
+        if self._timeline is not None:
             self._runtime.watchers.discard(self._timeline.note)
             self._timeline = None
-
-    def _drop_prepared(self) -> None:
-        if self._prepared is not None:
-            self._prepared.close()
-            self._prepared = None
 
     def _warn(self, text: str) -> None:
         self._runtime.log.warning("dashboard", text)

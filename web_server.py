@@ -1,12 +1,12 @@
 """A web server for a few people and programs: gevent.pywsgi, within limits.
 
-Whatever its clients do, the rest of pupgevent goes on as before. It serves so many connections and
-no more, the oldest making room; a request and its answer have their time and their size; only heads
-are read, no bodies; and all of it together has at most a share of the hub's time.
+Whatever its clients do, the rest of pupgevent goes on as before. It is a limited server
+(limited_server.py); besides, a request and its answer have their time and their size, and only
+heads are read, no bodies.
 
-The share is an account (`TokenBucket`). What can be measured is paid for as measured, what cannot,
-as it was found to cost: see the numbers below. Who has overdrawn the account waits before the next
-thing is done for him, or is not accepted yet.
+The share of the hub's time is an account (`TokenBucket`). What can be measured is paid for as
+measured, what cannot, as it was found to cost: see the numbers below. Who has overdrawn the account
+waits before the next thing is done for him, or is not accepted yet.
 """
 
 import collections
@@ -21,13 +21,13 @@ import gevent
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from concurrency import SLICE, TokenBucket
-from hub_server import HubServer
-from sockets import SHORTAGES, WarningLimiter, few, upstream_ceiling
+from limited_server import LimitedConnection, LimitedServer, make_room
+from sockets import WarningLimiter
 
 T = TypeVar("T")
 
-#: Connections at a time, and where descriptors are few, such a part of them.
-MOST_CONNECTIONS, _PART = 64, 16
+#: Connections at a time.
+MOST_CONNECTIONS = 64
 
 #: Large answers at a time, and what is large: a client that does not read keeps his in memory.
 MOST_LARGE, LARGE = 8, 256 * 1024
@@ -50,13 +50,6 @@ _REQUEST_TIMEOUT = 60.0
 
 #: A connection; a request besides what it asks for; each read; each byte of an answer.
 _CONNECTION_COST, _REQUEST_COST, _READ_COST, _BYTE_COST = 0.0005, 0.0005, 0.00005, 2e-9
-
-#: Seconds that accepting rests when the share is used up.
-_PAUSE = 0.02
-
-#: Seconds between two looks whether it accepts: so long at most it rests when descriptors or memory
-#: have run out.
-_LOOK_AFTER = 0.5
 
 #: The shortest sleep: with 0 the loop would not look at its sockets (see concurrency.py).
 _SHORTEST = 1e-6
@@ -181,25 +174,18 @@ class _Handler(WSGIHandler):
         """Nobody reads them, and an address may hold anything."""
 
 
-class _Connection(gevent.Greenlet):
-    """Serves one connection."""
-
-    def __init__(self, server: "WebServer", sock: Any, address: Any) -> None:
-        super().__init__()
-        self.socket = sock
-        self._about = (server, address)
-
+class _Connection(LimitedConnection):
     def _run(self) -> None:
-        server, address = self._about
+        server = self.server
         try:
-            server.handler_class(self.socket, address, server).handle()
+            server.handler_class(self.socket, self.address, server).handle()
         except MemoryError:
             pass
         except Exception:
             server.on_bug(sys.exc_info()[2])
 
 
-class WebServer(HubServer, WSGIServer):
+class WebServer(LimitedServer, WSGIServer):
     """Serves what waits at a listening socket. `warn(text)` takes a line for people."""
 
     handler_class = _Handler
@@ -207,98 +193,29 @@ class WebServer(HubServer, WSGIServer):
     #: Accepted before others have their turn.
     max_accept = 4
 
+    connection_class = _Connection
+    most_connections = MOST_CONNECTIONS
+    connection_cost = _CONNECTION_COST
+
     def __init__(
         self, listener: Any, application: Application, warn: "Callable[[str], object]"
     ) -> None:
         self._warnings = WarningLimiter(warn, time.monotonic)
         self._content = application
-        self._bucket = TokenBucket()
-        self._most = few(MOST_CONNECTIONS, _PART)
-        self._ceiling = upstream_ceiling()
-        #: The greenlets of the open connections, and of those that send something large; the oldest
-        #: first.
-        self._open: Any = collections.OrderedDict()
+        #: The greenlets of those that send something large; the oldest first.
         self._large: Any = collections.OrderedDict()
-        # Made now, as HubServer's.
-        self._pause = gevent.get_hub().loop.timer(_PAUSE, _PAUSE)
         listener.listen(_BACKLOG)
-        super().__init__(listener, None, _LOOK_AFTER)
+        super().__init__(listener)
         self.application = self._respond
         self.log = self.error_log = io.StringIO()  # never written to
         # Else it would look its own name up, in a DNS that may not answer.
         self.set_environ({"SERVER_NAME": "pupgevent"})
-
-    def start(self) -> None:
-        super().start()
-        self.timer.start(self._look_after)
-
-    def close(self) -> None:
-        """Stop accepting, and disconnect everybody. Idempotent."""
-        self._pause.stop()
-        self._pause.close()
-        super().close()
-        gevent.killall(list(self._open), block=False)
 
     def on_bug(self, traceback: Any) -> None:
         """Tell where, and not what: it may have been about a token."""
         *_, last = tracebacks.extract_tb(traceback)
         self._warnings.warn("a request met a bug in %s, line %d" % (
             os.path.basename(last.filename), last.lineno or 0))
-
-    # In the hub: nothing may leave these, or accepting ends with a traceback
-
-    def do_read(self) -> Any:
-        try:
-            found = super().do_read()
-        except (OSError, MemoryError) as error:
-            if not isinstance(error, OSError) or error.errno in SHORTAGES:
-                self._rest_for_long()
-            return None
-        if found and found[0].fileno() >= self._ceiling:
-            # Others need what is left more.
-            found[0].close()
-            self._rest_for_long()
-            return None
-        return found
-
-    def handle(self, sock: Any, address: Any) -> None:
-        """A client has been accepted."""
-        try:
-            self._make_room(self._open, self._most)
-            connection = _Connection(self, sock, address)
-            self._open[connection] = None
-            connection.rawlink(self._on_end)
-            connection.start()
-        except MemoryError:
-            sock.close()
-            self._rest_for_long()
-            return
-        now = time.monotonic()
-        if self._bucket.delay_after(now - _CONNECTION_COST, now):
-            self.stop_accepting()
-            self._pause.start(self._look_after)
-
-    def _make_room(self, some: Any, most: int) -> None:
-        while len(some) >= most:
-            some.popitem(last=False)[0].kill(block=False)
-
-    def _on_end(self, connection: _Connection) -> None:
-        self._open.pop(connection, None)
-        connection.socket.close()
-
-    def _rest_for_long(self) -> None:
-        """Who comes now waits."""
-        self.stop_accepting()
-        self._pause.stop()
-
-    def _look_after(self) -> None:
-        """Accept again, whatever has ended it."""
-        try:
-            if self.has_stopped_accepting:
-                self.accept_again()
-            self._pause.stop()
-        except MemoryError:
-            pass  # the timers come again
 
     # In the greenlet of a connection
 
@@ -322,7 +239,7 @@ class WebServer(HubServer, WSGIServer):
         """The answer, with a turn for everybody else in between."""
         me = gevent.getcurrent()
         if sum(map(len, body)) >= LARGE:
-            self._make_room(self._large, MOST_LARGE)
+            make_room(self._large, MOST_LARGE)
             self._large[me] = None
         try:
             for number, part in enumerate(body, 1):

@@ -255,7 +255,7 @@ def test_clients_that_misbehave_are_let_go_and_others_are_served(app: Any) -> No
 def test_where_too_many_say_nothing_the_oldest_makes_room(
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_server, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(agent_server.AgentServer, "most_connections", 3)
     monkeypatch.setattr(agent_server, "TIMEOUT", 10 * PATIENCE)
     listener = listen("127.0.0.1", 0)
     agent = AgentServer(listener, lambda line, address: "%s from %s" % (line, address))

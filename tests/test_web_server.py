@@ -364,6 +364,8 @@ def test_who_comes_when_there_is_no_memory_is_disconnected(
         patch.setattr(web_server, name, exhausted)
         if name == "_Handler":
             patch.setattr(WebServer, "handler_class", exhausted)
+        if name == "_Connection":
+            patch.setattr(WebServer, "connection_class", exhausted)
         for _ in range(3):
             assert stage.ask() == b""
     wait_until(stage.serves)
