@@ -3,7 +3,7 @@ get from here they understand."""
 
 import ssl
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, Iterator
 
@@ -47,21 +47,30 @@ def sending(sender: str, folder: Path, here: Address, there: Address) -> "Contex
     return haproxy(folder, here, HAPROXY_FRONT % (*here, *there, SENDERS[sender]))
 
 
+@contextmanager
+def in_front(
+    stage: BalancerStage, sender: str, folder: Path, port: int
+) -> "Iterator[Address]":
+    """Clients come to that front, at that port, and the only instance gets them."""
+    there = stage.listens()
+    stage.only = stage.instance().comes_up()
+    here = ("127.0.0.1", port)
+    with sending(sender, folder, here, (there[0], there[1])):
+        stage.common = here
+        yield here
+
+
 @pytest.mark.parametrize("sender", [*SENDERS, "NGINX"])
 def test_the_header_of_a_front_is_believed(
     proxy: Proxy, tmp_path: Path, free_port: "Callable[[], int]", sender: str
 ) -> None:
     """With tcp it goes on to the instance, as another version where that is wanted."""
-    with setting(proxy, accept_proxy_from=["127.0.0.1"], proxy_protocol="v2") as stage:
-        there = stage.listens()
-        stage.only = stage.instance().comes_up()
-        here = ("127.0.0.1", free_port())
-        with sending(sender, tmp_path, here, (there[0], there[1])):
-            stage.common = here
-            client = stage.client(source=("127.0.0.9", 0)).says(b"question")
-            server = accepts_of(stage, client, here)
-            server.hears(b"question").says(b"answer")
-            client.hears(b"answer")
+    with setting(proxy, accept_proxy_from=["127.0.0.1"], proxy_protocol="v2") as stage, in_front(
+            stage, sender, tmp_path, free_port()) as here:
+        client = stage.client(source=("127.0.0.9", 0)).says(b"question")
+        server = accepts_of(stage, client, here)
+        server.hears(b"question").says(b"answer")
+        client.hears(b"answer")
 
 
 def accepts_of(stage: BalancerStage, client: Peer, front: Address) -> Peer:
@@ -78,19 +87,15 @@ def accepts_of(stage: BalancerStage, client: Peer, front: Address) -> Peer:
 def test_with_http_a_front_need_not_say_it_in_a_field(
     proxy: Proxy, tmp_path: Path, free_port: "Callable[[], int]", sender: str
 ) -> None:
-    with setting_http(proxy, accept_proxy_from=["127.0.0.1"]) as stage:
-        there = stage.listens()
-        stage.only = stage.instance().comes_up()
-        here = ("127.0.0.1", free_port())
-        with sending(sender, tmp_path, here, (there[0], there[1])):
-            stage.common = here
-            client = stage.client(source=("127.0.0.9", 0)).says(GET)
-            server = stage.only.accepts()
-            request = request_of(server)
-            assert request.value(b"x-forwarded-for") == b"127.0.0.9"
-            assert request.value(b"x-forwarded-port") == b"%d" % here[1]
-            server.says(answer(b"hello"))
-            assert answer_of(client).body == b"hello"
+    with setting_http(proxy, accept_proxy_from=["127.0.0.1"]) as stage, in_front(
+            stage, sender, tmp_path, free_port()) as here:
+        client = stage.client(source=("127.0.0.9", 0)).says(GET)
+        server = stage.only.accepts()
+        request = request_of(server)
+        assert request.value(b"x-forwarded-for") == b"127.0.0.9"
+        assert request.value(b"x-forwarded-port") == b"%d" % here[1]
+        server.says(answer(b"hello"))
+        assert answer_of(client).body == b"hello"
 
 
 @pytest.fixture(scope="module")
