@@ -13,7 +13,6 @@ who has been answered, since a stop waits for that.
 
 from typing import List, Optional
 
-import backends
 import lifecycle
 from agent_server import AgentServer
 from errors import format_value
@@ -23,6 +22,7 @@ from model import Agent as Settings, Process
 from movable_server import MovableServer
 from runtime import Runtime
 from sockets import WarningLimiter
+from status import health_of
 
 UP, DRAIN, DOWN, UNKNOWN = "up ready %d%%", "drain", "down #%s", "unknown"
 
@@ -107,8 +107,7 @@ def _leaving(processes: "List[Process]") -> str:
 
 
 def _serves(runtime: Runtime, instance: Instance) -> bool:
-    return (instance.state == lifecycle.RUNNING
-            and runtime.backend_state(instance) in (None, backends.UP))
+    return health_of(instance, runtime.backend_state(instance)).serves
 
 
 def _returns(instance: Instance) -> bool:

@@ -16,9 +16,11 @@ from agent import answer_about
 from agent_server import AgentServer
 from conftest import eventually
 from fronts import LONGEST, Fronts
+from health_stage import Folder, web
 from inside import RuntimeStage, inside, listening
 from running import Running, is_free, now, server, sleeper
 from sockets import listen
+from supervision import wait_until
 
 pytest_plugins = ["runs"]
 
@@ -68,6 +70,22 @@ def test_a_process_has_the_share_of_its_instances_that_serve(stage: RuntimeStage
     assert answer_about(stage.runtime, "") == "up ready 50%"
     stage.operations.stop(["api"], stage.told.append)
     assert answer_about(stage.runtime, "api") == "down #stopped"
+
+
+def test_an_instance_whose_health_checks_fail_does_not_serve(
+    tmp_path: Path, free_ports: Ports
+) -> None:
+    """Also where no balancer is behind it that would know."""
+    folder, ports = Folder(tmp_path), free_ports(3)
+    process = web(tmp_path, ports, health={"path": "/health", "intervalMs": 20})
+    del process["cluster"]["commonPort"]
+    with inside(tmp_path, [process]) as stage:
+        assert answer_about(stage.runtime, "web") == "up ready 100%"
+        folder.health("503", "0")
+        wait_until(lambda: answer_about(stage.runtime, "web") == "up ready 50%", PATIENCE)
+        assert answer_about(stage.runtime, "web-1").startswith("down #")
+        folder.health("200", "0")
+        wait_until(lambda: answer_about(stage.runtime, "web-1") == "up ready 100%", PATIENCE)
 
 
 def test_all_of_it_drains_once_it_is_to_end(stage: RuntimeStage) -> None:
