@@ -184,8 +184,13 @@ class Pool:
             if backend.state == DOWN and not backend.probe:
                 backend.probe = gevent.spawn(self._probe, backend, backend.changed_at)
 
-        if self._ramps and all(each.weight >= 1.0 for each in self if each.state == UP):
+        if self._ramps and not self._has_fresh:
             self._set_ramps(False)
+
+    @property
+    def _has_fresh(self) -> bool:
+        """Somebody who takes clients does not get his full share yet."""
+        return any(each.state == UP and each.weight < 1.0 for each in self)
 
     def limit(self, max_connections: int, slow_start: float) -> None:
         """Another number of connections per backend, 0 is no limit; another time until one that
@@ -195,7 +200,7 @@ class Pool:
         for backend in self:
             # Who has its full share keeps it.
             backend.slow_start = min(backend.slow_start, slow_start)
-        self._set_ramps(bool(slow_start))
+        self._set_ramps(self._has_fresh)
         self.refresh()
 
     def close_idle(self) -> None:
