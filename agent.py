@@ -84,7 +84,7 @@ def _answer(runtime: Runtime, processes: "List[Process]", members: "List[Instanc
     """About some instances, which are those of these processes."""
     if runtime.closing:
         return _leaving(processes)
-    serving = sum(map(_serves, [runtime] * len(members), members))
+    serving = sum(_serves(runtime, each) for each in members)
     if serving:
         # HAProxy takes a server of 0 % out.
         return UP % max(1, 100 * serving // len(members))

@@ -31,7 +31,7 @@ from health_watch import Checks, HealthWatch
 from instance_history import EXIT, HEALTH, SHORTAGE, SIGNAL, START, TIMEOUT
 from lifecycle import READY, STOP
 from logs import InstanceLog
-from model import Health, InstanceSpec, Process, variables_of
+from model import InstanceSpec, Process, variables_of
 from owners import RunOwner
 from port_ownership import PortOwnership, expected_listener
 from rotation import Draining, Registration, Rotation
@@ -292,12 +292,8 @@ class ProcessRun:
         return 0.0 if cluster is None else cluster.ready_timeout
 
     @property
-    def _health(self) -> Optional[Health]:
-        """None: it is not checked."""
-        return None if self.process.cluster is None else self.process.cluster.health
-
-    @property
     def _checks(self) -> Optional[Checks]:
+        """None: its health is not checked."""
         cluster = self.process.cluster
         if cluster is None or cluster.health is None:
             return None
@@ -360,10 +356,10 @@ class ProcessRun:
     # Stop
 
     def _stop(self, child: Child) -> None:
-        grace = self.process.terminate_grace_period
-        if self._recycled_for == HEALTH and self._health and self._health_watch.record.is_silent:
+        grace, checks = self.process.terminate_grace_period, self._checks
+        if self._recycled_for == HEALTH and checks and self._health_watch.record.is_silent:
             # Who hangs answers nobody: a check has just shown for how long that is waited for.
-            grace = min(grace, self._health.timeout)
+            grace = min(grace, checks.health.timeout)
         self._registration.drain(
             grace, lambda: child.exited or self._killing, self._tell_drain)
         self.draining = None
