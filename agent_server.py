@@ -20,6 +20,7 @@ MOST_BYTES = 256
 #: Seconds for a line to come, and for its answer to be taken.
 TIMEOUT = 2.0
 
+
 class _Connection(LimitedConnection):
     def _run(self) -> None:
         try:

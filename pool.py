@@ -207,6 +207,7 @@ class Pool:
         """Close the connections that are kept for the next requests."""
         for backend in self:
             backend.close_idle()
+
     def _set_ramps(self, ramps: bool) -> None:
         self._ramps = ramps
         self._owner.on_ramping(ramps)
