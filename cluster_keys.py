@@ -1,7 +1,8 @@
 """The keys of a cluster: its instances, and the balancer in front of them."""
 
+import tls_validators
 import validators
-from schema import REQUIRED, Table, key, ms, no_default, seconds, unsupported
+from schema import REQUIRED, Table, key, ms, no_default, seconds
 from strategies import STRATEGIES
 
 PROTOCOLS = ("tcp", "http")
@@ -56,15 +57,35 @@ HEALTH = Table(
 TLS = Table(
     "processes.cluster.tls",
     (
-        key("cert", validators.existing_file(), REQUIRED, "certificate and its chain, PEM"),
-        key("key", validators.existing_file(), REQUIRED, "private key, PEM", secret=True),
+        key(
+            "cert", tls_validators.certificates(), REQUIRED,
+            "certificate and behind it those between it and its CA, PEM; of several, a client gets"
+            " the first that is for the host that it names, else the first",
+        ),
+        key(
+            "key", tls_validators.private_keys(), REQUIRED,
+            "private key, PEM, without a passphrase; with several certificates that of each, in the"
+            " same order; may be the same file",
+            secret=True,
+        ),
         key(
             "minVersion",
             validators.choice("TLS version", TLS_VERSIONS),
             "TLSv1.2",
             "oldest version that is accepted",
         ),
+        key(
+            "ciphers", tls_validators.ciphers(),
+            no_default("ECDHE with AES-GCM or ChaCha20"),
+            "ciphers for TLS 1.2, best first; TLS 1.3 has its own",
+        ),
+        key(
+            "clientCa", tls_validators.authorities(), no_default(),
+            "one or more certificates of CAs, PEM: a client has to show a certificate that one of"
+            " them has signed",
+        ),
     ),
+    complete=tls_validators.with_pairs,
 )
 
 #: Keys that mean nothing without `protocol = "http"`.
@@ -73,7 +94,7 @@ HTTP_KEYS = (
         "headTimeoutMs",
         10000,
         "with `http`: a request whose head takes longer is answered with 408; with"
-        " `acceptProxyFrom` as long for the header of a proxy",
+        " `acceptProxyFrom` as long for the header of a proxy, and with `tls` for the handshake",
         above_zero=True,
     ),
     ms(
@@ -196,6 +217,6 @@ CLUSTER = Table(
             " who the client is; the application has to expect it. With `http` no connection is"
             " kept for a next request then",
         ),
-        unsupported("tls", TLS, no_default(), "TLS ends at the common port, below"),
+        key("tls", TLS, no_default(), "TLS ends at the common port, below"),
     ),
 )

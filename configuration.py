@@ -19,7 +19,7 @@ a dict, since they become the arguments of a named tuple.
 import os
 import pickle
 import re
-from typing import BinaryIO, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import BinaryIO, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import conflicts
 import documents
@@ -40,6 +40,8 @@ from model import (
     Process,
     ResourceLimits,
     Tls,
+    TlsFile,
+    TlsPair,
     Watcher,
 )
 from pup_differences import INSTEAD
@@ -102,8 +104,8 @@ def write_pickled(path: str, file: BinaryIO) -> None:
 
 def format_version() -> str:
     """Differs between two versions of pupgevent that could read the same file in two ways."""
-    kinds = (Logger, Watcher, Control, Dashboard, Agent, Passive, Health, Tls, Cluster,
-             ResourceLimits, Process, Configuration)
+    kinds = (Logger, Watcher, Control, Dashboard, Agent, Passive, Health, TlsPair, TlsFile, Tls,
+             Cluster, ResourceLimits, Process, Configuration)
     return "%s\n%s" % (keys.reference(), [kind._fields for kind in kinds])
 
 
@@ -137,8 +139,14 @@ def _build_health(fields: Fields) -> Health:
 
 def _build_cluster(fields: Fields) -> Cluster:
     health = _build_health(fields["health"]) if fields["health"] else None
-    tls = Tls(**fields["tls"]) if fields["tls"] else None
+    tls = _build_tls(fields["tls"]) if fields["tls"] else None
     return Cluster(**dict(fields, health=health, tls=tls))
+
+
+def _build_tls(fields: Fields) -> Tls:
+    """With no pairs where they are wrong."""
+    own: Fields = {name: fields.get(name, ()) for name in Tls._fields}
+    return Tls(**own)
 
 
 class FieldsRead(NamedTuple):
@@ -192,7 +200,17 @@ class _FieldsReader:
             given = dict.fromkeys(table.names, _UNREAD)
         for key in table.keys:
             own[key.field] = self._field(key, given, where, own)
-        return own
+        return own if table.complete is None else self._completed(table.complete, own, where)
+
+    def _completed(
+        self, complete: Callable[[Fields], Fields], own: Fields, where: KeyPath
+    ) -> Fields:
+        try:
+            return complete(own)
+        except validators.InvalidValue as error:
+            for part in error.all:
+                self._reject(where + part.inside, str(part.reason))
+            return own
 
     def _check_names(self, table: Table, values: Dict[str, object], where: KeyPath) -> None:
         for name in values:
@@ -212,12 +230,9 @@ class _FieldsReader:
             if isinstance(key.default, Required):
                 self._missing.append(path)
             return self._default(key, path, own)
-        before = len(self._mistakes)
         result = values[key.name]
         if result is not _UNREAD:
             result = self._value(key, result, path)
-            if not key.supported and len(self._mistakes) == before:
-                self._add_mistake(path, "not yet supported")
         return self._default(key, path, own) if result is _UNREAD else result
 
     def _default(self, key: Key, path: KeyPath, own: Fields) -> object:

@@ -93,6 +93,10 @@ def _conflicts_within(index: int, process: Process) -> Iterator[Conflict]:
     if last > 65535:
         reason = "the last of %d instances would get port %d: the highest is 65535"
         yield Conflict(where + ("startPort",), reason % (cluster.instances, last))
+    if cluster.tls and cluster.tls.ciphers and cluster.tls.min_version != "TLSv1.2":
+        reason = "it is for TLS 1.2, and minVersion is %s" % format_value(cluster.tls.min_version)
+        others = (where + ("tls", "minVersion"),)
+        yield Conflict(where + ("tls", "ciphers"), reason, others)
     if cluster.protocol != "http":
         yield from _http_without_http(where, cluster)
 
@@ -105,7 +109,7 @@ def _http_without_http(where: KeyPath, cluster: Cluster) -> Iterator[Conflict]:
         reason = "%s %s" % (format_value(cluster.strategy), needs)
         yield Conflict(where + ("strategy",), reason, others)
     for key in HTTP_KEYS:
-        is_of_tcp = key.field == "head_timeout" and cluster.accept_proxy_from
+        is_of_tcp = key.field == "head_timeout" and (cluster.accept_proxy_from or cluster.tls)
         if not is_of_tcp and getattr(cluster, key.field) != _default_of(key):
             yield Conflict(where + (key.name,), "it " + needs, others)
     if cluster.health and cluster.health.passive:

@@ -226,7 +226,7 @@ class Section:
 
     def _problem(self, name: str, value: object) -> str:
         key = _key_of(self._table, name)
-        if key is None or not key.supported:
+        if key is None:
             return "This version of pupgevent does not have the key %s." % format_value(name)
         reason = _refusal(key, value, self._draft.folder)
         if reason:

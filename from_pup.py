@@ -72,8 +72,7 @@ def _is_web_server(cmd: object) -> bool:
 def _write_table(
     draft: Draft, section: Section, table: Table, values: Dict[str, object]
 ) -> None:
-    inside = {key.name: key.type for key in table.keys
-              if isinstance(key.type, Table) and key.supported}
+    inside = {key.name: key.type for key in table.keys if isinstance(key.type, Table)}
     # A logger has its limits before the files for which they count.
     for name, value in sorted(values.items(), key=lambda item: item[0] in ("stdout", "stderr")):
         if name == "env" and isinstance(value, dict):

@@ -69,6 +69,7 @@ _AS_HERE = {
 #: Keys whose values are paths.
 _PATHS = ("cwd", "stdout", "stderr")
 
+
 class _Limit(NamedTuple):
     """An option about the rotation of log files."""
 

@@ -82,10 +82,37 @@ class Health(NamedTuple):
     passive: Optional[Passive]
 
 
-class Tls(NamedTuple):
+class TlsPair(NamedTuple):
+    """A certificate with its chain and its private key, as both files were when they were read."""
+
     cert: str
     key: str
+    #: Of the contents of both (SHA-256, hex): a reload sees that they are others.
+    digest: str
+    #: Whom the certificate is for, in lower case: names, maybe with `*`, and IP addresses.
+    names: Tuple[str, ...]
+    #: When it expires, in seconds since the epoch.
+    not_after: float
+
+
+class TlsFile(NamedTuple):
+    """A file, as it was when it was read."""
+
+    path: str
+    digest: str
+
+
+class Tls(NamedTuple):
+    """How TLS ends at the common port."""
+
+    #: At least one. The first is for clients that name no host, or one that no pair is for.
+    pairs: Tuple[TlsPair, ...]
+    #: "TLSv1.2" or "TLSv1.3".
     min_version: str
+    #: For TLS 1.2, as OpenSSL writes lists; None: those that are as good as TLS 1.3.
+    ciphers: Optional[str]
+    #: Clients have to show a certificate that one of these has signed.
+    client_ca: Optional[TlsFile]
 
 
 class Cluster(NamedTuple):
@@ -186,7 +213,6 @@ class Process(NamedTuple):
     essential: bool
     logger: Logger
     cluster: Optional[Cluster]
-
 
     @property
     def is_job(self) -> bool:

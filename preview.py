@@ -9,10 +9,11 @@ import cron_pattern
 import model
 import programs
 import pup_differences
+import tls_expiry
 from documents import Document
 from errors import KeyPath, encoded, format_path, local_time
 from known_servers import web_server
-from model import Configuration, Process, log_file_of, loggers_of
+from model import Cluster, Configuration, Process, log_file_of, loggers_of
 
 #: Characters of a token. One of 16 letters and digits is not found by trying.
 _LONG_ENOUGH = 16
@@ -29,13 +30,20 @@ def plan(configuration: Configuration) -> Iterator[str]:
     for process in configuration.processes:
         cluster = process.cluster
         if cluster is not None and cluster.common_port is not None:
-            protocol = "" if cluster.protocol == "tcp" else cluster.protocol + ", "
             yield "%s: %s%s on %s port %d" % (
-                process.id, protocol, cluster.strategy, cluster.common_host, cluster.common_port)
+                process.id, _protocol(cluster), cluster.strategy, cluster.common_host,
+                cluster.common_port)
         start = _start(process)
         for spec in model.instance_specs(process):
             place = "" if spec.port is None else ", port %d" % spec.port
             yield "%s%s%s" % (spec.name, place, start)
+
+
+def _protocol(cluster: Cluster) -> str:
+    """What clients speak, in the words of the status; nothing where pupgevent does not know it."""
+    if cluster.protocol == "tcp":
+        return "" if cluster.tls is None else "tls, "
+    return "http, " if cluster.tls is None else "https, "
 
 
 def remarks(configuration: Configuration, document: Document) -> Iterator[str]:
@@ -81,6 +89,7 @@ def _warnings(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:
     if configuration.dashboard is not None and configuration.dashboard.token is not None:
         for text in _token_problems(configuration.dashboard.token, configuration.real_path):
             yield ("dashboard", "token"), text
+    yield from tls_expiry.warnings_of(configuration, time.time())
 
 
 def _log_files(configuration: Configuration) -> Iterator[Tuple[KeyPath, str]]:

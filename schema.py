@@ -6,7 +6,7 @@ The README's reference of all keys is made here from the records, in Markdown.
 import json
 import keyword
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import toml
 
@@ -55,8 +55,6 @@ class Key(NamedTuple):
     meaning: str
     #: Of the value in the file.
     unit: str = ""
-    #: False: it is checked, then refused, because nothing acts on it yet.
-    supported: bool = True
     #: The value is never part of a message.
     secret: bool = False
 
@@ -89,6 +87,9 @@ class Table(NamedTuple):
     keys: Tuple[Key, ...]
     #: Whether it is an array of such tables.
     many: bool = False
+    #: What follows from several of its fields together: gets them and returns them with more, once
+    #: each has been looked at by itself. Raises InvalidValue, whose `inside` begins with a key.
+    complete: Optional[Callable[[Fields], Fields]] = None
 
     @property
     def names(self) -> List[str]:
@@ -110,13 +111,6 @@ def key(
 ) -> Key:
     """A key that pupgevent acts on."""
     return Key(name, type, default, meaning, secret=secret)
-
-
-def unsupported(
-    name: str, type: Union[Validator, Table], default: Default, meaning: str
-) -> Key:
-    """A key that is refused as not yet supported."""
-    return Key(name, type, default, meaning, supported=False)
 
 
 def ms(name: str, default: Default, meaning: str, above_zero: bool = False) -> Key:
@@ -147,5 +141,4 @@ def _section(table: Table) -> str:
 
 
 def _cells(key: Key) -> Tuple[str, str, str, str]:
-    name = "`%s`" % key.name + ("" if key.supported else " (not yet supported)")
-    return name, key.type.allowed, key.default_text, key.meaning
+    return "`%s`" % key.name, key.type.allowed, key.default_text, key.meaning

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 import keys
 from cluster_keys import HTTP_KEYS
 from description_report import Setting
-from model import Configuration, Process
+from model import Configuration, Process, Tls
 from schema import Derived, Fields, Key, Required, Table
 from signal_names import signal_name
 
@@ -45,16 +45,21 @@ def _top(configuration: Configuration, logger: Fields) -> Fields:
 def _settings(table: Table, own: Fields, top: Fields, prefix: str = "") -> Iterator[Setting]:
     for key in table.keys:
         value = own[key.field]
-        if key in HTTP_KEYS and own["protocol"] != "http":
+        if key in HTTP_KEYS and own["protocol"] != "http" and not _is_of_tcp(key, own):
             continue
         if isinstance(key.type, Table):
             if value is not None:
                 yield from _settings(key.type, value, top, prefix + key.name + ".")
-        elif value is not None and key.supported:
+        elif value is not None:
             is_default = not isinstance(key.default, Required) and (
                 value == _default_of(key, own, top))
             if not (is_default and value in _EMPTY):
                 yield Setting(prefix + key.name, _spelled(key, value), is_default)
+
+
+def _is_of_tcp(key: Key, own: Fields) -> bool:
+    """It is also for what comes before the bytes of the application, where something does."""
+    return key.field == "head_timeout" and bool(own["accept_proxy_from"] or own["tls"])
 
 
 def _defaults(table: Table, top: Fields) -> Fields:
@@ -75,9 +80,19 @@ def _default_of(key: Key, own: Fields, top: Fields) -> object:
 
 def _fields(value: Any) -> Any:
     """A record of `model` with all records in it, as the tables that they were made of."""
+    if isinstance(value, Tls):
+        return _fields_of_tls(value)
     if hasattr(value, "_fields"):
         return {name: _fields(each) for name, each in zip(value._fields, value)}
     return value
+
+
+def _fields_of_tls(tls: Tls) -> Fields:
+    """Its files by their paths, where the record has what is in them."""
+    client_ca = tls.client_ca.path if tls.client_ca else None
+    certs, keys_of = ([getattr(pair, name) for pair in tls.pairs] for name in ("cert", "key"))
+    return dict(tls._asdict(), client_ca=client_ca, key=keys_of,
+                cert=certs if len(certs) > 1 else certs[0])
 
 
 # How values are spelled

@@ -244,6 +244,17 @@ def _needed(configuration: Configuration, own: "List[str]") -> "Iterator[Tuple[s
             yield "the home of %s" % process.user, pwd.getpwnam(process.user).pw_dir
         for file in _programs(process):
             yield "a program of %s" % process.id, file
+        for file in _files_of_tls(process):
+            yield "a file of tls of %s" % process.id, file
+
+
+def _files_of_tls(process: Process) -> "Iterator[str]":
+    tls = process.cluster.tls if process.cluster else None
+    if tls is not None:
+        for pair in tls.pairs:
+            yield from (pair.cert, pair.key)
+        if tls.client_ca is not None:
+            yield tls.client_ca.path
 
 
 def _programs(process: Process) -> "Iterator[str]":

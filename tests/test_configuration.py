@@ -15,7 +15,6 @@ import keys
 import model
 from model import Cluster, Configuration, Logger, Process, instance_specs
 from schema import Derived, Required, Table
-from schemas import all_keys_supported
 
 Load = Callable[..., Configuration]
 
@@ -387,8 +386,7 @@ def test_files_of_a_process_are_not_decorated_and_those_for_all_are(load: Load) 
     assert not decorated('stdout = "all"\ndecorateFiles = false', "decorate = true")
 
 
-def test_what_is_not_yet_supported_is_read_all_the_same(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "cert.pem").write_text("")
+def test_tables_in_tables_are_read(load: Load) -> None:
     text = (
         '[dashboard]\nport = 9000\nhost = "::"\ntoken = "s3cret"\n'
         + MINIMAL
@@ -399,18 +397,14 @@ protocol = "http"
 proxyProtocol = "v2"
 acceptProxyFrom = ["10.0.0.0/8", "::1"]
 health = { path = "/up", intervalMs = 500, restart = true, passive = { count = 3 } }
-tls = { cert = "cert.pem", key = "cert.pem" }
 """
     )
-    with all_keys_supported():
-        loaded = load(text)
+    loaded = load(text)
     assert loaded.dashboard == model.Dashboard(9000, "::", "s3cret")
     behind = loaded.processes[0].cluster
     assert behind is not None
     assert behind.health == model.Health(
         "/up", 0.5, 2.0, 2, 3, True, model.Passive(3, 10.0))
-    cert = str(tmp_path / "cert.pem")
-    assert behind.tls == model.Tls(cert, cert, "TLSv1.2")
     assert behind.proxy_protocol == "v2"
     assert [str(network) for network in behind.accept_proxy_from or ()] == ["10.0.0.0/8", "::1/128"]
 
@@ -425,7 +419,6 @@ tls = { cert = "cert.pem", key = "cert.pem" }
         (keys.CONTROL, model.Control),
         (keys.DASHBOARD, model.Dashboard),
         (cluster_keys.HEALTH, model.Health),
-        (cluster_keys.TLS, model.Tls),
     ],
     ids=lambda value: getattr(value, "title", ""),
 )

@@ -2,18 +2,18 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import pytest
 
+import certificates
 import cluster_keys
 import configuration
 import documents
 import keys
-from errors import ConfigurationError
 from schema import Derived, Key, Required, Table
-from schemas import all_keys_supported
 
 ROOT = Path(__file__).resolve().parent.parent
 FULL = ROOT / "conf" / "full.toml"
@@ -44,8 +44,7 @@ def test_reference_tells_each_key_once_with_its_default(table: Table) -> None:
     for row, key in zip(rows, table.keys):
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]
         assert len(cells) == 4 and all(cells)
-        assert cells[0].startswith("`%s`" % key.name)
-        assert ("not yet supported" in cells[0]) is not key.supported
+        assert cells[0] == "`%s`" % key.name
         assert cells[2] == key.default_text
 
 
@@ -89,9 +88,6 @@ def shown(title: str, key: Key) -> Optional[Shown]:
 def test_full_configuration_shows_the_key(title: str, key: Key) -> None:
     found = shown(title, key)
     assert found is not None
-    assert ("not yet supported" in found.said) is not key.supported
-    if not key.supported:
-        assert found.commented
     if isinstance(key.default, (Required, Derived)):
         assert ("default: " + key.default.text) in found.said
 
@@ -106,20 +102,19 @@ def test_full_configuration_shows_the_default(title: str, key: Key) -> None:
         assert found.commented
     elif key.default != {}:
         assert found.literal == json.dumps(key.default)
-        assert found.commented is (not key.supported or not table_is_on(title))
+        assert found.commented is not table_is_on(title)
 
 
 #: Tables that turn something on by being there.
-OFF = ("dashboard", "agent", "health", "passive")
+OFF = ("dashboard", "agent", "health", "passive", "tls")
 
 
 def table_is_on(title: str) -> bool:
-    """Supported, and there without being asked for."""
+    """There without being asked for."""
     outer, _, name = title.rpartition(".")
     if not title:
         return True
-    key = {key.name: key for key in SHOWN[outer].keys}[name]
-    return key.supported and name not in OFF and table_is_on(outer)
+    return name not in OFF and table_is_on(outer)
 
 
 def test_full_configuration_shows_no_other_key() -> None:
@@ -145,8 +140,10 @@ def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
     text = re.sub(r"(?m)^#(?=\S)", "", FULL.read_text(encoding="utf-8"))
     text = text.replace('protocol = "tcp"', 'protocol = "http"')
     text = re.sub(r'(?m)^(user|group) = ".*"$', r"\1 = 0", text)
-    for name in ("cert.pem", "key.pem", ".env"):
-        (tmp_path / name).write_text("")
+    (tmp_path / ".env").write_text("")
+    made = certificates.make(tmp_path)
+    for each, name in zip((*made, made.cert), ("cert.pem", "key.pem", "clients.pem")):
+        shutil.copy(each, str(tmp_path / name))
     path = tmp_path / "all.toml"
     path.write_text(text, encoding="utf-8")
     values: Any = documents.read(str(path)).values
@@ -154,40 +151,10 @@ def test_what_is_commented_out_there_can_be_put_in(tmp_path: Path) -> None:
     assert set(values["processes"][0]) == set(keys.PROCESS.names)
     assert set(values["processes"][0]["cluster"]) == set(cluster_keys.CLUSTER.names)
     path.write_text(re.sub("(?m)^(user|group) = 0$", "", text), encoding="utf-8")
-    with all_keys_supported():
-        loaded = configuration.load(str(path))
+    loaded = configuration.load(str(path))
     assert loaded.dashboard is not None
     assert loaded.processes[0].env == {
         "APP_MODE": "production",
         "APP_WORKERS": "2",
         "APP_DEBUG": "false",
     }
-
-
-LATER = [(title, key) for title, key in EVERY_KEY if not key.supported]
-
-
-@pytest.mark.parametrize("title, key", LATER, ids=ids)
-def test_key_that_is_not_yet_supported_is_refused_with_its_line(
-    tmp_path: Path, title: str, key: Key
-) -> None:
-    """The key alone is put in, as it is shown, or the first key of its table."""
-    for name in ("cert.pem", "key.pem", ".env"):
-        (tmp_path / name).write_text("")
-    lines = FULL.read_text(encoding="utf-8").splitlines()
-    wanted = r"#\[%s\]" % re.escape((title + "." + key.name).lstrip("."))
-    if not isinstance(key.type, Table):
-        wanted = r"#%s = " % key.name
-    start = 0 if not title else next(n for n, x in enumerate(lines) if x.strip("[]") == title)
-    at = next(n for n in range(start, len(lines)) if re.match(wanted, lines[n]))
-    end = at + 1
-    while isinstance(key.type, Table) and end < len(lines) and lines[end].startswith("#"):
-        end += 1
-    for n in range(at, end):
-        lines[n] = re.sub("^#(?=[^ ])", "", lines[n])
-    path = tmp_path / "one.toml"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ConfigurationError) as caught:
-        configuration.load(str(path))
-    assert caught.value.message.endswith("%s: not yet supported" % key.name)
-    assert caught.value.line == at + 1

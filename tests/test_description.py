@@ -10,6 +10,7 @@ import pytest
 import configuration
 import control_socket
 import keys
+from certificates import make
 from control import Control, Request
 from control_protocol import BadReply, checked
 from description import MOST_STATES, describe
@@ -115,6 +116,16 @@ def test_what_is_about_requests_is_told_with_http_alone(tmp_path: Path) -> None:
     found = settings(tmp_path, dict(PLAIN, cluster=cluster))
     defaults = {each.name: each.value for each in found if each.is_default}
     assert names <= set(defaults) and defaults["terminateGracePeriod"] == "30"
+
+
+def test_how_long_a_handshake_may_take_is_told_with_tcp_too(tmp_path: Path) -> None:
+    pair = make(tmp_path)
+    cluster = {"startPort": 8000, "commonPort": 3000, "headTimeoutMs": 2000,
+               "tls": {"cert": pair.cert, "key": pair.key}}
+    found = settings(tmp_path, dict(PLAIN, cluster=cluster))
+    names = {each.name for each in found}
+    assert chosen(found)["cluster.headTimeoutMs"] == "2000"
+    assert not {"cluster.responseTimeoutMs", "cluster.keepUpstream"} & names
 
 
 def test_a_default_that_follows_from_other_keys_is_one(tmp_path: Path) -> None:

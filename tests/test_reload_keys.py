@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
+import certificates
 import keys
 import status
 from inside import RuntimeStage, inside, listening, sleeper
@@ -149,6 +150,27 @@ def balancer_has(**values: Any) -> Callable[[RuntimeStage, Any], None]:
         same(stage, before)
         settings = stage.runtime.balancers["web"]._cluster
         assert {name: getattr(settings, name) for name in values} == values
+
+    return effect
+
+
+#: What `make_certificates` makes.
+PAIR = {"cert": "a.pem", "key": "a.key"}
+
+
+def make_certificates(folder: Path) -> None:
+    certificates.in_one_file(certificates.make(folder, "a"), folder / "both.pem")
+
+
+def ends_tls(**values: str) -> Callable[[RuntimeStage, Any], None]:
+    """Files by their names; the tests of TLS show what is done with these."""
+    def effect(stage: RuntimeStage, before: Any) -> None:
+        same(stage, before)
+        tls: Any = stage.runtime.balancers["web"]._cluster.tls
+        found = dict(tls._asdict(), **{
+            name: os.path.basename(getattr(tls.pairs[0], name)) for name in ("cert", "key")})
+        found["client_ca"] = tls.client_ca and os.path.basename(tls.client_ca.path)
+        assert {name: found[name] for name in values} == values
 
     return effect
 
@@ -506,6 +528,17 @@ CASES: Dict[Place, Case] = {
     ("processes.cluster", "acceptProxyFrom"): Case(
         ["10.0.0.1"], balancer_has(accept_proxy_from=(ipaddress.ip_network("10.0.0.1"),))),
     ("processes.cluster", "proxyProtocol"): Case("v2", balancer_has(proxy_protocol="v2")),
+    ("processes.cluster", "tls"): Case(PAIR, ends_tls(key="a.key")),
+    ("processes.cluster.tls", "cert"): Case(
+        "both.pem", ends_tls(cert="both.pem"), old="a.pem", beside={"key": "a.key"}),
+    ("processes.cluster.tls", "key"): Case(
+        "both.pem", ends_tls(key="both.pem"), old="a.key", beside={"cert": "a.pem"}),
+    ("processes.cluster.tls", "minVersion"): Case(
+        "TLSv1.3", ends_tls(min_version="TLSv1.3"), beside=PAIR),
+    ("processes.cluster.tls", "ciphers"): Case(
+        "ECDHE+AESGCM", ends_tls(ciphers="ECDHE+AESGCM"), beside=PAIR),
+    ("processes.cluster.tls", "clientCa"): Case(
+        "both.pem", ends_tls(client_ca="both.pem"), beside=PAIR),
     ("processes.cluster", "accessLog"): Case(
         "access.log", balancer_logs_to("access.log"), beside={"protocol": "http"}),
 }  # fmt: skip
@@ -516,12 +549,11 @@ TABLES_OF_TABLES = {
 
 
 def places(table: Table = keys.TOP) -> Iterator[Place]:
-    """Every key that is supported, in tables that are."""
+    """Every key of every table."""
     for key in table.keys:
-        if key.supported:
-            yield table.title, key.name
-            if isinstance(key.type, Table):
-                yield from places(key.type)
+        yield table.title, key.name
+        if isinstance(key.type, Table):
+            yield from places(key.type)
 
 
 def test_it_is_decided_for_every_key_what_a_reload_makes_of_it() -> None:
@@ -537,6 +569,7 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
     top: Dict[str, Any] = {"processes": [job, web]}
     health: Dict[str, Any] = {}
     passive: Dict[str, Any] = {}
+    tls: Dict[str, Any] = {}
     table = {
         "": top, "processes": job, "processes.cluster": web["cluster"],
         "processes.logger": job.setdefault("logger", {}),
@@ -545,6 +578,7 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         "watcher": top.setdefault("watcher", {}),
         "dashboard": top.setdefault("dashboard", {}) if title == "dashboard" else {},
         "processes.cluster.health": health, "processes.cluster.health.passive": passive,
+        "processes.cluster.tls": tls,
         "agent": top.setdefault("agent", {}) if title == "agent" else {},
     }[title]  # fmt: skip
     if "health" in ".".join(place):
@@ -556,6 +590,8 @@ def written(place: Place, case: Case, value: Any, ports: List[int]) -> Dict[str,
         web["cluster"]["protocol"] = "http"
     if title.endswith(".passive"):
         health["passive"] = passive
+    if title.endswith(".tls"):
+        web["cluster"]["tls"] = tls
     if title == "watcher":
         job["watch"] = ["src"]
     table.update(case.beside)
@@ -579,6 +615,7 @@ def only_root_can(request: Any) -> None:
 def test_a_change_takes_effect_or_is_told_as_needing_a_restart(
     place: Place, tmp_path: Path, free_ports: Ports
 ) -> None:
+    make_certificates(tmp_path)
     case, ports = CASES[place], free_ports(5)
     of_web = place[0].startswith("processes.cluster")
     told = case.told.replace("job", "web") if of_web else case.told
@@ -594,6 +631,7 @@ def test_the_same_file_read_again_changes_nothing(
     place: Place, tmp_path: Path, free_ports: Ports
 ) -> None:
     """Whatever it says."""
+    make_certificates(tmp_path)
     case = CASES[place]
     value = case.old if place[1] == "timeout" else case.new
     with inside(tmp_path, **written(place, case, value, free_ports(5))) as stage:
