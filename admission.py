@@ -5,7 +5,6 @@
 On a local network the whole way is one call of `admit`.
 """
 
-import _socket
 import os
 from typing import Any, Callable, Optional
 
@@ -19,6 +18,7 @@ from proxy_announcing import announce
 from proxy_protocol import Announced
 from relay import STREAM, RelaySocket
 from strategies import Strategy
+from tls_sockets import relay_client
 from wait_queue import PendingClient
 
 
@@ -32,12 +32,13 @@ class Admission(Admitter, Placement):
         super().__init__(poller, pool, strategy, limits, log, clock)
         self._connections = connections
 
-    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
+    def admit(
+        self, fileno: int, key: str, announced: "Optional[Announced]" = None, tls: Any = None
+    ) -> None:
         """Take an accepted connection, known by its client's address, to a backend."""
         try:
             self.accepted += 1
-            family = _socket.AF_INET6 if ":" in key else _socket.AF_INET
-            client = RelaySocket(family, STREAM, 0, fileno)
+            client = relay_client(fileno, key, tls)
         except Exception:
             os.close(fileno)
             raise
@@ -97,6 +98,8 @@ class Admission(Admitter, Placement):
             if pending is None:
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
+                if client.has_more:
+                    poller.call_soon(client)
                 return
             # A socket that was watched before has had its edges: what they told of is read now.
             poller.replace_handler(client.fileno(), client)

@@ -5,6 +5,7 @@ parts, in the order in which a client meets them, and how each comes back to it:
 
     listener.py      the common port                    hands each client to a front
     proxy_intake.py  what proxies in front say of it    goes before the front, where there are some
+    tls_intake.py    the handshake, where TLS ends here goes before the front, behind that
     admission.py     with tcp: a backend for a client   placement.py: choose, connect, wait
     connections.py   who is open, for how long          tells its owner that one has ended, or has
                                                         to go to another instance
@@ -40,6 +41,8 @@ from relay import RelaySocket
 from status_report import Answers, BackendStatus, BalancerHttp, BalancerStatus
 from strategies import STRATEGIES
 from sweeping import SWEEP_SECONDS
+from tls_intake import TlsIntake
+from tls_status import tls_status
 
 #: Seconds between two looks at what clients still have to get from instances that have ended.
 _DELIVERY_LOOK = 0.1
@@ -81,6 +84,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._clock = clock
         self._listener: Optional[Listener] = None
         self._intake = ProxyIntake(name, engine.poller, owner.warn, clock)
+        self.tls_intake = TlsIntake(name, engine.poller, owner.warn, clock)
+        self._contexts = engine.certificates.of(name, cluster)
         self._connections = Connections(
             engine.poller, engine.pipes, _idle_limits(cluster), clock, self)
         self._pool = Pool(cluster.max_connections, clock, self, cluster.slow_start)
@@ -129,6 +134,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
             front = self._http = self._http or self._make_http()
         for each in self._fronts:
             each.proxy_protocol = cluster.proxy_protocol
+        front = self.tls_intake.before(
+            front, self._contexts, self._is_http, cluster.head_timeout)
         return self._intake.before(
             front, cluster.accept_proxy_from, not self._is_http, cluster.head_timeout)
 
@@ -221,6 +228,7 @@ class Balancer(PoolOwner, ConnectionsOwner):
         if cluster.proxy_protocol != self._cluster.proxy_protocol:
             self._pool.close_idle()
         self._cluster = cluster
+        self._contexts = self._engine.certificates.of(self.name, cluster)
         self._connections.limits = _idle_limits(cluster)
         admission.limits = _queue_limits(cluster)
         admitter = self._admitter()
@@ -253,7 +261,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self._retired = True
 
     def _send_away(self) -> None:
-        self._intake.send_away()
+        for intake in (self._intake, self.tls_intake):
+            intake.send_away()
         for front in self._fronts:
             front.send_away()
 
@@ -266,7 +275,8 @@ class Balancer(PoolOwner, ConnectionsOwner):
         self.closed = True
         self.stop_listening()
         self._pool.close()
-        self._intake.close()
+        for intake in (self._intake, self.tls_intake):
+            intake.close()
         for front in self._fronts:
             front.close()
         for timer in (self._sweep_timer, self._slice_timer):
@@ -295,8 +305,10 @@ class Balancer(PoolOwner, ConnectionsOwner):
             retries=counters.retries,
             queue=sum(len(each.queue) for each in fronts),
             queue_most=max(each.queue.most for each in fronts),
-            turned_away=self._intake.turned_away + sum(each.turned_away for each in fronts),
+            turned_away=self._intake.turned_away + self.tls_intake.turned_away
+            + sum(each.turned_away for each in fronts),
             http=http,
+            tls=tls_status(self._cluster.tls, self.tls_intake),
         )
 
     @property

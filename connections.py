@@ -15,7 +15,8 @@ from gevent import get_hub
 
 from backends import Backend
 from poller import Poller
-from relay import RelayedConnection, RelaySocket
+from relay import RelaySocket
+from relayed_connection import RelayedConnection
 from sockets import keep_alive, reset_on_close, unread, unsent
 from splicing import Pipes
 from sweeping import SWEEP_SECONDS, Sweep
@@ -50,9 +51,10 @@ class Connection(RelayedConnection):
     `owner` is the `Connections` that keeps it, `backend` is whose counters its bytes are added to.
     """
 
-    __slots__ = (
-        "backend", "began", "failed", "is_idle", "owner", "queued", "quiet_since", "seen",
-    )  # fmt: skip
+    __slots__ = ("backend", "began", "failed", "is_idle", "owner", "queued", "quiet_since", "seen")
+
+    client: RelaySocket
+    upstream: RelaySocket
 
     def __init__(
         self, client: RelaySocket, upstream: RelaySocket, backend: Backend, owner: "Connections",

@@ -1,4 +1,4 @@
-"""What all balancers of a process share: one clock, one poller, one set of pipes."""
+"""What all balancers of a process share: clock, poller, pipes, and certificates."""
 
 import sys
 import time
@@ -7,6 +7,8 @@ from typing import Any, Callable, Optional
 from poller import Handler, Poller
 from sockets import WarningLimiter
 from splicing import Pipes
+from tls_contexts import CertificateStore
+from tls_session import clear
 
 
 class Engine:
@@ -19,12 +21,14 @@ class Engine:
         self.clock = clock
         self.pipes = Pipes(clock)
         self.poller = Poller(self._failed)
+        self.certificates = CertificateStore()
         self._log = log
         self._warnings = WarningLimiter(log, clock)
 
     def _failed(self, handler: Handler) -> None:
         """A handler raised, for lack of memory or by a bug: end its connection, keep everyone
         else's."""
+        clear()  # nothing of its records may be taken for somebody else's
         try:
             handler.fail()
         finally:

@@ -61,7 +61,7 @@ class HttpClient(RequestSocket):
                 self.read_request(to_the_end)
             else:
                 self.arrived = True
-        elif phase == ANSWER and self.body_open and not self.peer.is_blocked:
+        elif phase == ANSWER and self.body_open and not self.is_torn and not self.peer.is_blocked:
             self.pass_body_on(to_the_end)
         else:
             self.arrived = True

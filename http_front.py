@@ -17,7 +17,6 @@ No request is lost to a connection that its instance has closed meanwhile: one t
 byte of an answer; one that may not goes on a connection that is surely open (http_keeping.py).
 """
 
-import _socket
 import os
 from typing import Any, Callable, List, Optional, Set, Tuple
 
@@ -40,11 +39,11 @@ from placement import QueueLimits
 from poller import Poller
 from pool import Pool
 from proxy_protocol import Announced
-from relay import STREAM
 from sockets import WarningLimiter, unsent
 from splicing import Pipes
 from strategies import Strategy
 from sweeping import Sweep
+from tls_sockets import http_client
 from wait_queue import WaitQueue
 
 
@@ -92,12 +91,13 @@ class HttpFront(Admitter, HttpPlacement):
 
     # Clients
 
-    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
+    def admit(
+        self, fileno: int, key: str, announced: "Optional[Announced]" = None, tls: Any = None
+    ) -> None:
         """Take an accepted connection, known by its client's address."""
         try:
             self.accepted += 1
-            family = _socket.AF_INET6 if ":" in key else _socket.AF_INET
-            client = HttpClient(family, STREAM, 0, fileno)
+            client = http_client(fileno, key, tls)
         except Exception:
             os.close(fileno)
             raise
@@ -106,6 +106,8 @@ class HttpFront(Admitter, HttpPlacement):
             client.start(self, key, announced, self.clock())
             self._clients.add(client)
             self.poller.watch(fileno, client)
+            if client.has_more:
+                self.poller.call_soon(client)
         except Exception as error:
             self._clients.discard(client)
             self.poller.forget(fileno)
@@ -124,8 +126,14 @@ class HttpFront(Admitter, HttpPlacement):
 
     def linger(self, client: HttpClient) -> None:
         """It has been answered, and may still send."""
-        self.ended(client)
-        client.return_pipe()
+        try:
+            self.ended(client)
+            client.return_pipe()
+            client.say_end()
+        except Exception:
+            self._clients.discard(client)
+            client.end(True)
+            raise
         linger(client, self.poller, self.lingering, self.clock)
         self._start_expiring()
 

@@ -35,6 +35,8 @@ class RequestSocket(HttpSocket):
 
     #: When it came into the queue that it is in.
     since: float
+    #: Of a client whose TLS ends here: its session (tls_session.py).
+    tls: Any = None
 
     def start(
         self, front: Any, address: str, announced: "Optional[Announced]", now: float

@@ -45,6 +45,8 @@ class HttpSocket(_socket.socket, Handler):
         "wants_writable",
     )  # fmt: skip
 
+    #: Bytes may go from it, and to it, without coming by here.
+    can_splice = True
     #: The other side of the request that is under way.
     peer: Any
     #: Where a message that is read here ends: a `Reader`; None while it is not needed.
@@ -102,6 +104,10 @@ class HttpSocket(_socket.socket, Handler):
     def keep(self, unsent: "Optional[memoryview]") -> None:
         """Keep what is left, or wait for room for a pipe."""
         self.unsent = unsent
+        self.want_writable()
+
+    def want_writable(self) -> None:
+        """Be told of room from now on. OSError."""
         if not self.wants_writable:
             self.wants_writable = True
             self.poller.want_writable(self.fileno())
@@ -205,6 +211,8 @@ class HttpSocket(_socket.socket, Handler):
 
     def turn_to_bulk(self) -> bool:
         """Splice from now on, and as far as there is something; false where there is no pipe."""
+        if not (self.can_splice and self.peer.can_splice):
+            return False
         self.pipe = self.front.pipes.borrow()
         if self.pipe is None:
             return False
@@ -297,6 +305,13 @@ class HttpSocket(_socket.socket, Handler):
         self.poller.forget(number)
         self.close()
 
+    def say_end(self) -> None:
+        """Of its own accord, before the socket's stream ends: TLS has an end of its own."""
+
+    def relay_socket(self) -> RelaySocket:
+        """The same connection, as the relay has it; this object has none any more."""
+        return RelaySocket(self.family, STREAM, 0, self.detach())
+
     # What each kind makes of it
 
     def on_progress(self) -> None:
@@ -332,8 +347,3 @@ def room(sink: HttpSocket) -> int:
     up to three quarters where it sends in small pieces."""
     size = sink.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
     return size // 4 - unsent(sink.fileno())
-
-
-def relay_socket(sock: HttpSocket) -> RelaySocket:
-    """The same connection, as the relay has it; this object has none any more."""
-    return RelaySocket(sock.family, STREAM, 0, sock.detach())

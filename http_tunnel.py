@@ -5,7 +5,6 @@ from typing import Optional
 from connections import Connections
 from http_client import HttpClient
 from http_request_log import RequestLog
-from http_sockets import relay_socket
 from http_upstream import HttpUpstream
 
 
@@ -32,7 +31,7 @@ def begin_tunnel(
     said = bytes(upstream.unsent or b"") + client.reader.rest()
     answer = bytes(client.unsent or b"") + answer
     poller, backend = client.poller, upstream.backend
-    ends = [relay_socket(each) for each in (client, upstream)]
+    ends = [each.relay_socket() for each in (client, upstream)]
     client.peer = upstream.peer = None
     connection = connections.start(ends[0], ends[1], backend, upstream.wants_writable)
     ends[0].wants_writable = client.wants_writable

@@ -32,10 +32,12 @@ class PortTaken(PupgeventError):
 class Admitter:
     """Whom a listener hands its clients to. This one is there before there is a balancer."""
 
-    def admit(self, fileno: int, key: str, announced: "Optional[Announced]" = None) -> None:
+    def admit(
+        self, fileno: int, key: str, announced: "Optional[Announced]" = None, tls: Any = None
+    ) -> None:
         """Take an accepted connection, known by its client's address; in the hub, must not block.
         From now on the descriptor is its own. `announced` is what a proxy in front has said of
-        it."""
+        it, `tls` its session (tls_session.py) where TLS ends here."""
         os.close(fileno)
 
 

@@ -74,6 +74,11 @@ class Handler:
     #: It is told of room to send, too.
     wants_writable: bool
 
+    @property
+    def has_more(self) -> bool:
+        """It has read something that it has not passed on, and of which no event tells any more."""
+        return False
+
     def on_event(self, mask: int) -> None:
         """Something has happened to the socket; `mask` is of epoll(7)."""
         raise NotImplementedError
@@ -280,6 +285,8 @@ class Poller:
         """Of what is there already the kernel tells again when a socket is registered anew."""
         handler = self._handlers[fileno]
         if handler is not None:
+            if handler.has_more:
+                self.call_soon(handler)
             try:
                 self._epoll.modify(fileno, _BOTH_WAYS if handler.wants_writable else _ARRIVALS)
             except OSError:

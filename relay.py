@@ -37,11 +37,12 @@ No greenlet, no timer, no log line and no closure per connection.
 
 import _socket
 import errno
-from typing import Optional
+from typing import Any, Optional
 
 from poller import DATA, ENDING, ERROR, MORE_THAN_DATA, READABLE, WRITABLE, Handler, Poller
 from proxy_protocol import Announced
-from splicing import CHUNK, Pipe, Pipes, at_urgent_byte, splice
+from relayed_connection import RelayedConnection
+from splicing import CHUNK, Pipe, at_urgent_byte, splice
 
 #: One buffer serves all connections, since nothing stays in it beyond one read and send. 256 KB
 #: takes an answer of 100 KB in one system call and still fits a second-level cache.
@@ -70,47 +71,6 @@ VIEW = memoryview(BUFFER)
 STREAM = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
-class RelayedConnection:
-    """What the two sockets need of their connection; `Connection` (connections.py) is one."""
-
-    __slots__ = ("client", "dying", "reset_pending", "upstream")
-
-    client: "RelaySocket"
-    upstream: "RelaySocket"
-    #: The socket of one side died: the other gets a reset, after the bytes that are left.
-    reset_pending: bool
-    #: A side whose socket died while nothing was read from it; what is left of it comes first.
-    dying: "Optional[RelaySocket]"
-
-    @property
-    def poller(self) -> Poller:
-        raise NotImplementedError
-
-    @property
-    def pipes(self) -> Pipes:
-        raise NotImplementedError
-
-    @property
-    def unused(self) -> bool:
-        """Not a byte was read from either side: another instance would do as well."""
-        return not (self.client.bytes_read or self.upstream.bytes_read or self.client.eof)
-
-    def on_first_read(self, sock: "RelaySocket") -> None:
-        raise NotImplementedError
-
-    def suspect(self) -> None:
-        raise NotImplementedError
-
-    def reset(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def fail(self) -> None:
-        raise NotImplementedError
-
-
 class RelaySocket(_socket.socket, Handler):
     """One socket of a connection, and the direction that is read from it.
 
@@ -118,11 +78,13 @@ class RelaySocket(_socket.socket, Handler):
     the memory.
     """
 
-    __slots__ = (
-        "announced", "blocked", "bytes_read", "connection", "eof", "fast_path", "first_reads",
-        "full", "peer", "pending", "pipe", "wants_writable",
-    )  # fmt: skip
+    __slots__ = ("announced", "blocked", "bytes_read", "connection", "eof", "fast_path",
+                 "first_reads", "full", "peer", "pending", "pipe", "wants_writable")
 
+    #: Bytes may go from it, and to it, without coming by here.
+    can_splice = True
+    #: Of a client whose TLS ends here: its session (tls_session.py).
+    tls: Any = None
     #: Of a client: what a proxy in front has said of it.
     announced: "Optional[Announced]"
     peer: "RelaySocket"
@@ -174,13 +136,18 @@ class RelaySocket(_socket.socket, Handler):
         if mask == DATA and self.fast_path:
             self._read_small()
             return
-        if mask & WRITABLE and self.peer.blocked:
-            self.peer.flush()
+        if mask & WRITABLE:
+            self.on_room()
         if self.blocked or self.eof:
             if mask & ERROR:
                 self._died()
         elif mask & READABLE:
             self.read(mask & MORE_THAN_DATA)
+
+    def on_room(self) -> None:
+        """It may be sent here again."""
+        if self.peer.blocked:
+            self.peer.flush()
 
     def _read_small(self) -> None:
         """The same as `read` for a short message in a connection that has been used before, which
@@ -296,7 +263,7 @@ class RelaySocket(_socket.socket, Handler):
     def _turns_to_bulk(self) -> bool:
         """The buffer was full: if it often is, and there is a pipe, go on splicing."""
         self.full += 1
-        if self.full < FULL_READS_OF_BULK:
+        if self.full < FULL_READS_OF_BULK or not (self.can_splice and self.peer.can_splice):
             return False
         self.pipe = self.connection.pipes.borrow()
         if self.pipe is None:
@@ -360,10 +327,13 @@ class RelaySocket(_socket.socket, Handler):
         self.pending = pending
         self.blocked = True
         self.fast_path = False
-        peer = self.peer
-        if not peer.wants_writable:
-            peer.wants_writable = True
-            self.connection.poller.want_writable(peer.fileno())
+        self.peer.want_writable()
+
+    def want_writable(self) -> None:
+        """Be told of room from now on. OSError."""
+        if not self.wants_writable:
+            self.wants_writable = True
+            self.connection.poller.want_writable(self.fileno())
 
     def return_pipe(self) -> None:
         """Leave bulk: the next bytes go through the buffer again."""
@@ -391,13 +361,17 @@ class RelaySocket(_socket.socket, Handler):
         connection = self.connection
         if connection.reset_pending:
             connection.reset()
-        elif self.peer.eof and not self.peer.blocked:
+        elif self.peer.eof and not self.peer.blocked and self.peer.has_said_end():
             connection.close()
         else:
             try:
                 self.peer.shutdown(_socket.SHUT_WR)
             except OSError:
                 self._send_failed()
+
+    def has_said_end(self) -> bool:
+        """It may be closed. TLS has an end of its own, which the kernel may have no room for."""
+        return True
 
     def _read_failed(self) -> None:
         """Reading failed: this side was reset, or cannot be reached any more."""

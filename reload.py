@@ -22,9 +22,11 @@ Whatever is done for each process is done in slices: a file may have thousands.
 """
 
 import shlex
+import time
 from typing import Callable, List, NamedTuple, Set, Union
 
 import background_loader
+import tls_expiry
 from concurrency import in_slices
 from errors import ConfigurationError, PupgeventError, format_path
 from instance import Instance
@@ -117,8 +119,10 @@ class Reload:
         """Blocks until it is done; returns a sentence about it. Raises ConfigurationError or
         PupgeventError where it could not be begun, which changes nothing, and PupgeventError when
         something did not come up."""
+        warnings = self._runtime.threads.call(tls_expiry.tls_warnings, self._new, time.time())
         stays = self._tell_what_stays()
         self._take_effect()
+        self._tell(warnings)
         self._set()
         self._remove()
         steps, failures = start_fresh(self._supervisor, self._steps())
@@ -134,14 +138,19 @@ class Reload:
         texts = []
         if old.control != new.control:
             texts.append("control: a change of it needs a restart of pupgevent")
+        self._tell(texts)
+        return texts
+
+    def _tell(self, texts: List[str]) -> None:
         for text in texts:
             self._runtime.log.warning("core", text)
             self._say(text)
-        return texts
 
     def _take_effect(self) -> None:
         """The ports, and with them the file: all of it, or an error and nothing of it."""
-        fresh = self._runtime.open_ports(self._new.processes)
+        runtime = self._runtime
+        runtime.threads.call(runtime.engine.certificates.load, self._new.processes)
+        fresh = runtime.open_ports(self._new.processes)
         try:
             merged = self._merged()
             self._runtime.refuse_when_closing()

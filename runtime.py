@@ -149,6 +149,7 @@ class Runtime(SupervisorOwner, BalancerOwner):
         #: Where each balancer listens.
         self._places: Dict[str, Place] = {}
         self._outlets = outlets
+        self.engine.certificates.load(configuration.processes)
         for process in configuration.processes:
             self.prepare(process)
         self.supervisor = Supervisor(

@@ -55,6 +55,12 @@ def reset_on_close(socket: Any) -> None:
     socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _NO_LINGER)
 
 
+def resets_on_close(socket: Any) -> bool:
+    """It was told so."""
+    option = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, len(_NO_LINGER))
+    return bool(option == _NO_LINGER)
+
+
 def keep_alive(socket: Any) -> None:
     """Find out when the other side is gone without a word."""
     socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)

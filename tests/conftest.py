@@ -41,8 +41,8 @@ ONCE = {
     "test_page", "test_passive_health", "test_plurals", "test_prometheus",
     "test_prometheus_export", "test_proxy_peers", "test_pup_examples", "test_readme",
     "test_reload_keys", "test_shellexec", "test_signal_command", "test_slow_start",
-    "test_steps", "test_terminal_screens", "test_tiers", "test_trying_again",
-    "test_unit_in_systemd",
+    "test_steps", "test_terminal_screens", "test_tiers", "test_tls_no_memory", "test_tls_peers",
+    "test_tls_status", "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.
@@ -54,7 +54,8 @@ THOROUGH = {
     "test_http_requests", "test_http_timeouts", "test_http_upgrade", "test_journal",
     "test_log_files", "test_log_past", "test_logging", "test_logs_files", "test_metrics",
     "test_port_ownership", "test_proxy_protocol", "test_relay_random", "test_reload",
-    "test_reload_meanwhile", "test_shortage", "test_strategies", "test_web_server",
+    "test_reload_meanwhile", "test_shortage", "test_strategies", "test_tls_handshakes",
+    "test_tls_reload", "test_tls_running", "test_web_server",
 }  # fmt: skip
 
 #: What the Pythons between the oldest and the newest run: processes, signals, threads, sockets, the
@@ -64,7 +65,7 @@ EVERYWHERE = {
     "test_installation", "test_locks", "test_main", "test_names", "test_ports", "test_programs",
     "test_relay", "test_signals", "test_splicing", "test_supervisor_changes",
     "test_supervisor_exits", "test_supervisor_starting", "test_supervisor_stopping",
-    "test_threads",
+    "test_threads", "test_tls_http",
 }  # fmt: skip
 
 

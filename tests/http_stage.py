@@ -189,7 +189,8 @@ class HttpStage(BalancerStage):
         figures = self.figures()
         figures["lost_ends"] = figures["upstream_ends"] - figures["kept"]
         names = ("clients", "heads", "answers", "attempts", "queue", "assigned", "connections",
-                 "client_ends", "pipes_lent", "lingering", "lost_ends")
+                 "client_ends", "pipes_lent", "lingering", "lost_ends", "sessions", "newcomers",
+                 "ciphertext")
         return {name: figures[name] for name in names if figures[name]}
 
     def serves(self) -> None:

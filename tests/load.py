@@ -80,12 +80,15 @@ class Load:
             except (OSError, ValueError):
                 kept.close()
                 raise
-        client = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        client = self.connect()
         try:
             return exchange(client)
         except (OSError, ValueError):
             client.close()
             raise
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
 
 def exchange(client: socket.socket) -> Optional[socket.socket]:

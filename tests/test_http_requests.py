@@ -69,7 +69,7 @@ def test_what_a_client_says_of_itself_is_dropped(
         b"X-Forwarded-For", b"x-forwarded-for", b"X_Forwarded_For", b"X-Forwarded_For",
         b"X.Forwarded.For", b"X-Forwarded-Host", b"X-Forwarded-Proto", b"x_forwarded_port",
         b"X-Forwarded-Server", b"Forwarded", b"FORWARDED", b"X-Real-IP", b"x_real_ip",
-        b"X-Real_IP",
+        b"X-Real_IP", b"Client-Cert", b"client-cert-chain", b"CLIENT_CERT",
     ):  # fmt: skip
         request = arrives(http, b"Host: a", name + b": evil", b"X-Other: kept", *lines)
         assert not [value for _, value in request.fields if b"evil" in value], name

@@ -43,10 +43,13 @@ import relay
 import sockets
 import splicing
 import sweeping
+import tls_files
+import tls_session
 from balancer import Balancer, BalancerOwner
 from engine import Engine
 from listener import Listener
-from model import Cluster
+from model import Cluster, Process, Tls
+from tls_sockets import SecureRelaySocket
 
 #: So often, 5 ms apart: five times as long as the kernel delays one.
 _LOOKS_FOR_ACKNOWLEDGEMENT = 40
@@ -114,7 +117,15 @@ class BalancerHost(BalancerOwner):
     def begin(self, settings: "Dict[str, Any]") -> None:
         """A new balancer."""
         self.lines.clear()
-        self.balancer = Balancer("web", cluster_of(settings), self.engine, self)
+        cluster = self.cluster_of(settings)
+        self.balancer = Balancer("web", cluster, self.engine, self)
+
+    def cluster_of(self, settings: "Dict[str, Any]") -> Cluster:
+        """With its certificates ready."""
+        cluster = cluster_of(settings)
+        fields = dict(dict.fromkeys(Process._fields), id="web", cluster=cluster)
+        self.engine.certificates.load([Process(**fields)])
+        return cluster
 
     def end(self) -> "Dict[str, Any]":
         """Close it; what is left then, and what was logged?"""
@@ -148,7 +159,7 @@ class BalancerHost(BalancerOwner):
 
     def apply(self, settings: "Dict[str, Any]") -> None:
         assert self.balancer is not None
-        self.balancer.apply(cluster_of(settings))
+        self.balancer.apply(self.cluster_of(settings))
 
     def stopped(self, do: str, words: "List[Any]") -> Any:
         """Stand still; once it goes on, do that before anything else."""
@@ -163,6 +174,7 @@ class BalancerHost(BalancerOwner):
         balancer = self.balancer
         assert balancer is not None
         gc.collect()
+        kinds = [type(thing) for thing in gc.get_objects()]
         return {
             "descriptors": len(os.listdir("/proc/self/fd")) - 1,
             "watched": len(self.engine.poller),
@@ -171,8 +183,18 @@ class BalancerHost(BalancerOwner):
             "attempts": len(balancer._admission._attempts),
             "queue": len(balancer._admission.queue),
             "assigned": sum(backend.open for backend in balancer._pool),
-            "ends": sum(type(thing) is relay.RelaySocket for thing in gc.get_objects()),
+            "ends": kinds.count(relay.RelaySocket),
+            "secure_ends": kinds.count(SecureRelaySocket),
+            "sessions": kinds.count(tls_session.TlsSession),
+            "newcomers": len(balancer.tls_intake.waiting),
+            "ciphertext": tls_session.INCOMING.pending + tls_session.OUTGOING.pending,
         }
+
+    def handshakes(self) -> "List[int]":
+        """Those that are over, of these with a ticket, and those that have failed."""
+        assert self.balancer is not None
+        intake = self.balancer.tls_intake
+        return [intake.handshakes, intake.resumed, intake.failed]
 
     def forgotten(self) -> int:
         """Connections of backends that were removed."""
@@ -278,11 +300,24 @@ class BalancerHost(BalancerOwner):
 
 
 def cluster_of(settings: "Dict[str, Any]") -> Cluster:
-    """With nothing in what a balancer does not look at. Networks are given as text."""
+    """With nothing in what a balancer does not look at. Networks are given as text, and the pairs
+    of TLS as paths."""
     believed = settings.get("accept_proxy_from")
     if believed is not None:
         settings = dict(settings, accept_proxy_from=tuple(map(ip_network, believed)))
+    if settings.get("tls") is not None:
+        settings = dict(settings, tls=tls_of(**settings["tls"]))
     return Cluster(**dict(dict.fromkeys(Cluster._fields), **settings))
+
+
+def tls_of(
+    pairs: "List[List[str]]", min_version: str = "TLSv1.2", ciphers: "Optional[str]" = None,
+    client_ca: "Optional[str]" = None,
+) -> Tls:
+    read = [tls_files.pair(tls_files.read_certificate(cert), tls_files.read_key(key))
+            for cert, key in pairs]
+    authorities = None if client_ca is None else tls_files.read_authorities(client_ca)
+    return Tls(tuple(read), min_version, ciphers, authorities)
 
 
 class Orders:

@@ -18,10 +18,15 @@ from gevent.event import Event
 from http_client import HttpClient
 from http_front import HttpFront
 from http_upstream import HttpUpstream
+from tls_sockets import SecureHttpClient
 
-#: Modules that serve clients in the loop.
+#: Modules that serve clients in the loop: with http, and with tcp.
 SERVING = re.compile(
-    r"(http_(?!balancing)\w+|proxy_\w+|passive_health|poller|placement|pool|backends|strategies|listener)\.py$")
+    r"(http_(?!balancing)\w+|proxy_\w+|passive_health|poller|placement|pool|backends|strategies"
+    r"|listener|intake|tls_(session|sockets|intake|contexts))\.py$")
+RELAYING = re.compile(
+    r"(relay|relayed_connection|connections|admission|poller|placement|pool|backends|strategies"
+    r"|listener|intake|wait_queue|tls_(session|sockets|intake|contexts))\.py$")
 
 
 class HttpHost(balancing.BalancerHost):
@@ -33,8 +38,10 @@ class HttpHost(balancing.BalancerHost):
     def figures(self) -> "Dict[str, Any]":
         """Everything that a client and its request take and have to give back."""
         balancer, front = self.balancer, self.front
-        assert balancer is not None and front is not None
+        assert balancer is not None
         figures = super().figures()
+        if front is None:
+            return figures  # of tcp
         ends = [type(thing) for thing in gc.get_objects()]
         figures.update(
             clients=len(front),
@@ -44,7 +51,7 @@ class HttpHost(balancing.BalancerHost):
             attempts=figures["attempts"] + len(front._attempts),
             queue=figures["queue"] + len(front.queue),
             kept=sum(len(backend.idle) for backend in balancer._pool),
-            client_ends=ends.count(HttpClient),
+            client_ends=ends.count(HttpClient) + ends.count(SecureHttpClient),
             upstream_ends=ends.count(HttpUpstream),
         )
         return figures
@@ -80,6 +87,7 @@ class HttpHost(balancing.BalancerHost):
     def fail_at(self, line: int) -> None:
         """The so-manieth line that serves a client from now on raises MemoryError."""
         self.left, self.where = line, ""
+        self.serving = RELAYING if self.front is None else SERVING
         self.engine.poller._loop.run_callback(sys.settrace, self._trace)
 
     def stop_failing(self) -> str:
@@ -102,7 +110,7 @@ class HttpHost(balancing.BalancerHost):
     def _trace(self, frame: Any, event: str, argument: Any) -> Any:
         """Of sys.settrace: of each call, and of the lines of those that it answers itself for."""
         name = os.path.basename(frame.f_code.co_filename)
-        if not SERVING.match(name):
+        if not self.serving.match(name):
             return None
         if event == "line" and not self._cannot_fail(frame):
             self.left -= 1
