@@ -7,13 +7,22 @@ instances.
 
 import re
 import textwrap
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import validators
 from errors import ConfigurationError
 from fronts import AGENT_INTERVAL, DOWN_INTERVAL, FAST_INTERVAL
 from listening_sockets import host_and_port
-from model import Agent, Cluster, Configuration, Health, Process, instance_specs
+from model import (
+    Agent,
+    Cluster,
+    Configuration,
+    Health,
+    Process,
+    Tls,
+    TlsPair,
+    instance_specs,
+)
 
 #: Added to a port that pupgevent itself has on the machine of the front.
 _ASIDE = 10000
@@ -36,6 +45,11 @@ COMPRESSED = (
     "text/plain", "text/css", "text/javascript", "text/xml", "application/javascript",
     "application/json", "application/xml", "application/manifest+json", "image/svg+xml",
 )
+
+#: What a client may name by SNI, maybe a wildcard. A certificate may also be for something else: an
+#: address, or a name of no host.
+_HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_ADDRESS = re.compile(r"[0-9.]+")
 
 #: Width of a comment.
 _WIDTH = 98
@@ -83,6 +97,14 @@ class Section(NamedTuple):
         return self.cluster.tls is not None and self.http and not self.external
 
     @property
+    def machine_name(self) -> str:
+        """The host that the front names by SNI to a common port with TLS; empty where the first
+        certificate is for none."""
+        tls = self.cluster.tls
+        names = host_names(tls.pairs[0]) if tls is not None and self.tls_behind else []
+        return next((each for each in names if "*" not in each), "")
+
+    @property
     def announces(self) -> Optional[str]:
         """The version of the PROXY protocol that is spoken to the servers."""
         if self.external:
@@ -122,6 +144,12 @@ class Front(NamedTuple):
     agent: Optional[Agent]
     #: Its machines are not this one.
     remote: bool
+
+
+def host_names(pair: TlsPair) -> List[str]:
+    """What clients name by SNI to get this certificate."""
+    return [each for each in pair.names
+            if _HOST_NAME.fullmatch(each) and not _ADDRESS.fullmatch(each)]
 
 
 def variable(name: str) -> str:
@@ -259,11 +287,24 @@ class _Maker:
                 " next.")
         if cluster.strategy == "cookie" and not section.http:
             add("The strategy cookie needs HTTP: clients are told apart by their addresses.")
+        if cluster.tls is not None:
+            self._remark_on_tls(section, cluster.tls, add)
+
+    def _remark_on_tls(
+        self, section: Section, tls: Tls, add: Callable[[str], None]
+    ) -> None:
+        if not section.tls_at_front:
+            add("TLS goes through: it ends at the common port of each machine.")
+            return
+        if self._remote:
+            add("Certificates and keys have to be on this machine as well.")
         if section.tls_behind:
             add("TLS ends here, and is spoken to the machines as well; their certificates are not"
-                " verified.")
-        elif cluster.tls is not None and not section.http and not section.external:
-            add("TLS goes through: it ends at the common port of each machine.")
+                " verified, unless you have that done (see below).")
+        if tls.client_ca is not None and section.tls_behind:
+            add("Clients have to show a certificate (clientCa) here. This cannot show it to the"
+                " machines, and they want one as well: give this one of its own, from one of the"
+                " same CAs (see below).")
 
 
 def _own_ports(configuration: Configuration) -> Set[int]:

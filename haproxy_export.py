@@ -23,6 +23,7 @@ from front_export import (
 )
 from fronts import AGENT_INTERVAL
 from model import Configuration
+from tls_files import CIPHERS
 
 #: The weight of each server. The agent says per cent of it, and of 1 there is no half.
 _WEIGHT = 100
@@ -76,11 +77,18 @@ _FORWARDED = """\
     http-request del-header X-Forwarded-For
     http-request del-header Forwarded
     http-request del-header X-Real-IP
+    http-request del-header Client-Cert
+    http-request del-header Client-Cert-Chain
     option forwardfor
     http-request set-header X-Forwarded-Proto https if { ssl_fc }
     http-request set-header X-Forwarded-Proto http unless { ssl_fc }
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     http-request set-header X-Forwarded-Port %[dst_port]
+"""
+
+#: As pupgevent has it where TLS ends there (RFC 9440).
+_CLIENT_CERT = """\
+    http-request set-header Client-Cert :%[ssl_c_der,base64]: if { ssl_c_used }
 """
 
 #: Megabytes of all, bytes of one, and seconds, where an answer does not say less.
@@ -138,7 +146,10 @@ def _listen(found: Front, section: Section, http: bool) -> str:
     lines += ["    " + each for each in _timeouts(section)]
     text = "\n".join(lines) + "\n"
     if section.http:
-        text += _FORWARDED + _RETRIES + "    http-reuse safe\n"
+        text += _FORWARDED
+        if section.cluster.tls is not None and section.cluster.tls.client_ca is not None:
+            text += _CLIENT_CERT
+        text += _RETRIES + "    http-reuse safe\n"
         if http:
             text += _CACHING.format(name=section.name)
             text += _COMPRESSION.format(types=" ".join(COMPRESSED))
@@ -153,13 +164,28 @@ def _bind(section: Section) -> "List[str]":
     tls = section.cluster.tls
     if tls is None or not section.tls_at_front:
         return [words]
-    pem = os.path.join(os.path.dirname(tls.cert), section.name + ".haproxy.pem")
-    words += " ssl crt %s ssl-min-ver %s" % (_quoted(pem), tls.min_version)
+    words += " ssl"
+    commands = []
+    for number, pair in enumerate(tls.pairs, 1):
+        path = pair.cert
+        if pair.key != pair.cert:
+            # No other section has a name with a plus sign.
+            name = section.name if number == 1 else "%s+%d" % (section.name, number)
+            path = os.path.join(os.path.dirname(pair.cert), name + ".haproxy.pem")
+            commands.append("    #   umask 077; cat %s %s > %s" % tuple(
+                map(_quoted, (pair.cert, pair.key, path))))
+        # The first is for clients that name no host, or an unknown one.
+        words += " crt " + _quoted(path)
+    words += " ssl-min-ver %s ciphers %s" % (tls.min_version, _quoted(tls.ciphers or CIPHERS))
+    if tls.client_ca is not None:
+        words += " ca-file %s verify required" % _quoted(tls.client_ca.path)
     if section.http:
         words += " alpn h2,http/1.1"
-    both = "umask 077; cat %s %s > %s" % tuple(map(_quoted, (tls.cert, tls.key, pem)))
-    return ["    # HAProxy wants both in one file, which only root should be able to read:",
-            "    #   " + both, words]
+    if commands:
+        commands = comment("HAProxy wants certificate and key in one file, which only root should"
+                           " be able to read. Do this again when they are renewed:",
+                           "    ") + commands
+    return [*commands, words]
 
 
 def _balance(section: Section) -> "List[str]":
@@ -209,12 +235,33 @@ def _checks(found: Front, section: Section) -> "List[str]":
     if section.announces:
         words.append("send-proxy check-send-proxy" if section.announces == "v1"
                      else "send-proxy-v2 check-send-proxy")
+        if section.announces == "v2" and section.tls_at_front:
+            # As pupgevent tells of TLS that has ended there.
+            words.append("proxy-v2-options ssl,cert-cn,ssl-cipher,authority")
     if section.tls_behind:
+        lines += _about_servers(section)
         words.append("ssl verify none")
+        if section.machine_name:
+            # A check uses TLS as well, and by itself.
+            words.append("sni str(%s) check-sni %s" % ((section.machine_name,) * 2))
     if found.agent is not None:
         words.append("agent-check agent-port %d agent-inter %s" % (
             found.agent.port, milliseconds(AGENT_INTERVAL)))
     return [*lines, "default-server " + " ".join(words)]
+
+
+def _about_servers(section: Section) -> "List[str]":
+    """Comments on what nobody but the user knows of TLS with the machines."""
+    lines = []
+    if section.machine_name:
+        lines += comment("To verify certificates of the machines, write `verify required ca-file"
+                         " FILE` in place of `verify none`; FILE has their CA. They have to be for"
+                         " %s." % section.machine_name)
+    tls = section.cluster.tls
+    if tls is not None and tls.client_ca is not None:
+        lines += comment("The machines answer nobody without a certificate: add `crt FILE`, with"
+                         " the certificate and its key.")
+    return lines
 
 
 def _server(found: Front, section: Section, server: Server) -> str:

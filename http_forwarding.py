@@ -4,6 +4,7 @@ The fields of one hop stay on it (RFC 9110, 7.6.1), and each hop says its own ve
 is told whose request it is by `X-Forwarded-For` and the like; nobody else is believed about that.
 """
 
+import base64
 import ipaddress
 from functools import lru_cache
 from typing import Callable, Iterable, List, Optional, Tuple, Union
@@ -35,6 +36,11 @@ def forwarded_fields(address: str, scheme: bytes, host: bytes, port: int) -> byt
     lines = b"%s: %s\r\n%s: %s\r\n%s: %d\r\n" % (
         _FOR, about_client(address).encode("ascii", "replace"), _PROTO, scheme, _PORT, port)
     return lines + b"%s: %s\r\n" % (_HOST, host) if host else lines
+
+
+def certificate_line(der: bytes) -> bytes:
+    """The certificate that a client has shown, and that was verified (RFC 9440)."""
+    return b"Client-Cert: :%s:\r\n" % base64.b64encode(der)
 
 
 def is_among(address: str, networks: "Tuple[Network, ...]") -> bool:

@@ -79,8 +79,9 @@ _KEPT: FrozenSet[bytes] = frozenset((
 #: What says where a body ends.
 _FRAMING: FrozenSet[bytes] = frozenset((b"content-length", b"transfer-encoding"))
 
-#: Who is believed about what: X-Forwarded-For and the like.
-FORWARDED: FrozenSet[bytes] = frozenset((b"forwarded", b"x-real-ip"))
+#: Who is believed about what: X-Forwarded-For and the like, and certificates (RFC 9440).
+FORWARDED: FrozenSet[bytes] = frozenset((
+    b"forwarded", b"x-real-ip", b"client-cert", b"client-cert-chain"))
 _FORWARDED_PREFIX = b"x-forwarded-"
 
 #: A server of HTTP/1.0 may not look for a body behind these, and take it for the next request.
@@ -113,7 +114,7 @@ _SPECIAL_NAMES = (
     b"http2-settings:")
 _SPECIAL_TO_ANSWERS = _any_of(_SPECIAL_NAMES)
 _SPECIAL_TO_REQUESTS = _any_of(
-    _SPECIAL_NAMES + b" host: expect: forwarded: x-forwarded- x-real-ip: proxy:")
+    _SPECIAL_NAMES + b" host: expect: forwarded: x-forwarded- x-real-ip: client-cert proxy:")
 
 #: What clients say of their connection, alone or in any number: see CONNECTION.
 _USUAL_CONNECTION = rb"Connection: (?:[Kk]eep-[Aa]live|[Cc]lose)\r\n"

@@ -3,6 +3,7 @@
 from typing import Any, Tuple
 
 from http_forwarding import (
+    certificate_line,
     cookie_in,
     cookie_line,
     cookie_name,
@@ -39,14 +40,19 @@ class Identity:
     def lines(self, client: Any, host: bytes) -> bytes:
         """The lines that tell an instance whose request it is."""
         scheme, port = self._came_to(client)
-        return forwarded_fields(client.address, scheme, host, port)
+        lines = forwarded_fields(client.address, scheme, host, port)
+        if client.tls is None or (client.announced is not None and client.announced.is_tls):
+            return lines  # of TLS that has ended in front, the certificate here is the proxy's
+        certificate = client.tls.client_certificate
+        return lines + certificate_line(certificate) if certificate else lines
 
     def _came_to(self, client: Any) -> "Tuple[bytes, int]":
         """Scheme and port at which it has its connection: here, or at a proxy in front."""
-        announced = client.announced
-        if announced is None:
-            return b"http", self._port
-        return b"https" if announced.is_tls else b"http", announced.destination_port
+        announced, is_tls = client.announced, client.tls is not None
+        port = self._port
+        if announced is not None:
+            is_tls, port = is_tls or announced.is_tls, announced.destination_port
+        return b"https" if is_tls else b"http", port
 
     def lines_of(self, client: Any, head: RequestHead) -> bytes:
         """The same where the client may be a proxy that is believed."""
@@ -73,4 +79,7 @@ class Identity:
         mark = token(instance)
         if mark == client.key:
             return b""
-        return cookie_line(self._cookie_name, mark, self._came_to(client)[0] == b"https")
+        # A proxy that is believed may speak TLS with us, and none with the browser, which would
+        # not take a cookie that says so.
+        is_secure = not client.is_believed and self._came_to(client)[0] == b"https"
+        return cookie_line(self._cookie_name, mark, is_secure)

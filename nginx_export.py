@@ -1,6 +1,6 @@
 """`pupgevent export nginx`: NGINX in front of machines that each run this configuration."""
 
-from typing import List, Sequence
+from typing import List, NamedTuple, Sequence
 
 from front_export import (
     COMPRESSED,
@@ -13,10 +13,12 @@ from front_export import (
     Section,
     comment,
     front,
+    host_names,
     milliseconds,
     variable,
 )
-from model import Configuration
+from model import Configuration, Tls, TlsPair
+from tls_files import CIPHERS
 from unit_syntax import unit_name
 
 #: Seconds for which a server that has failed gets no client.
@@ -50,11 +52,21 @@ http {
     server_tokens off;
     tcp_nodelay on;
     variables_hash_max_size 8192;
+    # The longest name of a host has room.
+    server_names_hash_bucket_size 512;
+    server_names_hash_max_size 4096;
 
     map $http_upgrade $pupgevent_connection {
         default upgrade;
         "" "";
     }
+"""
+
+_STREAM = """
+stream {
+    # The longest name of a host has room.
+    map_hash_bucket_size 512;
+
 """
 
 _COMPRESSION = """
@@ -102,6 +114,8 @@ _LOCATION = """\
             proxy_set_header X-Forwarded-Port $server_port;
             proxy_set_header X-Real-IP "";
             proxy_set_header Forwarded "";
+            proxy_set_header Client-Cert "";
+            proxy_set_header Client-Cert-Chain "";
             # What may be repeated is, where a server has gone before its answer; nothing else.
             proxy_next_upstream error timeout;
             proxy_next_upstream_tries {tries};
@@ -140,7 +154,7 @@ def nginx(configuration: Configuration, hosts: Sequence[str], http: bool) -> str
             text += _COMPRESSION.format(types=" ".join(COMPRESSED))
         text += "".join(_web(found, each, http) for each in web) + "}\n"
     if streams:
-        text += "\nstream {\n" + "\n".join(map(_stream, streams)) + "}\n"
+        text += _STREAM + "\n".join(map(_stream, streams)) + "}\n"
     return text
 
 
@@ -167,20 +181,71 @@ def _upstream(section: Section) -> "List[str]":
     return [*lines, "    }"]
 
 
-def _server(section: Section) -> "List[str]":
-    """The beginning of it: where it listens."""
-    ipv6, tls = section.cluster.common_host == "::", section.cluster.tls
-    secure = " ssl" if tls is not None and section.tls_at_front else ""
+class _Choice(NamedTuple):
+    """A certificate, and the hosts that it is chosen for."""
+
+    pair: TlsPair
+    names: List[str]
+
+
+def _choices(tls: Tls) -> List[_Choice]:
+    """Each name once, at the first that has it. One that is left without is never chosen, unless it
+    is the first of all."""
+    taken: List[str] = []
+    choices: List[_Choice] = []
+    for pair in tls.pairs:
+        names = [each for each in dict.fromkeys(host_names(pair)) if each not in taken]
+        taken += names
+        if names or not choices:
+            choices.append(_Choice(pair, names))
+    return choices
+
+
+def _listen(section: Section) -> "List[str]":
+    """The beginning of a server."""
+    secure = " ssl" if section.tls_at_front else ""
     if secure and section.http:
         secure += " http2"
     lines = ["    server {", "        listen %d%s;" % (section.port, secure)]
-    if ipv6:
+    if section.cluster.common_host == "::":
         lines.append("        listen [::]:%d%s;" % (section.port, secure))
-    if tls is not None and section.tls_at_front:
-        versions = {"TLSv1.2": "TLSv1.2 TLSv1.3"}.get(tls.min_version, tls.min_version)
-        lines += ["        ssl_certificate %s;" % _quoted(tls.cert),
-                  "        ssl_certificate_key %s;" % _quoted(tls.key),
-                  "        ssl_protocols %s;" % versions]
+    return lines
+
+
+def _tls(tls: Tls, cert: str, key: str) -> "List[str]":
+    lines = ["        ssl_certificate %s;" % cert, "        ssl_certificate_key %s;" % key,
+             "        ssl_protocols %s;" % _versions(tls),
+             "        ssl_ciphers %s;" % _quoted(tls.ciphers or CIPHERS)]
+    if tls.client_ca is not None:
+        # Chains are as long as they are, as with pupgevent; NGINX would take one certificate.
+        lines += ["        ssl_client_certificate %s;" % _quoted(tls.client_ca.path),
+                  "        ssl_verify_client on;", "        ssl_verify_depth 100;"]
+    return lines
+
+
+def _versions(tls: Tls) -> str:
+    return {"TLSv1.2": "TLSv1.2 TLSv1.3"}.get(tls.min_version, tls.min_version)
+
+
+def _machine_tls(section: Section) -> "List[str]":
+    """How TLS is spoken to the machines."""
+    tls, indent = section.cluster.tls, " " * 12
+    if tls is None or not section.tls_behind:
+        return []
+    # NGINX before 1.23.4 would not speak 1.3 to them.
+    lines = [indent + "proxy_ssl_protocols %s;" % _versions(tls)]
+    if section.machine_name:
+        lines += [indent + "proxy_ssl_server_name on;",
+                  indent + "proxy_ssl_name %s;" % section.machine_name,
+                  *comment("To verify their certificates, which have to be for that name; FILE has"
+                           " their CA:", indent),
+                  indent + "#proxy_ssl_verify on;",
+                  indent + "#proxy_ssl_verify_depth 100;",
+                  indent + "#proxy_ssl_trusted_certificate FILE;"]
+    if tls.client_ca is not None:
+        lines += [*comment("The machines answer nobody without a certificate:", indent),
+                  indent + "#proxy_ssl_certificate FILE;",
+                  indent + "#proxy_ssl_certificate_key FILE;"]
     return lines
 
 
@@ -204,14 +269,36 @@ def _web(found: Front, section: Section, http: bool) -> str:
     if section.health.path is not None:
         lines += comment("NGINX has no active checks: GET %s is not asked for." %
                          section.health.path, "    ")
-    lines += _server(section)
-    lines += ["        client_max_body_size 0;",
-              "        client_header_timeout %s;" % milliseconds(cluster.head_timeout),
-              "        keepalive_timeout %s;" % milliseconds(min(KEEP_ALIVE, idle))]
-    return text + "\n".join(lines) + "\n" + _LOCATION.format(
+    if cluster.tls is not None and cluster.tls.client_ca is not None and section.tls_at_front:
+        lines += comment("NGINX cannot tell who the client is as pupgevent does (Client-Cert): add"
+                         " proxy_set_header with $ssl_client_s_dn or $ssl_client_escaped_cert, and"
+                         " a name that the application reads.", "    ")
+    more += "".join(line + "\n" for line in _machine_tls(section))
+    body = ["        client_max_body_size 0;",
+            "        client_header_timeout %s;" % milliseconds(cluster.head_timeout),
+            "        keepalive_timeout %s;" % milliseconds(min(KEEP_ALIVE, idle))]
+    location = _LOCATION.format(
         scheme="https" if section.tls_behind else "http", name=section.name,
         tries=min(len(section.servers), 4), connect=milliseconds(cluster.connect_timeout),
         answer=milliseconds(section.answer_timeout), more=more) + "    }\n"
+    servers = ["\n".join([*begin, *body]) + "\n" + location for begin in _web_servers(section)]
+    return text + "\n".join(lines) + "\n" + "\n".join(servers)
+
+
+def _web_servers(section: Section) -> "List[List[str]]":
+    """How they begin: one for each certificate, of which NGINX chooses by SNI. The first is for
+    clients that name no host, or an unknown one."""
+    tls = section.cluster.tls
+    if tls is None or not section.tls_at_front:
+        return [_listen(section)]
+    begins = []
+    choices = _choices(tls)
+    for pair, names in choices:
+        lines = _listen(section)
+        if len(choices) > 1 and names:
+            lines.append("        server_name %s;" % " ".join(names))
+        begins.append(lines + _tls(tls, _quoted(pair.cert), _quoted(pair.key)))
+    return begins
 
 
 def _stream(section: Section) -> str:
@@ -219,7 +306,7 @@ def _stream(section: Section) -> str:
     lines = _upstream(section)
     if section.announces == "v2":
         lines += comment("NGINX writes PROXY headers of version 1, and of no other.", "    ")
-    lines += _server(section)
+    lines += _stream_server(section)
     lines += ["        proxy_pass %s;" % section.name,
               "        proxy_connect_timeout %s;" % milliseconds(cluster.connect_timeout),
               "        proxy_timeout %s;" % milliseconds(cluster.idle_timeout or NEVER),
@@ -228,6 +315,35 @@ def _stream(section: Section) -> str:
     if section.announces:
         lines.append("        proxy_protocol on;")
     return "\n".join([*lines, "    }"]) + "\n"
+
+
+def _stream_server(section: Section) -> "List[str]":
+    """Its beginning. There is no server for each name before NGINX 1.25.5: variables choose."""
+    tls = section.cluster.tls
+    if tls is None or not section.tls_at_front:
+        return _listen(section)
+    choices = _choices(tls)
+    first = choices[0].pair
+    if len(choices) == 1:
+        return _listen(section) + _tls(tls, _quoted(first.cert), _quoted(first.key))
+    lines = comment(
+        "One of several certificates is chosen by SNI, at each handshake and by a worker. So its"
+        " user (see `user` of NGINX; Debian: www-data) has to be able to read all of these files,"
+        " the keys as well: chgrp www-data KEY; chmod 640 KEY, and no folder above that shuts it"
+        " out. nginx -t does not look at them.", "    ")
+    name = _variable(section)
+    for part in ("cert", "key"):
+        lines += ["    map $ssl_server_name $%s_%s {" % (name, part), "        hostnames;",
+                  "        default %s;" % _quoted(getattr(first, part))]
+        lines += ["        %s %s;" % (_key(host), _quoted(getattr(pair, part)))
+                  for pair, names in choices for host in names]
+        lines.append("    }")
+    return lines + _listen(section) + _tls(tls, "$%s_cert" % name, "$%s_key" % name)
+
+
+def _key(host: str) -> str:
+    """In a map, some words are no values."""
+    return "\\" + host if host in ("default", "hostnames", "include", "volatile") else host
 
 
 def _quoted(word: str) -> str:

@@ -25,13 +25,22 @@ _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
 #: Source, destination, and their ports.
 _ADDRESSES = {_TCP4: struct.Struct("!4s4sHH"), _TCP6: struct.Struct("!16s16sHH")}
+#: Room behind the addresses.
+_MOST_EXTRAS = MOST_BYTES - _START.size - _ADDRESSES[_TCP6].size
 #: Valid families (unspecified, IPv4, IPv6, Unix) and transports (unspecified, stream, datagram).
 _FAMILIES, _TRANSPORTS = range(4), range(3)
 
 #: Types of what may follow the addresses.
-_CRC32C, _NOOP, _SSL = 0x03, 0x04, 0x20
-#: Of a value of _SSL: the client speaks TLS (PP2_CLIENT_SSL).
-_SPEAKS_TLS = 0x01
+_ALPN, _AUTHORITY, _CRC32C, _NOOP, _SSL = 0x01, 0x02, 0x03, 0x04, 0x20
+#: Those that come from a TLS handshake.
+_OF_TLS = frozenset((_ALPN, _AUTHORITY, _SSL))
+#: Types within a value of _SSL.
+_VERSION, _COMMON_NAME, _CIPHER = 0x21, 0x22, 0x23
+#: Flags of it: the client speaks TLS (PP2_CLIENT_SSL), has shown a certificate on this connection
+#: (PP2_CLIENT_CERT_CONN), and in its TLS session (PP2_CLIENT_CERT_SESS).
+_SPEAKS_TLS, _SHOWN_NOW, _SHOWN = 0x01, 0x02, 0x04
+#: Bytes of a name at most: a longer one would be left out. A part of it could be another's.
+_LONGEST_NAME = 255
 
 _OCTET = rb"(?:0|[1-9][0-9]{0,2})"
 _V4 = _OCTET + rb"(?:\." + _OCTET + rb"){3}"
@@ -180,6 +189,44 @@ _CRC_TABLE = tuple(map(_crc_entry, range(256)))
 
 
 # Writing
+
+
+def tls_fields(
+    version: str, cipher: str, server_name: str = "", alpn: str = "",
+    client_name: Optional[str] = None, is_resumed: bool = False,
+) -> bytes:
+    """What version 2 tells of a client whose TLS has ended here.
+
+    `version` is "TLSv1.2" or "TLSv1.3", `cipher` OpenSSL's name of it; what is empty is left out.
+    `client_name` is the CN of the certificate that it has shown, and that was verified; None: it
+    has shown none. In a session that is resumed it was shown before.
+    """
+    flags = _SPEAKS_TLS
+    if client_name is not None:
+        flags |= _SHOWN if is_resumed else _SHOWN | _SHOWN_NOW
+    # Of a client without a certificate none was verified, which is not 0.
+    value = struct.pack("!BI", flags, client_name is None)
+    value += _field(_VERSION, version) + _field(_COMMON_NAME, client_name or "")
+    value += _field(_CIPHER, cipher)
+    ssl = bytes([_SSL]) + struct.pack("!H", len(value)) + value
+    return _field(_ALPN, alpn) + _field(_AUTHORITY, server_name) + ssl
+
+
+def _field(kind: int, text: str) -> bytes:
+    value = text.encode("utf-8", "replace")
+    if not 0 < len(value) <= _LONGEST_NAME:
+        return b""
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+def with_tls(ends: Announced, fields: bytes) -> Announced:
+    """The same of a client whose TLS has ended here: `fields` (see `tls_fields`) are of the last
+    handshake, so they replace what a proxy in front has said of another one."""
+    kept = [ends.extras[at - 3:end] for kind, at, end in _fields(ends.extras, 0)
+            if kind not in _OF_TLS]
+    if len(fields) + sum(map(len, kept)) > _MOST_EXTRAS:
+        kept = []
+    return ends._replace(extras=b"".join(kept) + fields, is_tls=True)
 
 
 def header_bytes(version: str, ends: "Optional[Announced]") -> bytes:

@@ -12,18 +12,21 @@ import socket
 import ssl
 import subprocess
 import threading
+from base64 import b64encode
 from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import pytest
 
+import certificates
 from configuration import load
 from conftest import eventually
 from exports import FRONTS
 from machines import shortened
-from model import Agent, Cluster, Configuration, Health, Tls
+from model import Agent, Cluster, Configuration, Health, Tls, TlsFile, TlsPair
+from proxy_protocol import Announced, read_header, tls_fields, with_tls
 from running import run
 from tools import tool
 
@@ -51,15 +54,41 @@ def base(tmp_path: Path) -> Configuration:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: Any) -> Tls:
-    folder = tmp_path_factory.mktemp("tls") / "with space"
-    folder.mkdir()
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    subprocess.run(
-        [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
-         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-         "/CN=localhost", "-out", cert, "-keyout", key], check=True, stderr=subprocess.DEVNULL)
-    return Tls(cert, key, "TLSv1.2")
+def folder(tmp_path_factory: Any) -> Path:
+    found: Path = tmp_path_factory.mktemp("tls") / "with space"
+    found.mkdir()
+    return found
+
+
+def pair(folder: Path, *names: str) -> TlsPair:
+    made = certificates.make(folder, names[0], ["DNS:" + each for each in names])
+    return TlsPair(made.cert, made.key, "", names, 0.0)
+
+
+@pytest.fixture(scope="session")
+def certificate(folder: Path) -> Tls:
+    return Tls((pair(folder, "localhost"),), "TLSv1.2", None, None)
+
+
+@pytest.fixture(scope="session")
+def several(folder: Path) -> Tls:
+    """As many as SNI chooses from; some of them never."""
+    long = ".".join(["a" * 60] * 4)
+    one = certificates.in_one_file(certificates.make(folder, "both"), folder / "one file.pem")
+    return Tls((
+        pair(folder, "shop.example"), pair(folder, "*.example", "shop.example", "default"),
+        pair(folder, "shop.example", "*.example"), pair(folder, "other.example")._replace(
+            names=("other.example", "10.0.0.1", "::1", "A CA of ours", "w*.example", long)),
+        TlsPair(one.cert, one.key, "", ("both",), 0.0), pair(folder, "nobody")._replace(names=()),
+    ), "TLSv1.2", None, None)
+
+
+@pytest.fixture(scope="session")
+def strict(folder: Path, several: Tls) -> Tls:
+    """Clients show certificates of this CA."""
+    ca = certificates.make_ca(folder)
+    return several._replace(min_version="TLSv1.3", ciphers="ECDHE+AESGCM:!aNULL",
+                            client_ca=TlsFile(ca.cert, ""))
 
 
 def with_clusters(base: Configuration, *clusters: Cluster) -> Configuration:
@@ -114,7 +143,7 @@ EVERY = {
     "protocol": ("tcp", "http"),
     "common_port": (None, 1),
     "health": (None, Health("/health?a=1&b='2'", 2.0, 0.5, 2, 3, False, None)),
-    "tls": (None, True, None),
+    "tls": (None, "certificate", "several", "strict"),
 }  # fmt: skip
 
 OTHERS: List[Dict[str, Any]] = [
@@ -131,21 +160,24 @@ OTHERS: List[Dict[str, Any]] = [
 @pytest.mark.parametrize("http", [False, True])
 @pytest.mark.parametrize("program", list(FRONTS))
 def test_the_program_accepts_whatever_the_configuration_says(
-    base: Configuration, certificate: Tls, tmp_path: Path, program: str, http: bool, hosts: str
+    base: Configuration, tmp_path: Path, program: str, http: bool, hosts: str, request: Any
 ) -> None:
     cluster = base.processes[0].cluster
     assert cluster is not None
     clusters = []
     for number, values in enumerate(itertools.product(*EVERY.values())):
         changes: Dict[str, Any] = dict(zip(EVERY, values))
-        changes["tls"] = certificate if changes["tls"] else None
+        tls = changes["tls"]
+        changes["tls"] = request.getfixturevalue(tls) if tls else None
         clusters.append(cluster._replace(**dict(changes, **OTHERS[number % len(OTHERS)])))
     found = with_clusters(base, *clusters)._replace(agent=Agent(9001, "0.0.0.0"))
     text = ours(FRONTS[program](found, HOSTS[hosts], http), tmp_path)
     # Names are for the DNS of whoever uses them.
     said = accepts(program, text.replace("app.example", "10.0.0.2"), tmp_path)
     assert not re.search("(?i)warn|deprecated", said), said
-    ports = re.findall(r"(?:listen|bind) (?:\*:|:::)?([0-9]+)", text)
+    found_ports = re.findall(r"(?:listen|bind) (?:\*:|:::)?([0-9]+)", text)
+    # NGINX has a server for each certificate.
+    ports = [port for port, _ in itertools.groupby(found_ports)]
     assert len(ports) == len(set(ports)) == len(clusters)
 
 
@@ -312,6 +344,7 @@ class Instance(http.server.BaseHTTPRequestHandler):
         self.send_header("X-Seen", "%s %s %s" % tuple(
             self.headers.get(name) for name in (
                 "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")))
+        self.send_header("X-Client-Cert", self.headers.get("Client-Cert") or "")
         self.send_header("X-Port", str(self.connection.getsockname()[1]))
         self.end_headers()
         self.wfile.write(body)
@@ -321,9 +354,14 @@ class Instance(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def instances(ports: Sequence[int]) -> "Iterator[None]":
+def instances(
+    ports: Sequence[int], context: Optional[ssl.SSLContext] = None
+) -> "Iterator[None]":
+    """With a context they speak TLS, as common ports do."""
     servers = [http.server.HTTPServer(("127.0.0.1", port), Instance) for port in ports]
     for each in servers:
+        if context is not None:
+            each.socket = context.wrap_socket(each.socket, server_side=True)
         # A connection that is kept would keep it from the others.
         each.process_request = threading_of(each)  # type: ignore[method-assign]
         threading.Thread(target=functools.partial(each.serve_forever, 0.01)).start()
@@ -374,19 +412,30 @@ def front(program: str, text: str, folder: Path, port: int) -> "Iterator[None]":
         child.wait(PATIENCE)
 
 
-def ask(port: int, path: str, *fields: str, tls: bool = False) -> Any:
+def trusting() -> ssl.SSLContext:
+    """For a client that verifies nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def ask(
+    port: int, path: str, *fields: str, tls: bool = False,
+    context: Optional[ssl.SSLContext] = None,
+) -> Any:
     """The answer, with its body."""
     if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        client: Any = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+        client: Any = http.client.HTTPSConnection(
+            "127.0.0.1", port, context=context or trusting())
     else:
         client = http.client.HTTPConnection("127.0.0.1", port)
     client.timeout = PATIENCE
     headers = dict(each.split(": ") for each in fields)
-    client.request("GET", path, headers=dict(headers, Host="shop.example", Connection="close"))
-    answer: Any = client.getresponse()
-    answer.body = answer.read()
+    with contextlib.closing(client):
+        client.request(
+            "GET", path, headers=dict(headers, Host="shop.example", Connection="close"))
+        answer: Any = client.getresponse()
+        answer.body = answer.read()
     return answer
 
 
@@ -434,6 +483,22 @@ def test_a_cookie_brings_a_client_back_to_its_server(
                 assert same == {first.headers["X-Port"]}
 
 
+def hear_hello(listener: socket.socket, heard: List[bytes]) -> None:
+    """What each connection has said, up to the one that says hello."""
+    while not any(b"hello" in each for each in heard):
+        client, _ = listener.accept()
+        client.settimeout(PATIENCE)
+        # Checks end with a reset.
+        with client, contextlib.suppress(ConnectionError):
+            data = b""
+            while b"hello" not in data:
+                more = client.recv(1000)
+                if not more:
+                    break
+                data += more
+            heard.append(data)
+
+
 @pytest.mark.parametrize("program, start", [("haproxy", b"\r\n\r\n\0\r\nQUIT\n"),
                                             ("nginx", b"PROXY TCP4 127.0.0.1 127.0.0.1 ")])
 def test_a_common_port_that_believes_it_is_told_the_client_in_a_proxy_header(
@@ -451,24 +516,154 @@ def test_a_common_port_that_believes_it_is_told_the_client_in_a_proxy_header(
         machine.bind(("127.0.0.1", common))
         machine.listen(16)
 
-        def hear() -> None:
-            while not any(b"hello" in each for each in heard):
-                client, _ = machine.accept()
-                client.settimeout(PATIENCE)
-                # Checks end with a reset.
-                with client, contextlib.suppress(ConnectionError):
-                    data = b""
-                    while b"hello" not in data:
-                        more = client.recv(1000)
-                        if not more:
-                            break
-                        data += more
-                    heard.append(data)
-
-        thread = threading.Thread(target=hear)
+        thread = threading.Thread(target=hear_hello, args=(machine, heard))
         thread.start()
         with front(program, text, tmp_path, listening), \
                 socket.create_connection(("127.0.0.1", listening), PATIENCE) as client:
             client.sendall(b"hello")
             thread.join(PATIENCE)
         assert heard[-1].startswith(start) and heard[-1].endswith(b"hello")
+
+
+# TLS
+
+
+def shown_to(port: int, name: Optional[str]) -> bytes:
+    """The certificate for a client that names this host by SNI, or none."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain, \
+            trusting().wrap_socket(plain, server_hostname=name) as client:
+        shown = client.getpeercert(True)
+    assert shown is not None
+    return shown
+
+
+def der(cert: str) -> bytes:
+    """What is in a file of one certificate."""
+    return ssl.PEM_cert_to_DER_cert(Path(cert).read_text())
+
+
+def listening_at(text: str, port: int) -> str:
+    """The one section of it there."""
+    return re.sub(r"(bind \*:|listen )[0-9]+", r"\g<1>%d" % port, text)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+@pytest.mark.parametrize("program", list(FRONTS))
+def test_each_host_has_its_certificate(
+    base: Configuration, folder: Path, tmp_path: Path, free_ports: Any, program: str,
+    protocol: str,
+) -> None:
+    ports = free_ports(3)
+    one, other, many = (pair(folder, name) for name in ("one.test", "other.test", "*.many.test"))
+    found = own(base, common_port=None, start_port=ports[0], protocol=protocol,
+                tls=Tls((one, other, many), "TLSv1.2", None, None))
+    text = listening_at(FRONTS[program](found, (), False), ports[2])
+    with instances(ports[:2]), front(program, text, tmp_path, ports[2]):
+        for name, expected in (
+            ("one.test", one), ("other.test", other), ("a.many.test", many),
+            ("nobody.test", one), (None, one),
+        ):
+            assert shown_to(ports[2], name) == der(expected.cert), name
+        assert ask(ports[2], "/", tls=True).status == 200
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+@pytest.mark.parametrize("program", list(FRONTS))
+def test_the_front_asks_for_certificates_of_clients(
+    base: Configuration, folder: Path, tmp_path: Path, free_ports: Any, program: str,
+    protocol: str,
+) -> None:
+    ports = free_ports(3)
+    ca = certificates.make_ca(folder)
+    own_one = certificates.make(folder, "a client", (), ca=ca)
+    found = own(base, common_port=None, start_port=ports[0], protocol=protocol, tls=Tls(
+        (pair(folder, "one.test"),), "TLSv1.2", None, TlsFile(ca.cert, "")))
+    text = listening_at(FRONTS[program](found, (), False), ports[2])
+    with instances(ports[:2]), front(program, text, tmp_path, ports[2]):
+        context = trusting()
+        context.load_cert_chain(own_one.cert, own_one.key)
+        said = () if protocol == "tcp" else ("Client-Cert: :evil:",)
+        answer = ask(ports[2], "/", *said, tls=True, context=context)
+        assert answer.status == 200
+        shown = b64encode(der(own_one.cert)).decode()
+        # NGINX has no means to write it so.
+        tells = program == "haproxy" and protocol == "http"
+        assert answer.headers["X-Client-Cert"] == (":%s:" % shown if tells else "")
+        try:
+            status = ask(ports[2], "/", tls=True).status
+        except OSError:
+            return
+        assert (status, program, protocol) == (400, "nginx", "http")
+
+
+def only_1_3(context: ssl.SSLContext) -> None:
+    if hasattr(context, "minimum_version"):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    else:
+        context.options |= ssl.OP_NO_TLSv1_2 | ssl.OP_NO_TLSv1_1 | ssl.OP_NO_TLSv1
+
+
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("program", list(FRONTS))
+def test_a_common_port_with_tls_is_spoken_to_with_tls(
+    base: Configuration, folder: Path, tmp_path: Path, free_ports: Any, program: str, version: str
+) -> None:
+    common, start_port, listening = free_ports(3)
+    tls = Tls((pair(folder, "one.test"), pair(folder, "other.test")), version, None, None)
+    found = own(base, common_port=common, start_port=start_port, tls=tls)
+    named: List[Any] = []
+    machine = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if version == "TLSv1.3":
+        only_1_3(machine)
+    machine.load_cert_chain(tls.pairs[0].cert, tls.pairs[0].key)
+    machine.set_servername_callback(lambda client, name, context: named.append(name))
+    text = listening_at(FRONTS[program](found, (), False), listening)
+    # As its comments say.
+    verified = text.replace("verify none", "verify required ca-file '%s'" % tls.pairs[0].cert)
+    verified = verified.replace("#proxy_ssl_verify", "proxy_ssl_verify").replace(
+        "#proxy_ssl_trusted_certificate FILE", 'proxy_ssl_trusted_certificate "%s"' % (
+            tls.pairs[0].cert))
+    assert verified != text
+    for each in (text, verified):
+        with instances([common], machine), front(program, each, tmp_path, listening):
+            for _ in range(4):
+                answer = ask(listening, "/", tls=True)
+                assert answer.status == 200 and answer.headers["X-Port"] == str(common)
+                assert answer.headers["X-Seen"] == "127.0.0.1 https shop.example"
+    # Checks of HAProxy among them.
+    assert set(named) == {"one.test"}
+
+
+def test_haproxy_tells_of_tls_in_headers_as_pupgevent_does(
+    base: Configuration, folder: Path, tmp_path: Path, free_ports: Any
+) -> None:
+    start_port, listening = free_ports(2)
+    ca = certificates.make_ca(folder)
+    own_one = certificates.make(folder, "a client", (), ca=ca)
+    found = own(base, common_port=None, instances=1, start_port=start_port, protocol="tcp",
+                proxy_protocol="v2", tls=Tls(
+                    (pair(folder, "one.test"),), "TLSv1.3", None, TlsFile(ca.cert, "")))
+    text = listening_at(FRONTS["haproxy"](found, (), False), listening)
+    heard: List[bytes] = []
+    with socket.socket() as instance:
+        instance.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        instance.bind(("127.0.0.1", start_port))
+        instance.listen(16)
+        thread = threading.Thread(target=hear_hello, args=(instance, heard))
+        thread.start()
+        context = trusting()
+        context.load_cert_chain(own_one.cert, own_one.key)
+        with front("haproxy", text, tmp_path, listening), \
+                socket.create_connection(("127.0.0.1", listening), PATIENCE) as plain, \
+                context.wrap_socket(plain, server_hostname="one.test") as client:
+            client.sendall(b"hello")
+            cipher = client.cipher()
+            here, there = client.getsockname(), client.getpeername()
+            thread.join(PATIENCE)
+    header = read_header(heard[-1])
+    assert header is not None and header.announced is not None and cipher is not None
+    ends = Announced(here[0], here[1], there[0], there[1])
+    expected = with_tls(ends, tls_fields("TLSv1.3", cipher[0], "one.test", "", "a client"))
+    # The order of fields, and of those within, is anybody's.
+    assert header.announced._replace(extras=b"") == expected._replace(extras=b"")
+    assert sorted(header.announced.extras) == sorted(expected.extras)

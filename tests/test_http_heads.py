@@ -194,7 +194,9 @@ def test_fields_of_one_hop_stay_on_it(name: bytes, expected: bool) -> None:
 
 @pytest.mark.parametrize("key, expected", [
     (b"x-forwarded-for", True), (b"x-forwarded-proto", True), (b"x-forwarded-anything", True),
-    (b"forwarded", True), (b"x-real-ip", True), (b"x-forwarder", False), (b"host", False),
+    (b"forwarded", True), (b"x-real-ip", True), (b"client-cert", True),
+    (b"client-cert-chain", True), (b"client-certify", False), (b"x-forwarder", False),
+    (b"host", False),
 ])  # fmt: skip
 def test_what_says_something_about_the_client(key: bytes, expected: bool) -> None:
     assert is_forwarded(key) is expected
@@ -202,6 +204,7 @@ def test_what_says_something_about_the_client(key: bytes, expected: bool) -> Non
 
 @pytest.mark.parametrize("name", [
     b"X_Forwarded_For", b"X-Forwarded_For", b"x.forwarded.for", b"X_Real_IP", b"X~Real-IP",
+    b"Client_Cert", b"client-cert_chain",
     b"X_FORWARDED_PROTO", b"Keep_Alive", b"Proxy_Connection", b"HTTP2_Settings",
 ])  # fmt: skip
 def test_a_lookalike_goes_nowhere(name: bytes) -> None:
@@ -230,7 +233,8 @@ NAMES = st.sampled_from(
     b"Host Connection Content-Length Transfer-Encoding TE Upgrade Keep-Alive Proxy-Connection "
     b"HTTP2-Settings Expect Forwarded X-Forwarded-For X-Real-IP Content_Length X_Forwarded_Host "
     b"Upgrade-Insecure-Requests Hostage Cookie User-Agent Tea X Content-Type Cache-Control "
-    b"X-Connection Keep_Alive Proxy.Connection".split())
+    b"X-Connection Keep_Alive Proxy.Connection Client-Cert Client_Cert-Chain Client-Certify"
+    .split())
 CASED = st.tuples(NAMES, st.sampled_from(["title", "lower", "upper", "swapcase"])).map(
     lambda drawn: drawn[0] if drawn[1] == "title" else getattr(bytes, drawn[1])(drawn[0]))
 VALUES = st.sampled_from([

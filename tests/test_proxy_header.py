@@ -15,6 +15,8 @@ from proxy_protocol import (
     header_bytes,
     own_header,
     read_header,
+    tls_fields,
+    with_tls,
 )
 
 SIGNATURE = bytes.fromhex("0D0A0D0A000D0A515549540A")
@@ -177,6 +179,59 @@ def test_version_2_has_both_ends_and_what_came_besides() -> None:
 def test_a_connection_of_our_own_is_announced_as_nobodys() -> None:
     assert own_header("v1", V4) == header_bytes("v1", V4)
     assert own_header("v2", V4) == binary(0x20, 0x00, b"")
+
+
+# What TLS that has ended here adds
+
+
+VERSION, CIPHER = field(0x21, b"TLSv1.3"), field(0x23, b"TLS_AES_256_GCM_SHA384")
+WORDS = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+
+
+@pytest.mark.parametrize(("fields", "expected"), [
+    # The client speaks TLS; it has shown no certificate, so none was verified.
+    (tls_fields(*WORDS), field(0x20, b"\x01" + b"\0\0\0\x01" + VERSION + CIPHER)),
+    (tls_fields(*WORDS, server_name="example.org", alpn="h2"),
+     field(0x01, b"h2") + field(0x02, b"example.org")
+     + field(0x20, b"\x01" + b"\0\0\0\x01" + VERSION + CIPHER)),
+    # One was shown here, or when its session began, and is verified.
+    (tls_fields(*WORDS, client_name="J\u00f6rg"),
+     field(0x20, b"\x07" + bytes(4) + VERSION + field(0x22, b"J\xc3\xb6rg") + CIPHER)),
+    (tls_fields(*WORDS, client_name="me", is_resumed=True),
+     field(0x20, b"\x05" + bytes(4) + VERSION + field(0x22, b"me") + CIPHER)),
+    # It has no name, or one of which a part could be another's.
+    (tls_fields(*WORDS, client_name=""), field(0x20, b"\x07" + bytes(4) + VERSION + CIPHER)),
+    (tls_fields(*WORDS, client_name="x" * 256),
+     field(0x20, b"\x07" + bytes(4) + VERSION + CIPHER)),
+])  # fmt: skip
+def test_tls_that_has_ended_here_is_told_in_version_2(fields: bytes, expected: bytes) -> None:
+    assert fields == expected
+    data = header_bytes("v2", with_tls(V4, fields))
+    assert data == binary(0x21, 0x11, V4_BLOCK + expected)
+    assert read_header(data) == Header(len(data), V4._replace(extras=expected, is_tls=True))
+
+
+def test_version_1_has_no_words_for_tls() -> None:
+    assert header_bytes("v1", with_tls(V4, tls_fields(*WORDS))) == header_bytes("v1", V4)
+
+
+def test_what_a_proxy_has_said_of_another_handshake_is_replaced() -> None:
+    """And nothing else of what it has said."""
+    unique, own = field(0x05, b"1234"), field(0xE0, b"")
+    said = field(0x01, b"h2") + unique + field(0x02, b"other.example") + SSL + own
+    fields = tls_fields(*WORDS)
+    assert with_tls(V4._replace(extras=said, is_tls=True), fields) == V4._replace(
+        extras=unique + own + fields, is_tls=True)
+
+
+def test_a_header_is_never_longer_than_readers_take() -> None:
+    fields = tls_fields(*WORDS, server_name="a" * 255, alpn="b" * 255, client_name="c" * 255)
+    room = MOST_BYTES - 16 - 36 - len(fields) - 3
+    for size, kept in ((room, True), (room + 1, False)):
+        said = field(0xE0, bytes(size))
+        data = header_bytes("v2", with_tls(V6._replace(extras=said), fields))
+        assert len(data) <= MOST_BYTES and (said in data) is kept and fields in data
+        assert read_header(data) is not None
 
 
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
