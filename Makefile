@@ -7,7 +7,8 @@
 # make smoke-debian11   and as an ordinary user in a Debian 11 of its own (debootstrap, root)
 # make readme     bring README.md and the manual page up to what the code tells
 # make lock       pin the newest wheels that fit in onefile/wheels.lock
-# make bench      beside NGINX, HAProxy (Debian: nginx libnginx-mod-stream haproxy wrk), direct; tcp, http
+# make bench      beside NGINX, HAProxy, direct; tcp, http, and both with TLS (Debian packages:
+#                 nginx libnginx-mod-stream haproxy wrk openssl)
 #
 # BENCH="--rounds 1 --cases close" chooses what the bench does, see python -m bench --help; with
 # BENCH="--against '.../bin/pupgevent'" another version is measured in the same rounds.

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set
 from bench import picture, report
 from bench.cases import BY_PROTOCOL, CASES, Case
 from bench.processes import Ports, interrupts, raise_descriptor_limit
-from bench.servers import TITLES, Earlier, Site, Stage, default_pupgevent
+from bench.servers import TITLES, Earlier, Site, Stage, default_pupgevent, protocol_of
 from bench.tools import BenchError, Tools, find_tools, versions
 
 
@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measure pupgevent beside NGINX, HAProxy and a "
-        "direct connection, in TCP and in HTTP, one worker each, over the same web servers.")
+        "direct connection, in TCP and in HTTP, with TLS and without, one worker each, over the "
+        "same web servers.")
     parser.add_argument("--rounds", type=number(int), default=5, metavar="N",
                         help="rounds of each case, each with all in turn (5)")
     parser.add_argument("--seconds", type=number(float), default=3.0, metavar="S",
@@ -100,7 +101,8 @@ def bench(options: argparse.Namespace) -> Dict[str, Any]:
         site.write_answers()
         with Stage(site, kinds) as stage:
             for kind, refusal in stage.refusals.items():
-                say("%s is left out of the HTTP cases: %s" % (kind.title, refusal))
+                say("%s is left out of the %s cases: %s" % (
+                    kind.title, protocol_of(kind).upper(), refusal))
             context = described(tools, stage, options)
             measured = measure(stage, cases, options)
     return dict(context, cases=report.summary(measured))
@@ -111,7 +113,8 @@ def described(tools: Tools, stage: Stage, options: argparse.Namespace) -> Dict[s
         "at": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         "versions": dict(stage.pupgevent.describe(), **versions(tools)),
         "cpus": len(os.sched_getaffinity(0)), "kernel": "Linux " + platform.release(),
-        "machine": platform.machine(), "rounds": options.rounds, "seconds": options.seconds,
+        "machine": platform.machine(), "tls": stage.agreed(),
+        "rounds": options.rounds, "seconds": options.seconds,
         "units": {"rate": "requests/s", "cpu": "s per request", "p50": "s", "p99": "s",
                   "memory": "bytes per connection", "start": "s"},
     }

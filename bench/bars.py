@@ -52,4 +52,8 @@ BARS = (
     Bar("http-100k", "cpu", "nginx", at_most=0.5),
     Bar("http-10m", "cpu", "nginx", at_most=0.35),
     Bar("http-upload", "cpu", "nginx", at_most=0.6),
+    *(Bar("%s-%s" % (protocol, case), "cpu", to, at_most=limit)
+      for protocol in ("tls", "https") for case, to, limit in (
+          ("keep-alive-64", "nginx", 1.15), ("100k", "nginx", 0.9), ("10m", "nginx", 0.9),
+          ("handshake", "haproxy", 1.0), ("resumed", "nginx", 1.3), ("resumed-1.2", "nginx", 1.3))),
 )

@@ -5,6 +5,7 @@ import functools
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence, Type
 
+from bench import handshakes
 from bench.load import Load, drive, first_answer, held
 from bench.processes import Process, cpu_seconds, interrupts, memory_bytes
 from bench.servers import FILES, TITLES, WAYS, Direct, Pupgevent, Site, Stage, Way
@@ -25,13 +26,29 @@ def measure_load(load: Load, stage: Stage, kind: Type[Way], seconds: float) -> S
     """What wrk sees, and what the balancer's worker spends on it."""
     way = stage.ways[kind]
     before = own_cpu(way)
-    figures = drive(stage.site.tools.wrk, load, way.ports, seconds)
-    spent = own_cpu(way) - before
-    requests = figures["requests"]
-    if not requests and seconds < PATIENCE:  # a busy machine: 1500 connections may take this long
+    figures = drive(stage.site.tools.wrk, load, way.ports, seconds, way.encrypted)
+    if not figures["requests"] and seconds < PATIENCE:
+        # A busy machine: 1500 connections may take this long.
         return measure_load(load, stage, kind, seconds * 5)
-    if not requests:
+    if not figures["requests"]:
         raise BenchError("no answer from %s within %g s" % (way.title, seconds))
+    return sample_of(figures, own_cpu(way) - before)
+
+
+def measure_handshakes(handshake: str, stage: Stage, kind: Type[Way], seconds: float) -> Sample:
+    """A connection per request, full or resumed."""
+    way = stage.ways[kind]
+    before = own_cpu(way)
+    try:
+        figures = handshakes.drive(way.ports[0], handshake, seconds)
+    except BenchError as error:
+        raise BenchError("%s, %s handshakes: %s" % (way.title, handshake, error)) from error
+    return sample_of(figures, own_cpu(way) - before)
+
+
+def sample_of(figures: Dict[str, float], spent: float) -> Sample:
+    """`figures` as wrk gives them; `spent` is CPU time of the balancer, 0 without one."""
+    requests = figures["requests"]
     sample = {"rate": requests / figures["duration"] * 1e6, "errors": figures["errors"],
               "p50": figures["p50"] / 1e6, "p99": figures["p99"] / 1e6}
     if spent:
@@ -50,7 +67,7 @@ def measure_memory(stage: Stage, kind: Type[Way], seconds: float) -> Sample:
         way.start()
         way.ready()
         before = memory_bytes(way.worker)
-        with held(way.ports[0], HELD):
+        with held(way.ports[0], HELD, way.encrypted):
             return {"memory": (memory_bytes(way.worker) - before) / HELD}
     finally:
         way.stop()
@@ -111,9 +128,15 @@ def under_load(name: str, title: str, load: Load) -> Case:
     return Case(name, title, functools.partial(measure_load, load), list(TITLES))
 
 
-def over_http(case: Case) -> Case:
-    """The same with ways that read HTTP."""
-    return case._replace(name="http-" + case.name, protocol="http")
+def connecting(name: str, title: str, handshake: str) -> Case:
+    return Case(name, title, functools.partial(measure_handshakes, handshake), BALANCERS)
+
+
+def over(protocol: str, cases: Sequence[Case]) -> List[Case]:
+    """The same with the ways of another protocol."""
+    return [case._replace(name="%s-%s" % (protocol, case.name), protocol=protocol,
+                          ways=[name for name in case.ways if name in WAYS[protocol]])
+            for case in cases]
 
 
 BALANCERS = [name for name in TITLES if name != Direct.name]
@@ -128,9 +151,18 @@ BOTH = (
     under_load("upload", "10 MB uploads", Load(8, "/upload", upload=FILES["10m"])),
     Case("memory", "memory per idle connection", measure_memory, BALANCERS),
 )
+#: With TLS from the clients, in both protocols: what it changes.
+ENCRYPTED = (
+    *(case for case in BOTH if case.name in ("keep-alive-64", "100k", "10m")),
+    connecting("handshake", "a connection per request, full handshake", handshakes.FULL),
+    connecting("resumed", "a connection per request, resumed", handshakes.RESUMED),
+    connecting("resumed-1.2", "a connection per request, resumed, TLS 1.2", handshakes.RESUMED_12),
+    *(case for case in BOTH if case.name == "memory"),
+)
 START = Case("start", "start-up beyond the application's own", measure_start, BALANCERS)
 #: In the order of the tables.
-CASES = {case.name: case for case in (*BOTH, START, *map(over_http, BOTH))}
+CASES = {case.name: case for case in (
+    *BOTH, START, *over("http", BOTH), *over("tls", ENCRYPTED), *over("https", ENCRYPTED))}
 #: The names of the cases of each protocol.
 BY_PROTOCOL = {protocol: [case.name for case in CASES.values() if case.protocol == protocol]
                for protocol in WAYS}

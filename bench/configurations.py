@@ -5,6 +5,8 @@ recommend. All listen on 127.0.0.1 only and write into the work folder.
 import os
 from typing import Sequence
 
+from bench.tls import CERTIFICATE, KEY, PAIR
+
 #: NGINX runs its workers as www-data otherwise, who may not enter the work folder.
 USER = "user root;" if os.geteuid() == 0 else ""
 
@@ -80,11 +82,23 @@ PUPGEVENT_HTTP = PUPGEVENT + """\
 protocol = "http"
 """
 
+#: Behind either.
+PUPGEVENT_TLS = """\
+
+[processes.cluster.tls]
+cert = "%s"
+key = "%s"
+""" % (CERTIFICATE, KEY)
+
 NGINX_STREAM = NGINX_BEGIN + """\
 events { worker_connections %(connections)d; }
 stream {
     upstream web { %(servers)s }
-    server { listen 127.0.0.1:%(port)d backlog=4096; proxy_pass web; }
+    server {
+        listen 127.0.0.1:%(port)d %(ssl)s backlog=4096;
+        proxy_pass web;
+        %(certificate)s
+    }
 }
 """
 
@@ -99,7 +113,8 @@ http {
         keepalive_requests 1000000000;
     }
     server {
-        listen 127.0.0.1:%(port)d backlog=4096;
+        listen 127.0.0.1:%(port)d %(ssl)s backlog=4096;
+        %(certificate)s
         location / {
             proxy_pass http://web;
             proxy_http_version 1.1;
@@ -125,10 +140,17 @@ defaults
     timeout server 1h
 %(more)s
 listen bench
-    bind 127.0.0.1:%(port)d backlog 4096
+    bind 127.0.0.1:%(port)d backlog 4096 %(ssl)s
     balance roundrobin
 %(servers)s
 """
+
+#: Tickets are on by default in both.
+NGINX_TLS = """\
+ssl_certificate %s;
+        ssl_certificate_key %s;
+        ssl_protocols TLSv1.2 TLSv1.3;""" % (CERTIFICATE, KEY)
+HAPROXY_TLS = "ssl crt %s ssl-min-ver TLSv1.2" % PAIR
 
 HAPROXY_HTTP = """\
     option forwardfor
@@ -139,17 +161,18 @@ HAPROXY_HTTP = """\
 
 
 def nginx(text: str, name: str, port: int, stream_module: str = "",
-          servers: Sequence[int] = ()) -> str:
+          servers: Sequence[int] = (), tls: bool = False) -> str:
     """One of the texts above; `name` begins the names of its files, `servers` are ports."""
     return text % {
         "user": USER, "name": name, "port": port, "connections": NGINX_SOCKETS,
         "load_module": "load_module %s;" % stream_module if stream_module else "",
+        "ssl": "ssl" if tls else "", "certificate": NGINX_TLS if tls else "",
         "servers": " ".join("server 127.0.0.1:%d;" % each for each in servers)}
 
 
-def haproxy(mode: str, port: int, servers: Sequence[int]) -> str:
+def haproxy(mode: str, port: int, servers: Sequence[int], tls: bool = False) -> str:
     """`mode` is its own word for the protocol: tcp or http."""
     return HAPROXY % {
         "mode": mode, "port": port, "connections": HAPROXY_CLIENTS,
-        "more": HAPROXY_HTTP if mode == "http" else "",
+        "more": HAPROXY_HTTP if mode == "http" else "", "ssl": HAPROXY_TLS if tls else "",
         "servers": "\n".join("    server web-%d 127.0.0.1:%d" % (each, each) for each in servers)}

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
+from bench import tls
 from bench.processes import PATIENCE, catches, interrupts, until
 from bench.tools import BenchError
 
@@ -33,7 +34,8 @@ class Load(NamedTuple):
         return min(2, self.connections)
 
 
-def drive(wrk: str, load: Load, ports: Sequence[int], seconds: float) -> Dict[str, float]:
+def drive(wrk: str, load: Load, ports: Sequence[int], seconds: float,
+          encrypted: bool = False) -> Dict[str, float]:
     """Run wrk and return requests, duration and percentiles (both in µs), errors.
 
     wrk counts its `--duration` in whole seconds; interrupted, it reports what it has.
@@ -42,7 +44,8 @@ def drive(wrk: str, load: Load, ports: Sequence[int], seconds: float) -> Dict[st
              "--duration", "%ds" % (math.ceil(seconds) + PATIENCE), "--script", str(SCRIPT)]
     if not load.keep_alive:
         words += ["--header", "Connection: close"]
-    words.append("http://127.0.0.1:%d%s" % (ports[0], load.path))
+    words.append("%s:%d%s" % ("https://" + tls.HOST if encrypted else "http://127.0.0.1",
+                              ports[0], load.path))
     env = dict(os.environ, BENCH_PORTS=" ".join(map(str, ports)), BENCH_BODY=str(load.upload))
     with contextlib.ExitStack() as ending:
         with interrupts.postponed():
@@ -76,12 +79,12 @@ def figures_in(output: str) -> Dict[str, float]:
 
 
 @contextlib.contextmanager
-def held(port: int, count: int) -> Iterator[None]:
+def held(port: int, count: int, encrypted: bool = False) -> Iterator[None]:
     """Keep connections open that have had one answer each and are idle since."""
     clients: List[socket.socket] = []
     try:
         for _ in range(count):
-            clients.append(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            clients.append(connect(port, encrypted))
             answer(clients[-1])
         yield
     except OSError as error:
@@ -92,16 +95,23 @@ def held(port: int, count: int) -> Iterator[None]:
             client.close()
 
 
+def connect(port: int, encrypted: bool) -> socket.socket:
+    """Raises OSError."""
+    if encrypted:
+        return tls.connect(port)
+    return socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
 def answer(client: socket.socket) -> bytes:
     """The beginning of what the server answers to one small request; empty if it closes."""
     client.sendall(REQUEST)
     return client.recv(65536)
 
 
-def answers(port: int) -> bool:
+def answers(port: int, encrypted: bool = False) -> bool:
     """Whether a request to that port gets an answer now."""
     try:
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        with connect(port, encrypted) as client:
             return bool(answer(client))
     except OSError:
         return False

@@ -48,6 +48,8 @@ FIGURES = {
 HEADINGS = {
     "tcp": "TCP: bytes are relayed (NGINX's stream module, HAProxy's TCP mode)",
     "http": 'HTTP: `protocol = "http"` (NGINX\'s `proxy_pass`, HAProxy\'s HTTP mode)',
+    "tls": "TLS: ends at the balancer, then as TCP",
+    "https": "HTTPS: TLS ends at the balancer, then as HTTP",
 }
 COMPARED = [name for name, figure in FIGURES.items() if figure.ratio]
 
@@ -113,9 +115,11 @@ def tables(cases: Sequence[Dict[str, Any]]) -> List[str]:
 
 def heading(result: Dict[str, Any]) -> str:
     versions = ", ".join("%s %s" % pair for pair in result["versions"].items())
+    agreed = " TLS: %s." % result["tls"] if result.get("tls") else ""
     return ("%s; %d CPUs, %s. Medians of rounds: %d, of %g s each. Own CPU is the balancer's per "
-            "request; a ratio is the median of pupgevent's figure to the row's in the same round."
-            % (versions, result["cpus"], result["kernel"], result["rounds"], result["seconds"]))
+            "request; a ratio is the median of pupgevent's figure to the row's in the same round.%s"
+            % (versions, result["cpus"], result["kernel"], result["rounds"], result["seconds"],
+               agreed))
 
 
 def figures_of(case: Dict[str, Any]) -> Tuple[str, ...]:

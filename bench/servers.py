@@ -1,9 +1,10 @@
 """Who is measured: four web servers, and the ways to them.
 
 The web servers are instances of pupgevent, as its users have them; NGINX, HAProxy and the direct
-connection go to the same four. Each way is there twice, once for each protocol of a cluster: bytes
-are relayed (NGINX stream, HAProxy TCP), or HTTP is read (NGINX proxy_pass, HAProxy HTTP). The web
-servers answer the same to both; pupgevent with `protocol = "http"` has four more of them.
+connection go to the same four. Each way is there once for each protocol of a cluster: bytes
+are relayed (NGINX stream, HAProxy TCP), or HTTP is read (NGINX proxy_pass, HAProxy HTTP); and each
+of these again with TLS from the clients. The web servers answer the same to all; each pupgevent
+after the first has four more of them.
 """
 
 import contextlib
@@ -15,10 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Type
 
-from bench import configurations
+from bench import configurations, tls
 from bench.load import answers
 from bench.processes import PATIENCE, Ports, Process, children, interrupts, until
-from bench.tools import Tools
+from bench.tools import BenchError, Tools
 
 INSTANCES = 4
 #: Bytes of the answers that are files.
@@ -40,6 +41,7 @@ class Site(NamedTuple):
         (self.folder / "files").mkdir()
         for name, size in FILES.items():
             (self.folder / "files" / name).write_bytes(b"x" * size)
+        tls.write_certificate(self.tools.openssl, self.folder)
 
     def web_server(self, ports: Sequence[int]) -> str:
         """The command of a web server that listens on PUP_CLUSTER_PORT, one of these ports."""
@@ -54,6 +56,8 @@ class Way:
 
     name = ""
     title = ""
+    #: Clients speak TLS with it.
+    encrypted = False
 
     def __init__(self, site: Site, backends: Sequence[int]) -> None:
         self.site = site
@@ -85,7 +89,7 @@ class Way:
     def answers_on(self, port: int) -> bool:
         if self.process is not None:
             self.process.check()
-        return answers(port)
+        return answers(port, self.encrypted)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -146,14 +150,25 @@ class Pupgevent(Balancer):
         super().__init__(site, site.ports.take(INSTANCES))
 
     def command(self) -> List[str]:
-        name = self.site.write("pupgevent-%d.toml" % self.port, self.configuration % {
+        text = self.configuration % {
             "cmd": json.dumps(self.site.web_server(self.backends)), "instances": INSTANCES,
-            "port": self.port, "start": self.backends[0]})
-        return self.program + [name]
+            "port": self.port, "start": self.backends[0]}
+        more = configurations.PUPGEVENT_TLS if self.encrypted else ""
+        return self.program + [self.site.write("pupgevent-%d.toml" % self.port, text + more)]
 
     @property
     def program(self) -> List[str]:
         return self.site.tools.pupgevent
+
+    def refusal(self) -> str:
+        """A version without HTTP or without TLS refuses the key; the rest all of them know."""
+        if self.configuration is configurations.PUPGEVENT and not self.encrypted:
+            return ""
+        done = subprocess.run([*self.program, "check", self.words[-1]], check=False,
+                              cwd=str(self.site.folder), timeout=PATIENCE,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, universal_newlines=True)
+        return done.stdout.strip() if done.returncode else ""
 
     def ready(self) -> None:
         """Each of the web servers answers as well."""
@@ -175,18 +190,19 @@ class PupgeventHTTP(Pupgevent):
 
     configuration = configurations.PUPGEVENT_HTTP
 
-    def refusal(self) -> str:
-        """A version without HTTP refuses the key."""
-        done = subprocess.run([*self.program, "check", self.words[-1]], check=False,
-                              cwd=str(self.site.folder), timeout=PATIENCE,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, universal_newlines=True)
-        return done.stdout.strip() if done.returncode else ""
+
+class PupgeventTLS(Pupgevent):
+    encrypted = True
 
 
-class Earlier(Pupgevent):
+class PupgeventHTTPS(PupgeventHTTP):
+    encrypted = True
+
+
+class Another:
     """Another version of it, with web servers of its own: what has a change brought, or cost?"""
 
+    site: Site
     name = "earlier"
     title = "pupgevent before"
 
@@ -195,13 +211,20 @@ class Earlier(Pupgevent):
         return self.site.tools.earlier
 
 
-class EarlierHTTP(PupgeventHTTP):
-    name = Earlier.name
-    title = Earlier.title
+class Earlier(Another, Pupgevent):
+    pass
 
-    @property
-    def program(self) -> List[str]:
-        return self.site.tools.earlier
+
+class EarlierHTTP(Another, PupgeventHTTP):
+    pass
+
+
+class EarlierTLS(Another, PupgeventTLS):
+    pass
+
+
+class EarlierHTTPS(Another, PupgeventHTTPS):
+    pass
 
 
 class Nginx(Balancer):
@@ -216,7 +239,7 @@ class Nginx(Balancer):
 
     def command_with(self, text: str, module: str = "") -> List[str]:
         name = self.site.write("nginx-%d.conf" % self.port, configurations.nginx(
-            text, self.name, self.port, module, self.backends))
+            text, self.name, self.port, module, self.backends, self.encrypted))
         return [self.site.tools.nginx, "-p", ".", "-c", name]
 
     @property
@@ -233,6 +256,14 @@ class NginxHTTP(Nginx):
         return self.command_with(configurations.NGINX_HTTP)
 
 
+class NginxTLS(Nginx):
+    encrypted = True
+
+
+class NginxHTTPS(NginxHTTP):
+    encrypted = True
+
+
 class HAProxy(Balancer):
     """HAProxy's TCP mode."""
 
@@ -243,7 +274,7 @@ class HAProxy(Balancer):
 
     def command(self) -> List[str]:
         name = self.site.write("haproxy-%d.cfg" % self.port, configurations.haproxy(
-            self.mode, self.port, self.backends))
+            self.mode, self.port, self.backends, self.encrypted))
         return [self.site.tools.haproxy, "-db", "-f", name]
 
 
@@ -251,6 +282,14 @@ class HAProxyHTTP(HAProxy):
     """HAProxy's HTTP mode."""
 
     mode = "http"
+
+
+class HAProxyTLS(HAProxy):
+    encrypted = True
+
+
+class HAProxyHTTPS(HAProxyHTTP):
+    encrypted = True
 
 
 def registry(*ways: Type[Way]) -> Dict[str, Type[Way]]:
@@ -261,9 +300,16 @@ def registry(*ways: Type[Way]) -> Dict[str, Type[Way]]:
 WAYS: Dict[str, Dict[str, Type[Way]]] = {
     "tcp": registry(Direct, Pupgevent, Earlier, Nginx, HAProxy),
     "http": registry(Direct, PupgeventHTTP, EarlierHTTP, NginxHTTP, HAProxyHTTP),
+    "tls": registry(PupgeventTLS, EarlierTLS, NginxTLS, HAProxyTLS),
+    "https": registry(PupgeventHTTPS, EarlierHTTPS, NginxHTTPS, HAProxyHTTPS),
 }
 #: What they are called, in every protocol.
 TITLES = {name: way.title for name, way in WAYS["tcp"].items()}
+
+
+def protocol_of(kind: Type[Way]) -> str:
+    """The first that it is measured with."""
+    return next(protocol for protocol, ways in WAYS.items() if kind in ways.values())
 
 
 class Stage:
@@ -298,6 +344,15 @@ class Stage:
                     start(way, starting)
             self.running = starting.pop_all()
         return self
+
+    def agreed(self) -> str:
+        """What a handshake comes to, which has to be the same with all; empty without TLS."""
+        found = {way: tls.agreed(self.site.tools.openssl, way.ports[0])
+                 for way in self.ways.values() if way.encrypted}
+        if len(set(found.values())) > 1:
+            raise BenchError("handshakes differ: " + "; ".join(
+                "%s %s" % (way.title, text) for way, text in found.items()))
+        return next(iter(found.values()), "")
 
     def __exit__(self, *_: Any) -> None:
         self.running.close()

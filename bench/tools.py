@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-DEBIAN_PACKAGES = "nginx libnginx-mod-stream haproxy wrk"
+DEBIAN_PACKAGES = "nginx libnginx-mod-stream haproxy wrk openssl"
 #: NGINX and HAProxy lie where only root's PATH may lead.
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules",
@@ -27,6 +27,7 @@ class Tools(NamedTuple):
     stream_module: Optional[str]
     haproxy: str
     wrk: str
+    openssl: str
     pupgevent: List[str]
     #: Another pupgevent, beside which it is measured; empty where there is none.
     earlier: List[str]
@@ -42,6 +43,7 @@ def find_tools(
         stream_module=find_stream_module(nginx) if "nginx" in balancers else None,
         haproxy=find("haproxy") if "haproxy" in balancers else "",
         wrk=wrk,
+        openssl=find("openssl"),
         pupgevent=list(pupgevent),
         earlier=list(earlier))
 

@@ -1,18 +1,21 @@
 """The bench runs: every case, every way, for a moment each. Its figures are not judged here."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from bench import restarts
+from bench import handshakes, restarts, tls
 from bench.applications import APPLICATIONS, FOLDER
 from bench.bars import BARS, Bar
 from bench.cases import BY_PROTOCOL, CASES
@@ -20,7 +23,7 @@ from bench.picture import PANELS, draw_case, lengths_of
 from bench.processes import Ports
 from bench.report import as_text, ratios_of, summary
 from bench.servers import TITLES, WAYS
-from bench.tools import BenchError, find_tools
+from bench.tools import BenchError, find, find_tools
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Balancers that all cases know.
@@ -47,10 +50,11 @@ def bench(*options: str, **env: str) -> "subprocess.CompletedProcess[str]":
         env=dict(os.environ, **env))
 
 
-#: Checks no file with `protocol = "http"`.
-WITHOUT_HTTP = """\
+#: Checks no file with these keys.
+WITHOUT_HTTP_AND_TLS = """\
 #!/bin/sh
-if [ "$1" = check ] && grep -q '^protocol = "http"' "$2"; then echo "no such key"; exit 2; fi
+if [ "$1" = check ] && grep -q -e '^protocol = "http"' -e 'tls\\]$' "$2"
+then echo "no such key"; exit 2; fi
 exec %(python)s %(ours)s "$@"
 """
 
@@ -103,17 +107,91 @@ def test_cases_of_a_protocol_can_be_asked_for_at_once(tmp_path: Path) -> None:
 
 
 @needs_tools
-def test_version_without_http_is_left_out_of_the_http_cases(tmp_path: Path) -> None:
+def test_version_without_http_and_tls_is_left_out_of_their_cases(tmp_path: Path) -> None:
     """It refuses the file; in TCP it is measured like any other."""
     results, earlier = tmp_path / "bench.json", tmp_path / "earlier"
-    earlier.write_text(WITHOUT_HTTP % {"python": sys.executable, "ours": ROOT / "pupgevent.py"})
+    earlier.write_text(WITHOUT_HTTP_AND_TLS % {
+        "python": sys.executable, "ours": ROOT / "pupgevent.py"})
     earlier.chmod(0o755)
-    done = bench("--rounds", "1", "--seconds", "0.1", "--cases", "close,http-close", "--against",
-                 str(earlier), "--only", "earlier,nginx", "--json", str(results))
+    done = bench("--rounds", "1", "--seconds", "0.1", "--against", str(earlier),
+                 "--cases", "close,http-close,tls-handshake", "--only", "earlier,nginx",
+                 "--json", str(results))
     assert done.returncode == 0, done.stderr
     cases = json.loads(results.read_text(encoding="utf-8"))["cases"]
-    assert [list(case["medians"]) for case in cases] == [["earlier", "nginx"], ["nginx"]]
-    assert "pupgevent before is left out of the HTTP cases: no such key" in done.stderr
+    assert [list(case["medians"]) for case in cases] == [["earlier", "nginx"], ["nginx"], ["nginx"]]
+    for protocol in ("HTTP", "TLS"):
+        assert "pupgevent before is left out of the %s cases: no such key" % protocol in done.stderr
+
+
+@needs_tools
+def test_tls_is_the_same_with_all(tmp_path: Path) -> None:
+    results = tmp_path / "bench.json"
+    done = bench("--rounds", "1", "--seconds", "0.2", "--cases", "tls-resumed,https-handshake",
+                 "--only", "nginx,haproxy", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(results.read_text(encoding="utf-8"))
+    assert re.match(r"TLSv1\.3, TLS_\w+, X25519, 253 bits, ECDSA$", result["tls"])
+    assert "TLS: %s." % result["tls"] in done.stdout
+    assert [case["name"] for case in result["cases"]] == ["tls-resumed", "https-handshake"]
+    assert all(figures["cpu"] > 0 for case in result["cases"]
+               for figures in case["medians"].values())
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[Callable[[bool], int]]:
+    """Starts a server of TLS, with tickets or without, and returns its port."""
+    with contextlib.ExitStack() as ending:
+        def start(tickets: bool) -> int:
+            tls.write_certificate(find("openssl"), tmp_path)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(str(tmp_path / tls.CERTIFICATE), str(tmp_path / tls.KEY))
+            context.num_tickets = 2 if tickets else 0
+            listener = ending.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(10)
+            thread = threading.Thread(target=greet, args=(listener, context))
+            thread.start()
+            ending.callback(thread.join, 30)
+            ending.callback(listener.shutdown, socket.SHUT_RDWR)
+            return int(listener.getsockname()[1])
+        yield start
+
+
+def greet(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """One client after the other, until nobody listens any more."""
+    while True:
+        try:
+            client = listener.accept()[0]
+        except OSError:
+            return
+        with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as tunnel:
+            tunnel.recv(1000)
+            tunnel.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello\n")
+            tunnel.unwrap().close()
+
+
+@needs_tools
+@pytest.mark.parametrize("handshake", ["full", "resumed", "resumed-1.2"])
+def test_connections_have_the_handshake_that_is_asked_for(
+        tls_server: Callable[[bool], int], handshake: str) -> None:
+    figures = handshakes.drive(tls_server(True), handshake, 0.2)
+    assert figures["requests"] >= handshakes.CLIENTS
+    assert 0 < figures["p50"] <= figures["p99"]
+
+
+@needs_tools
+def test_session_that_is_not_resumed_ends_the_bench(tls_server: Callable[[bool], int]) -> None:
+    port = tls_server(False)
+    with pytest.raises(BenchError, match="port %d: a handshake was full that should have been res"
+                       % port):
+        handshakes.drive(port, "resumed", 0.2)
+
+
+def test_port_that_nobody_listens_at_ends_the_bench() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(BenchError, match=r"a client on port .*refused"):
+            handshakes.drive(taken.getsockname()[1], "full", 0.2)
 
 
 @needs_tools
@@ -189,6 +267,12 @@ def test_figure_that_one_of_both_lacks_has_no_ratio() -> None:
 def test_bar_is_met_from_its_limit_on(bar: Bar, met: float, missed: float) -> None:
     assert bar.is_met(met)
     assert not bar.is_met(missed)
+
+
+def test_every_case_with_tls_has_its_bar() -> None:
+    barred = {bar.case for bar in BARS}
+    for protocol in ("tls", "https"):
+        assert set(BY_PROTOCOL[protocol]) - barred == {protocol + "-memory"}
 
 
 def test_every_bar_belongs_to_a_case_and_a_way() -> None:
