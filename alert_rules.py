@@ -29,6 +29,7 @@ from typing import (
 from model import Configuration, Process
 from start_order import longest_chain
 from time_limits import time_to_start, time_to_stop
+from tls_expiry import EXPIRES_SOON_DAYS
 
 V = TypeVar("V")
 
@@ -51,6 +52,11 @@ _FAILURES = 'cause=~"exit|signal|start|shortage|health"'
 #: By the protocol: the metric that counts those who could be turned away.
 _CLIENTS = {"tcp": "pupgevent_frontend_connections_total",
             "http": "pupgevent_backend_http_requests_total"}
+#: Days before a certificate expires: whoever renews it has not, by then; and it is urgent.
+_EXPIRES_SOON, _EXPIRES = EXPIRES_SOON_DAYS, 3
+#: Scanners of the internet speak no TLS, or an old one: the handshakes that fail are told where
+#: they are so many in that many seconds, and more than those that do not.
+_MOST_FAILED, _FAILED_WINDOW = 30, 900
 _GIVEN_UP = 'state=~"errored|exhausted"'
 
 
@@ -80,6 +86,8 @@ def rules(configuration: Configuration, job: str) -> "Iterator[Rule]":
         yield from writer.of_connections()
     if any(map(_has_http, configuration.processes)):
         yield from writer.of_answers()
+    if any(map(_has_tls, configuration.processes)):
+        yield from writer.of_tls()
     yield from writer.of_memory()
 
 
@@ -272,6 +280,34 @@ class _Writer:
             " {{ $labels.proxy }}` shows which instances give such answers, and how many pupgevent"
             " gave itself: because none could take a request, or one had ended before its answer.")
 
+    def of_tls(self) -> "Iterator[Rule]":
+        left = "%s - time()" % self._series("pupgevent_certificate_expiry_timestamp_seconds")
+        yield Rule(
+            "PupgeventCertificateExpires", WARNING,
+            "%s < %d * 86400\n  and %s >= %d * 86400" % (left, _EXPIRES_SOON, left, _EXPIRES), 0,
+            "The certificate of {{ $labels.name }} expires in {{ $value | humanizeDuration }}.",
+            "Clients of {{ $labels.proxy }} at {{ $labels.instance }} get to see it. Has"
+            " {{ $labels.cert }} been renewed? Then `pupgevent reload` makes it the one in use.",
+            "%dd" % _EXPIRES_SOON)
+        yield Rule(
+            "PupgeventCertificateExpires", CRITICAL, "%s < %d * 86400" % (left, _EXPIRES), 0,
+            "The certificate of {{ $labels.name }} expires within three days, or has expired.",
+            "Clients of {{ $labels.proxy }} at {{ $labels.instance }} refuse it then. Renew"
+            " {{ $labels.cert }}, and `pupgevent reload` makes it the one in use.",
+            "%dd" % _EXPIRES)
+        failed, others = (
+            "sum without (result) (increase(%s[%s]))" % (
+                self._series("pupgevent_frontend_tls_handshakes_total", matcher),
+                duration(_FAILED_WINDOW))
+            for matcher in ('result="failed"', 'result!="failed"'))
+        yield Rule(
+            "PupgeventHandshakesFail", WARNING,
+            "%s >= %d\n  and %s > %s" % (failed, _MOST_FAILED, failed, others), 300,
+            "Most TLS handshakes of {{ $labels.proxy }} fail.",
+            'At {{ $labels.instance }} {{ $value | printf "%.0f" }} have failed within a quarter of'
+            ' an hour: clients do not trust the certificate, have none of their own where'
+            ' `clientCa` wants one, or speak no TLS, or an older one.')
+
     def of_memory(self) -> "Iterator[Rule]":
         for most, proxy in self._groups(lambda each: each.max_memory and each.max_memory * 9 // 10):
             yield Rule(
@@ -306,6 +342,11 @@ def _has_balancer(process: Process) -> bool:
 
 def _has_http(process: Process) -> bool:
     return _protocol(process) == "http"
+
+
+def _has_tls(process: Process) -> bool:
+    return process.cluster is not None and process.cluster.tls is not None and _has_balancer(
+        process)
 
 
 def _protocol(process: Process) -> Optional[str]:

@@ -256,7 +256,6 @@ class ForkGate:
 # Waiting for what another greenlet, or the hub, brings about
 
 
-
 class Condition:
     """One greenlet waits until a predicate holds; `notify` makes it look again."""
 

@@ -29,7 +29,6 @@ _BUSY_PAUSE = 0.1
 Handler = Callable[[JsonObject], None]
 
 
-
 class Failed(PupgeventError):
     """The answer of the one that runs, with the exit code that it gave."""
 

@@ -9,13 +9,17 @@ import contextlib
 import enum
 import gc
 import os
+import time
 from typing import Any, Iterator, NamedTuple, Optional, Union
 
 from gevent.queue import Queue
 
+import certificate_watch
 import control_socket
 import journal
+import tls_expiry
 from agent import Agent
+from certificate_watch import CertificateWatch
 from concurrency import Task, pause
 from control import Control
 from control_requests import ControlRequests
@@ -107,6 +111,8 @@ class Daemon(RuntimeOwner):
             self.runtime, self._operations, lambda: self._put(Event.SHUTDOWN), self._snapshots)
         self._dashboard = Dashboard(self.runtime, self._snapshots, version)
         self._agent = Agent(self.runtime)
+        self._certificate_watch = CertificateWatch(
+            lambda: self.runtime.configuration, self.log, certificate_watch.LOOK_EVERY)
         self._control = Control(self._endpoint, self._requests.requests(), self.log)
         self._exit_code = 0
         self._stopping: Optional[Task] = None
@@ -174,9 +180,12 @@ class Daemon(RuntimeOwner):
         self.runtime.listen()
         self.log.info("core", "pupgevent %s runs %s, pid %d" % (
             self._version, self._configuration.path, os.getpid()))
+        for text in tls_expiry.tls_warnings(self._configuration, time.time()):
+            self.log.warning("core", text)
         self._dashboard.apply(self._configuration.dashboard)
         self.runtime.start()
         self._agent.apply(self._configuration.agent)
+        self._certificate_watch.start()
         self._file_restarts.start()
         self._notifier.start()
         self._control.start()
@@ -293,6 +302,7 @@ class Daemon(RuntimeOwner):
         self._file_restarts.close()
         self._dashboard.close()
         self._agent.close()
+        self._certificate_watch.close()
         self.runtime.close()
         self._notifier.close()
         self._outlets.flush(_LAST_LINES)

@@ -25,6 +25,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tu
 import gevent
 from gevent.lock import BoundedSemaphore
 
+import exposition
 import metrics
 import procfs
 import status
@@ -183,7 +184,7 @@ class Dashboard:
                 if first == "status.json":
                     return Answer("200 OK", _JSON, self._status(share))
                 if first == "metrics":
-                    return Answer("200 OK", metrics.CONTENT_TYPE, self._metrics(share))
+                    return Answer("200 OK", exposition.CONTENT_TYPE, self._metrics(share))
                 return Answer("200 OK", _JSON, self._history(_whole(query, "after", 0), share))
         return _NOT_FOUND
 

@@ -13,7 +13,15 @@ from description_report import Description, PastState, Setting
 from errors import counted
 from histograms import quantile
 from quantities import count, short_time, size
-from status_report import ANSWER_CLASSES, Answers, BalancerHttp, ProcessStatus, RestartCauses
+from status_report import (
+    ANSWER_CLASSES,
+    Answers,
+    BalancerHttp,
+    BalancerStatus,
+    BalancerTls,
+    ProcessStatus,
+    RestartCauses,
+)
 from status_table import (
     CONNECT,
     ERRORS,
@@ -24,6 +32,8 @@ from status_table import (
     Column,
     Row,
     at_most,
+    certificate,
+    certificates_of,
     lay_out,
     row_of,
     style_of,
@@ -104,17 +114,34 @@ def _balancing(process: ProcessStatus, width: "Optional[int]") -> List[Line]:
     balancer = process.balancer
     if balancer is None:
         return []
-    said = "%s clients so far at %s, by %s; %s" % (
-        count(balancer.accepted), _address(balancer.host, balancer.port), balancer.strategy,
+    said = "%s clients so far at %s%s, by %s; %s" % (
+        count(balancer.accepted), _address(balancer.host, balancer.port),
+        "" if balancer.tls is None else " with TLS", balancer.strategy,
         "%s waiting, %s at most, %s turned away" % (
             count(balancer.queue), count(balancer.queue_most), count(balancer.turned_away)))
     lines = [said] if balancer.http is None else [said, *_answers(balancer.http)]
+    if balancer.tls is not None:
+        lines.append(_handshakes(balancer.tls))
     rows: List[Row] = []
     some = without_http(_BACKEND, [process])
     for member in process.members:
         row = row_of(member, some)
         rows.append(row._replace(style=style_of(row.cells[0] or "")))
-    return [*_folded(lines, width), *lay_out(some, rows, width)]
+    return [*_folded(lines, width), *_certificates(balancer, width), *lay_out(some, rows, width)]
+
+
+def _handshakes(tls: BalancerTls) -> str:
+    return "%s or newer: %s done, %s resumed; %s failed, %s under way" % (
+        tls.min_version.replace("v", " "), counted(tls.handshakes, "handshake"),
+        count(tls.resumed), count(tls.failed), count(tls.under_way))
+
+
+def _certificates(balancer: BalancerStatus, width: "Optional[int]") -> Iterator[Line]:
+    """All of them, with the files that they are in."""
+    now = time.time()
+    for each in certificates_of(balancer):
+        span = certificate(each, now)
+        yield from _folded(["%s (%s)" % (span.text, each.cert)], width, span.style)
 
 
 def _answers(http: BalancerHttp) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """The metrics of a running pupgevent in Prometheus's text format, named as HAProxy's exporter does.
 
 A record for each family of metrics says what it is and where its value comes from. `proxy` is the
-id of a process, `server` the name of an instance. The format:
-https://prometheus.io/docs/instrumenting/exposition_formats/
+id of a process, `server` the name of an instance. exposition.py writes the text.
 """
 
 from typing import (
@@ -19,11 +18,12 @@ from typing import (
     Union,
 )
 
+import exposition
 import lifecycle
 import status
 from backends import Times
+from exposition import COUNTER, GAUGE, HISTOGRAM, Family, Number, Value
 from health_record import CHECKS
-from histograms import BOUNDS, Histogram
 from instance_history import CAUSES
 from procfs import OwnUsage
 from status_report import (
@@ -33,33 +33,13 @@ from status_report import (
     BackendStatus,
     BalancerHttp,
     BalancerStatus,
+    BalancerTls,
+    CertificateStatus,
     HealthStatus,
     InstanceStatus,
     ProcessStatus,
     Status,
 )
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
-
-Number = Union[int, float, bool]
-
-#: Of a family without a label of its own: one value, None where there is none. Of one with: a value
-#: for each value of that label.
-Value = Union[None, Number, Histogram, Mapping[str, Number]]
-
-
-class Family(NamedTuple):
-    """Some metrics of one name."""
-
-    name: str
-    type: str
-    help: str
-    #: Takes what the family is about: see the tables below.
-    value: Callable[[Any], Value]
-    #: Its own label, besides those of the table.
-    label: str = ""
 
 
 class Server(NamedTuple):
@@ -151,6 +131,19 @@ def _balancer_http(read: Callable[[BalancerHttp], Value]) -> Callable[[Proxy], V
     return _if_there(lambda proxy: proxy.status.balancer and proxy.status.balancer.http, read)
 
 
+def _balancer_tls(read: Callable[[BalancerTls], Value]) -> Callable[[Proxy], Value]:
+    """Nothing without TLS."""
+    return _if_there(lambda proxy: proxy.status.balancer and proxy.status.balancer.tls, read)
+
+
+def _by_result(tls: BalancerTls) -> Dict[str, Number]:
+    return dict(zip(HANDSHAKE_RESULTS, (
+        tls.handshakes - tls.resumed, tls.resumed, tls.failed)))
+
+
+#: What handshakes come to: without a session of before, with one, or to nothing.
+HANDSHAKE_RESULTS = ("full", "resumed", "failed")
+
 _PROXIES = (
     Family("pupgevent_backend_status", GAUGE, "1 for the state that the process is in.",
            lambda proxy: _one_of(status.PROCESS_STATES, proxy.status.state), "state"),
@@ -172,6 +165,11 @@ _PROXIES = (
     Family("pupgevent_frontend_http_responses_total", COUNTER,
            "Answers to clients by class: those of instances, and those that pupgevent gave itself.",
            _balancer_http(lambda http: _by_class(http.all_answers)), "code"),
+    Family("pupgevent_frontend_tls_handshakes_total", COUNTER,
+           "TLS handshakes that are over: full, resumed with a session of before, failed.",
+           _balancer_tls(_by_result), "result"),
+    Family("pupgevent_frontend_tls_handshakes_current", GAUGE, "TLS handshakes under way.",
+           _balancer_tls(lambda tls: tls.under_way)),
     Family("pupgevent_backend_current_sessions", GAUGE,
            "Open connections; with http, requests in flight.",
            _balancer(lambda balancer: balancer.open)),
@@ -296,11 +294,20 @@ _SERVERS = (
            if server.times and _with_http(server.status.backend) else None),
 )  # fmt: skip
 
+# Each certificate of a cluster: of a `CertificateStatus`, with the labels `proxy`, `cert`, which is
+# its file, and `name`, the first of those that it is for
+
+_CERTIFICATES = (
+    Family("pupgevent_certificate_expiry_timestamp_seconds", GAUGE,
+           "When the certificate expires, in Unix time.", lambda certificate: certificate.expires),
+)
+
 _BUILD_INFO = Family(
     "pupgevent_build_info", GAUGE, "What it is made of; always 1.", lambda all: True)
 
 #: The values of the labels that are a family's own.
-LABEL_VALUES: Dict[str, Tuple[str, ...]] = {"cause": CAUSES, "code": ANSWER_CLASSES}
+LABEL_VALUES: Dict[str, Tuple[str, ...]] = {
+    "cause": CAUSES, "code": ANSWER_CLASSES, "result": HANDSHAKE_RESULTS}
 
 
 class Described(NamedTuple):
@@ -314,7 +321,9 @@ class Described(NamedTuple):
 def described() -> Dict[str, Described]:
     """All families, by their names."""
     found = {_BUILD_INFO.name: Described(GAUGE, ("version", "python", "gevent"))}
-    for families, labels in ((_OWN, ()), (_PROXIES, ("proxy",)), (_SERVERS, ("proxy", "server"))):
+    for families, labels in (
+            (_OWN, ()), (_PROXIES, ("proxy",)), (_CERTIFICATES, ("proxy", "cert", "name")),
+            (_SERVERS, ("proxy", "server"))):
         for family in families:
             own = (family.label,) if family.label else ()
             found[family.name] = Described(family.type, (*labels, *own))
@@ -324,15 +333,18 @@ def described() -> Dict[str, Described]:
 def render(sources: Sources, slices: status.Slices) -> Iterator[str]:
     """The text, in many small parts; blocks the calling greenlet now and then, as `slices`
     does."""
-    yield _head(_BUILD_INFO) + "%s{%s} 1\n" % (
-        _BUILD_INFO.name, _labels(sources.versions.items()))
+    yield exposition.head_of(_BUILD_INFO) + "%s{%s} 1\n" % (
+        _BUILD_INFO.name, exposition.labels_of(sources.versions.items()))
     for family in _OWN:
-        yield from _family(family, [("", sources)], slices)
+        yield from exposition.lines(family, [("", sources)], slices)
     proxies, servers = _subjects(sources, slices)
     for family in _PROXIES:
-        yield from _family(family, proxies, slices)
+        yield from exposition.lines(family, proxies, slices)
+    certificates = list(_certificates(sources.status))
+    for family in _CERTIFICATES:
+        yield from exposition.lines(family, certificates, slices)
     for family in _SERVERS:
-        yield from _family(family, servers, slices)
+        yield from exposition.lines(family, servers, slices)
 
 
 def _subjects(
@@ -343,64 +355,20 @@ def _subjects(
     servers: List[Tuple[str, Server]] = []
     for process in slices(sources.status.processes):
         of_all, by_name = sources.times.get(process.id, (None, {}))
-        labels = _labels([("proxy", process.id)])
+        labels = exposition.labels_of([("proxy", process.id)])
         listens = process.balancer is not None
         proxies.append((labels, Proxy(process, of_all if listens else None)))
         for each in slices(process.members):
             times = by_name.get(each.id) if each.backend is not None else None
-            servers.append(('%s,server="%s"' % (labels, _escaped(each.id)), Server(each, times)))
+            own = exposition.labels_of([("proxy", process.id), ("server", each.id)])
+            servers.append((own, Server(each, times)))
     return proxies, servers
 
 
-def _family(
-    family: Family, subjects: "Iterable[Tuple[str, object]]", slices: status.Slices
-) -> Iterator[str]:
-    """All lines of one, which have to stand together; nothing where it has no value."""
-    head = _head(family)
-    for labels, subject in slices(subjects):
-        value = family.value(subject)
-        if value is not None:
-            yield head + _lines(family, labels, value)
-            head = ""
-
-
-def _head(family: Family) -> str:
-    return "# HELP %s %s\n# TYPE %s %s\n" % (family.name, family.help, family.name, family.type)
-
-
-def _lines(family: Family, labels: str, value: Value) -> str:
-    name = family.name
-    if isinstance(value, Histogram):
-        return _histogram(name, labels, value)
-    if isinstance(value, dict):
-        return "".join('%s{%s,%s="%s"} %s\n' % (name, labels, family.label, word, _number(each))
-                       for word, each in value.items())
-    return "%s{%s} %s\n" % (name, labels, _number(value)) if labels else "%s %s\n" % (
-        name, _number(value))
-
-
-#: `le` of each bucket.
-_LIMITS = (*("%g" % bound for bound in BOUNDS), "+Inf")
-
-
-def _histogram(name: str, labels: str, histogram: Histogram) -> str:
-    lines: List[str] = []
-    count = 0
-    for limit, own in zip(_LIMITS, histogram.counts):
-        count += own
-        lines.append('%s_bucket{%s,le="%s"} %d\n' % (name, labels, limit, count))
-    lines.append("%s_sum{%s} %s\n" % (name, labels, repr(histogram.sum)))
-    lines.append("%s_count{%s} %d\n" % (name, labels, count))
-    return "".join(lines)
-
-
-def _number(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else "%d" % value
-
-
-def _labels(pairs: "Iterable[Tuple[str, str]]") -> str:
-    return ",".join('%s="%s"' % (name, _escaped(value)) for name, value in pairs)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _certificates(found: Status) -> "Iterator[Tuple[str, CertificateStatus]]":
+    """Those that clients get to see, each with its labels. A file counts once in a cluster."""
+    for process in found.processes:
+        tls = process.balancer and process.balancer.tls
+        for cert, each in {each.cert: each for each in tls.certificates}.items() if tls else ():
+            pairs = [("proxy", process.id), ("cert", cert), ("name", (*each.names, "")[0])]
+            yield exposition.labels_of(pairs), each

@@ -250,8 +250,6 @@ def _read(name: str) -> _ProcStat:
         int(fields[1]), int(fields[3]), own, ended, int(fields[21]) * _PAGE, fields[19])
 
 
-
-
 # pupgevent itself
 
 

@@ -22,6 +22,12 @@ order in which the records have them, and spells them as the configuration file 
           connections     of clients, those without a request in flight included
           answers, requestTimes     of all instances, as below, those that are gone included
           ownAnswers      those that pupgevent has given itself, by class
+        tls         null without TLS, else:
+          minVersion
+          certificates    in the order of the file, each: cert (its file), names, expires (in Unix
+                          time)
+          handshakes, resumed, failed, underWay     those that are done so far, those of them that
+                          go on with a session of before, those that failed, those not done yet
       members     its instances in the order of their index, with PROCESS only those, each:
         id, index, port, state, since (seconds in that state), wanted
         serves      it runs, the balancer, where there is one, reaches it, and its health checks,
@@ -119,6 +125,27 @@ class BalancerHttp(NamedTuple):
         return Answers(*map(sum, zip(self.answers, self.own_answers)))
 
 
+class CertificateStatus(NamedTuple):
+    """One that clients get to see."""
+
+    cert: str
+    names: Tuple[str, ...]
+    #: Unix time.
+    expires: float
+
+
+class BalancerTls(NamedTuple):
+    """How TLS ends at the common port of a cluster, and for how many it did."""
+
+    min_version: str
+    certificates: Tuple[CertificateStatus, ...]
+    #: Done so far; `resumed` are those of them that go on with a session of before.
+    handshakes: int
+    resumed: int
+    failed: int
+    under_way: int
+
+
 class BackendStatus(NamedTuple):
     """An instance as its balancer sees it."""
 
@@ -155,6 +182,7 @@ class BalancerStatus(NamedTuple):
     port: int
     protocol: str = "tcp"
     http: Optional[BalancerHttp] = None
+    tls: Optional[BalancerTls] = None
 
 
 class RestartCauses(NamedTuple):
@@ -243,6 +271,7 @@ JSON_NAMES = {
     "retry_in": "retryIn", "waits_for": "waitsFor",
     "next_run": "nextRun", "next_stop": "nextStop", "cpu_time": "cpuTime",
     "own_answers": "ownAnswers", "request_times": "requestTimes",
+    "min_version": "minVersion", "under_way": "underWay",
     **dict(zip(Answers._fields, ANSWER_CLASSES)),
 }  # fmt: skip
 

@@ -6,21 +6,42 @@
 
 IN and OUT are the bytes from and to clients, RST the restarts after an exit, MEM what is resident.
 With http OPEN are the requests in flight, TOTAL the requests, and 5XX the answers of that class.
-Below it there is a line for whatever does not serve, and for each schedule.
+Below it there is a line for whatever does not serve, for each certificate that expires soon, and
+for each schedule.
 
 On a terminal the table never wraps. Where there is too little room, columns go, the least
 important first, and then the ids are shortened; where there is much, some are added.
 """
 
 import time
-from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, TypeVar
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 import not_running
 from errors import local_time
 from histograms import BOUNDS, quantile
 from quantities import count, duration, percent, short_time, size
-from status_report import BackendHttp, BackendStatus, InstanceStatus, ProcessStatus, Status
+from status_report import (
+    BackendHttp,
+    BackendStatus,
+    BalancerStatus,
+    CertificateStatus,
+    InstanceStatus,
+    ProcessStatus,
+    Status,
+)
 from styled_text import BOLD, FAINT, GREEN, RED, YELLOW, Line, Span, columns, rendered
+from tls_expiry import days_left, expires_soon, expiry_text, whose
 
 V = TypeVar("V")
 
@@ -29,6 +50,12 @@ V = TypeVar("V")
 _COMFORTABLE_ID, _SHORTEST_ID = 20, 8
 
 _NOTHING = "-"
+
+#: Days before its end from which on a certificate is as bad as one that has expired.
+_URGENT_DAYS = 3
+
+#: Lines about certificates; the others are counted.
+_MOST_CERTIFICATES = 10
 
 #: How a state of an instance, or of a process, looks; the others are grey.
 _STYLES = {
@@ -136,7 +163,7 @@ def table(
     status: Status, width: "Optional[int]" = None, colors: bool = False
 ) -> "List[str]":
     """All lines; where a `width` is given, none is longer."""
-    below = [*not_running.lines(status), *_schedules(status)]
+    below = [*not_running.lines(status), *certificates(status), *_schedules(status)]
     return [rendered(line, width, colors) for line in [*instances(status, width), *below]]
 
 
@@ -166,6 +193,40 @@ def has_http(process: ProcessStatus) -> bool:
 
 def row_of(member: InstanceStatus, some: Sequence[Column]) -> Row:
     return Row(member.id, [column.cell(member) for column in some])
+
+
+def certificates(status: Status) -> "List[Line]":
+    """A line below the table for each certificate that expires soon, or has expired, with all whose
+    clients get to see it."""
+    now = time.time()
+    found: Dict[CertificateStatus, List[str]] = {}
+    for process in status.processes:
+        for each in certificates_of(process.balancer):
+            if expires_soon(each.expires, now):
+                found.setdefault(each, []).append(process.id)
+    some: List[Tuple[CertificateStatus, List[str]]] = sorted(
+        found.items(), key=lambda one: one[0].expires)
+    lines: List[Line] = [
+        [Span(whose(ids), BOLD), Span(": "), certificate(each, now), Span(" (%s)" % each.cert)]
+        for each, ids in some[:_MOST_CERTIFICATES]]
+    if len(some) > _MOST_CERTIFICATES:
+        lines.append([Span("(%d more that expire soon)" % (
+            len(some) - _MOST_CERTIFICATES))])
+    return lines
+
+
+def certificates_of(balancer: "Optional[BalancerStatus]") -> "Sequence[CertificateStatus]":
+    """Each once, in the order of the file."""
+    tls = balancer and balancer.tls
+    return list(dict.fromkeys(tls.certificates)) if tls else ()
+
+
+def certificate(found: CertificateStatus, now: float) -> Span:
+    """Whom it is for, and when it expires."""
+    text = "certificate of %s %s" % (whose(found.names), expiry_text(found.expires, now))
+    if not expires_soon(found.expires, now):
+        return Span(text)
+    return Span(text, RED if days_left(found.expires, now) < _URGENT_DAYS else YELLOW)
 
 
 def _schedules(status: Status) -> "Iterator[Line]":
@@ -201,9 +262,16 @@ def cluster_line(process: ProcessStatus) -> Line:
         open = "open" if balancer.http is None else "in flight"
         spans += [
             Span(", %s %s, %s queued" % (count(balancer.open), open, count(balancer.queue))),
-            Span("; :%d" % balancer.port), *([Span(" http")] if balancer.http else []),
+            Span("; :%d" % balancer.port), *(Span(" " + each) for each in protocols(balancer)),
             Span(" " + balancer.strategy)]
     return spans
+
+
+def protocols(balancer: BalancerStatus) -> "List[str]":
+    """What its clients speak, in the words of URLs; nothing where pupgevent does not know it."""
+    if balancer.http is None:
+        return [] if balancer.tls is None else ["tls"]
+    return ["http" if balancer.tls is None else "https"]
 
 
 # Columns and rows as lines

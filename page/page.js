@@ -390,6 +390,33 @@
       .map(([what, at]) => what + " " + clock(at, at % 60 >= 1));
   }
 
+  /** What the clients of a balancer speak, in the words of URLs; empty where it is not known. */
+  function protocolOf(balancer) {
+    const name = balancer.http ? "http" : "";
+    return balancer.tls ? (name ? "https" : "tls") : name;
+  }
+
+  /** Seconds before a certificate expires from which on it is told in a colour. */
+  const EXPIRES_SOON = 21 * 86400;
+  const EXPIRES = 3 * 86400;
+
+  /** When a certificate expires, and how bad that is. */
+  function expiryOf(certificate) {
+    const left = certificate.expires - nowUnix();
+    const days = Math.floor(left / 86400);
+    const text = left < 0 ? "has expired"
+      : "expires in " + (days ? counted(days, "day") : duration(left));
+    return [text, left < EXPIRES ? "bad" : left < EXPIRES_SOON ? "warn" : ""];
+  }
+
+  /** The certificate of a balancer, or the first of them to expire. */
+  function certificateOf({ certificates }) {
+    const first = certificates.reduce((one, other) => one.expires <= other.expires ? one : other);
+    const [text, tone] = expiryOf(first);
+    return [(certificates.length === 1 ? "certificate "
+      : whole(certificates.length) + " certificates, the first ") + text, tone];
+  }
+
   /** Restarts by cause: "2 exit, 1 signal", or "signal" for all of them; empty without any. */
   function causesOf(member) {
     const causes = Object.keys(member.restartsBy).filter((cause) => member.restartsBy[cause]);
@@ -1213,7 +1240,8 @@
         const host = balancer.host.includes(":") ? "[" + balancer.host + "]" : balancer.host;
         facts.push(
           [(host === "0.0.0.0" ? "" : host) + ":" + balancer.port, ""],
-          ...(isHttp ? [["http", ""]] : []),
+          ...(protocolOf(balancer) ? [[protocolOf(balancer), ""]] : []),
+          ...(balancer.tls ? [certificateOf(balancer.tls)] : []),
           [balancer.strategy, ""],
           ...(isHttp ? [[counted(balancer.http.connections, "client"), ""]] : []),
           [whole(balancer.queue) + " queued", balancer.queue ? "warn" : ""]);
@@ -1672,6 +1700,9 @@
     ["Answers", ({ backend }) => backend && backend.http ? answersOf(backend.http) : null],
     ["Traffic", ({ backend }) => backend &&
       size(backend.bytesIn) + " in, " + size(backend.bytesOut) + " out"],
+    ["TLS", (member, { balancer }) => balancer && balancer.tls ? tlsOf(balancer.tls) : null],
+    ["Certificates", (member, { balancer }) => balancer && balancer.tls
+      ? certificatesOf(balancer.tls) : null],
     ["Balancer", ({ backend }) => backend && backend.state + " for " + duration(backend.since)],
     ["Connect", ({ backend }) => backend && backend.connectTime !== null
       ? brief(backend.connectTime) : null],
@@ -1681,6 +1712,22 @@
     ["CPU", (member) => orNothing(member.cpu, percent)],
     ["Memory", (member) => orNothing(member.memory, size)],
   ];
+
+  /** "TLS 1.2 or newer, 120 handshakes, 80 resumed, 4 failed": of all instances. */
+  function tlsOf(tls) {
+    return [
+      tls.minVersion.replace("v", " ") + " or newer", counted(tls.handshakes, "handshake"),
+      whole(tls.resumed) + " resumed", whole(tls.failed) + " failed",
+    ].join(", ");
+  }
+
+  /** For whom each is, and when it expires. */
+  function certificatesOf(tls) {
+    return tls.certificates.map(({ names, expires }) => [
+      names.slice(0, MOST_NAMED).join(", "),
+      names.length > MOST_NAMED ? " and " + whole(names.length - MOST_NAMED) + " more" : "",
+      ": ", expiryOf({ expires })[0]].join("")).join("; ");
+  }
 
   /** Answers by class: "120 2xx, 3 5xx". */
   function answersOf(http) {
@@ -1782,7 +1829,7 @@
       setHidden(this.why, !why);
       setText(this.why, why);
       for (const { text, value, node } of this.facts) {
-        const told = text(member);
+        const told = text(member, process);
         setHidden(node, told === null || told === undefined);
         setText(value, String(told));
       }
@@ -1817,7 +1864,7 @@
     ["Out", (sums) => orNothing(samples.sums.bytesOut, sizeRate)],
     ["Restarts", (sums) => whole(sums.restarts)],
   ];
-  /** Names of processes that are told at the top. */
+  /** Names of processes that are told at the top, and of each certificate. */
   const MOST_NAMED = 5;
 
   class Summary {

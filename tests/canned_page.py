@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -57,7 +58,7 @@ def status(members: List[Dict[str, Any]], uptime: float) -> Dict[str, Any]:
         "strategy": "round-robin", "accepted": total, "open": 2 * up, "total": total,
         "bytesIn": 10 * total, "bytesOut": 90 * total, "connectErrors": 0, "retries": 0,
         "queue": 0, "queueMost": 0, "turnedAway": 0, "host": "0.0.0.0", "port": 3000,
-        "protocol": "tcp", "http": None}  # fmt: skip
+        "protocol": "tcp", "http": None, "tls": None}  # fmt: skip
     healthy = up == len(members)
     process = {
         "id": "web", "autostart": True, "healthy": healthy,
@@ -80,6 +81,21 @@ def http_status(
         protocol="http", accepted=70, open=sum(each["open"] for each in backends), http={
             "connections": 70, "answers": answers(errors), "ownAnswers": answers(own_errors),
             "requestTimes": {"sum": 1.5, "counts": [0] * 15}})
+    return found
+
+
+def with_tls(
+    found: Dict[str, Any], certificates: "List[Tuple[List[str], float]]"
+) -> Dict[str, Any]:
+    """The same status, of a cluster with these: the names of each, and in how many days it
+    expires."""
+    process, = found["processes"]
+    process["balancer"]["tls"] = {
+        "minVersion": "TLSv1.2", "handshakes": 12, "resumed": 5, "failed": 3, "underWay": 1,
+        "certificates": [
+            {"cert": "/etc/tls/%d.pem" % number, "names": names,
+             "expires": time.time() + days * 86400}
+            for number, (names, days) in enumerate(certificates)]}
     return found
 
 

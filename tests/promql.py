@@ -22,6 +22,7 @@ VALUES: Dict[Tuple[str, str], Tuple[str, ...]] = {
     ("pupgevent_server_restarts_total", "cause"): metrics.LABEL_VALUES["cause"],
     **{("pupgevent_%s_http_responses_total" % of, "code"): metrics.LABEL_VALUES["code"]
        for of in ("frontend", "backend", "server")},
+    ("pupgevent_frontend_tls_handshakes_total", "result"): metrics.LABEL_VALUES["result"],
 }
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^]]*\]|\{[^}]*\}|[A-Za-z_:][\w:]*|\d[\w.]*|\S')

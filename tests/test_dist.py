@@ -20,7 +20,6 @@ CACHE = "pupgevent-cache-%d" % NOBODY
 VARIABLES = ("PUPGEVENT_PYTHON", "PUPGEVENT_CACHE", "CACHE_DIRECTORY", "XDG_CACHE_HOME", "HOME")
 
 
-
 def is_up_to_date() -> bool:
     sources = [*ROOT.glob("*.py"), *ROOT.glob("onefile/*")]
     return FILE.exists() and all(

@@ -10,9 +10,11 @@ from typing import Any, Dict, Iterator, List, Set
 
 import pytest
 
+import certificates
 import usage
 from configuration import load
 from exports import FORMATS, FRONTS
+from model import TlsFile
 from running import PUPGEVENT, Running, run, server, sleeper
 from unit_hardening import hardening
 from unit_syntax import quoted, unit_name
@@ -294,6 +296,25 @@ def test_homes_stay_as_they_are_for_a_link_or_an_interpreter_that_is_there(outsi
 def test_homes_stay_as_they_are_where_pupgevent_itself_is_in_one(outside: Path) -> None:
     app = Running(outside, plain("web", ["sleep", "600"]))
     lines = hardening(load(str(app.config)), ["/home/app/pupgevent"])
+    assert "ProtectHome" not in on(lines)
+
+
+@pytest.mark.parametrize("field", ["cert", "key", "client_ca"])
+def test_homes_stay_as_they_are_where_a_file_of_tls_is_in_one(outside: Path, field: str) -> None:
+    made = certificates.make(outside)
+    cluster = {"startPort": 8000, "commonPort": 3000, "tls": made._asdict()}
+    found = load(str(Running(outside, plain("web", ["sleep", "600"], cluster=cluster)).config))
+    assert "ProtectHome" in on(hardening(found, ["/opt/pupgevent"]))
+    process, = found.processes
+    assert process.cluster is not None and process.cluster.tls is not None
+    tls = process.cluster.tls
+    if field == "client_ca":
+        tls = tls._replace(client_ca=TlsFile("/home/app/ca.pem", ""))
+    else:
+        changed: Dict[str, Any] = {field: "/home/app/file.pem"}
+        tls = tls._replace(pairs=(tls.pairs[0]._replace(**changed),))
+    moved = process._replace(cluster=process.cluster._replace(tls=tls))
+    lines = hardening(found._replace(processes=(moved,)), ["/opt/pupgevent"])
     assert "ProtectHome" not in on(lines)
 
 

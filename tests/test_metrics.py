@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import certificates
 import lifecycle
 import metrics
 import status
@@ -39,12 +40,13 @@ ODD = "0.a@b_c-d.1"
 
 
 @pytest.fixture
-def app(running: Make, free_ports: Ports) -> App:
+def app(running: Make, free_ports: Ports, tmp_path: Path) -> App:
     """One with all kinds of processes that has served clients."""
-    ports = free_ports(9)
+    ports = free_ports(11)
     found = running(
         server("web", ports[:2], ports[2]),
         with_http(server("site", ports[6:8], ports[8], health={"path": "/"})),
+        with_tls(server("secure", ports[9:10], ports[10]), tmp_path),
         # Without a common port, and without a cluster; started, stopped, finished.
         server("inner", ports[3:5], None),
         sleeper(ODD),
@@ -62,6 +64,15 @@ def app(running: Make, free_ports: Ports) -> App:
 
 #: Two that an instance answers with 404, over one connection, and one that never gets there.
 THREE = 2 * b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\n\r\n"
+
+
+def with_tls(process: Any, folder: Path) -> Any:
+    """The second certificate has expired."""
+    made = [certificates.make(folder), certificates.make(
+        folder, "old", ["DNS:old.example.com", "DNS:*.old.example.com"], days=-2)]
+    process["cluster"]["tls"] = {
+        "cert": [each.cert for each in made], "key": [each.key for each in made]}
+    return process
 
 
 def with_http(process: Any) -> Any:
@@ -124,9 +135,26 @@ def test_the_values_are_those_of_the_status(app: App) -> None:
             for cause, count in member["restartsBy"].items():
                 assert found.value("pupgevent_server_restarts_total", cause=cause, **labels) == (
                     count)
+    for name, values in tls_of(told).items():
+        assert {tuple(value for _, value in labels): value
+                for labels, value in found.of(name).items()} == values
     for name, answers in answers_of(told).items():
         assert {tuple(value for _, value in labels): value
                 for labels, value in found.of(name).items()} == answers
+
+
+def tls_of(told: Any) -> Dict[str, Dict[Tuple[str, ...], Any]]:
+    """Handshakes by their result and process, certificates by file, name and process."""
+    tls = next(each for each in told["processes"] if each["id"] == "secure")["balancer"]["tls"]
+    return {
+        "pupgevent_frontend_tls_handshakes_total": {
+            ("secure", "full"): tls["handshakes"] - tls["resumed"],
+            ("secure", "resumed"): tls["resumed"], ("secure", "failed"): tls["failed"]},
+        "pupgevent_frontend_tls_handshakes_current": {("secure",): tls["underWay"]},
+        "pupgevent_certificate_expiry_timestamp_seconds": {
+            (each["cert"], each["names"][0], "secure"): each["expires"]
+            for each in tls["certificates"]},
+    }
 
 
 def answers_of(told: Any) -> Dict[str, Dict[Tuple[str, ...], int]]:
@@ -411,7 +439,12 @@ def test_what_there_is_none_of_has_no_value(app: App) -> None:
         "pupgevent_frontend_connections_total", "pupgevent_backend_connect_time_seconds_count",
         "pupgevent_server_sessions_total", "pupgevent_server_connect_time_seconds_count",
     ) for labels in found.of(name)}  # fmt: skip
-    assert with_balancer == {"web", "site"}
+    assert with_balancer == {"web", "site", "secure"}
+    with_tls = {dict(labels)["proxy"] for name in (
+        "pupgevent_frontend_tls_handshakes_total", "pupgevent_frontend_tls_handshakes_current",
+        "pupgevent_certificate_expiry_timestamp_seconds",
+    ) for labels in found.of(name)}  # fmt: skip
+    assert with_tls == {"secure"}
     with_http = {dict(labels)["proxy"] for name in HTTP_ALONE for labels in found.of(name)}
     assert with_http == {"site"}
 
@@ -507,5 +540,6 @@ def test_what_cannot_be_had_of_pupgevent_itself_is_left_out() -> None:
 
 def test_the_labels_of_a_family_are_described_with_their_values() -> None:
     assert json.loads(json.dumps(metrics.LABEL_VALUES)) == {
-        "cause": list(CAUSES), "code": ["1xx", "2xx", "3xx", "4xx", "5xx"]}
+        "cause": list(CAUSES), "code": ["1xx", "2xx", "3xx", "4xx", "5xx"],
+        "result": ["full", "resumed", "failed"]}
     assert RestartCauses._fields == CAUSES

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from browser import PHONE, WIDE, Browser, address
-from canned_page import CannedPage, failing, http_status, member, status, with_http
+from canned_page import CannedPage, failing, http_status, member, status, with_http, with_tls
 from conftest import eventually
 from running import Running, get, server, sleeper
 
@@ -266,6 +266,50 @@ def test_with_http_there_are_requests_and_answers_of_5xx(opened: Open) -> None:
         assert page.count("[aria-label^='Requests/s'], [aria-label^='5xx/s']") == 0
         assert page.count("dialog [aria-label^='Connections/s']") == 1
         assert "Connections/s" in totals(page) and "5xx/s" not in totals(page)
+
+
+#: Seconds before its end, what is told of it, and in which colour.
+EXPIRIES = [(100.5, "expires in 100 days", ""), (21.5, "expires in 21 days", ""),
+            (20.5, "expires in 20 days", "warn"), (3.5, "expires in 3 days", "warn"),
+            (1.5, "expires in 1 day", "bad"), (-0.5, "has expired", "bad")]
+
+
+@pytest.mark.parametrize("days, text, tone", EXPIRIES)
+def test_a_certificate_that_expires_soon_is_told_in_a_colour(
+    days: float, text: str, tone: str, opened: Open
+) -> None:
+    found = with_tls(http_status([with_http(member(0), 5, 0)], 10.0), [
+        (["example.com"], days)])
+    with CannedPage(found) as canned:
+        page = opened(canned.url)
+        wait_for_about(page, "up 10 s")
+        facts = "[id='process-web'] .head .facts span"
+        assert page.texts(facts)[1:5] == [":3000", "https", "certificate " + text, "round-robin"]
+        classes = page.run(
+            "return Array.from(document.querySelectorAll(arguments[0]), (each) => each.className)",
+            facts)
+        assert classes[3] == tone
+
+
+def test_of_several_certificates_the_first_to_expire_is_told(opened: Open) -> None:
+    names = ["%s.example.com" % name for name in "abcdefg"]
+    found = with_tls(status([member(0)], 10.0), [(["example.com"], 90.5), (names, 9.5)])
+    with CannedPage(found) as canned:
+        page = opened(canned.url)
+        wait_for_about(page, "up 10 s")
+        assert page.texts("[id='process-web'] .head .facts span")[2:4] == [
+            "tls", "2 certificates, the first expires in 9 days"]
+        page.run("document.querySelector('[data-instance=web-1]').click()")
+        facts = " ".join(" ".join(page.texts("#facts div:not([hidden])")).split())
+        assert "TLS TLS 1.2 or newer, 12 handshakes, 5 resumed, 3 failed" in facts
+        assert "Certificates example.com: expires in 90 days; %s and 2 more: expires in 9 days" % (
+            ", ".join(names[:5])) in facts
+        # A reload has taken its TLS away.
+        canned.status = status([member(0)], 11.0)
+        wait_for_about(page, "up 11 s")
+        assert page.texts("[id='process-web'] .head .facts span")[2] == "round-robin"
+        facts = " ".join(page.texts("#facts div:not([hidden])"))
+        assert "Certificates" not in facts and "TLS" not in facts
 
 
 def totals(page: Browser) -> Dict[str, str]:

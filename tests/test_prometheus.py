@@ -3,6 +3,7 @@ Grafana dashboard ask for."""
 
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 import urllib.parse
@@ -12,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, Set
 
 import pytest
 
+import certificates
 from conftest import eventually
 from running import Running, run, server
 from test_grafana import EXPRESSIONS, expanded
@@ -77,7 +79,8 @@ def quickly(text: str, folder: Path, rules: Path) -> str:
 def app(tmp_path: Path, free_ports: "Callable[[int], List[int]]") -> "Iterator[Running]":
     first, second, common, dashboard, third, other, fourth = free_ports(7)
     site = server("site", [third], other)
-    site["cluster"]["protocol"] = "http"
+    made = certificates.make(tmp_path)
+    site["cluster"].update(protocol="http", tls={"cert": made.cert, "key": made.key})
     # It accepts, and fails each health check.
     sick = server("sick", [fourth], None)
     sick["cmd"] = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(fourth)]
@@ -99,8 +102,11 @@ def app(tmp_path: Path, free_ports: "Callable[[int], List[int]]") -> "Iterator[R
 def visit(running: Running) -> None:
     """A client of each cluster, whose answer has come."""
     for process in ("web", "site"):
-        port = running.process(process)["balancer"]["port"]
-        with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=30) as answer:
+        balancer = running.process(process)["balancer"]
+        tls = balancer["tls"]
+        url = "%s://127.0.0.1:%d/" % ("https" if tls else "http", balancer["port"])
+        context = ssl.create_default_context(cafile=tls and tls["certificates"][0]["cert"])
+        with urllib.request.urlopen(url, timeout=30, context=context) as answer:
             assert answer.status == 200
             answer.read()
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Set
 
 import pytest
 
+import certificates
 import metrics
 import promql
 from configuration import load
@@ -22,6 +23,7 @@ TARGET = 'job="%s",instance="127.0.0.1:9000"' % JOB
 
 
 def exported(folder: Path, *processes: Any, **top: Any) -> str:
+    certificates.make(folder, "web")
     app = Running(folder)
     app.write(*processes, **dict({"dashboard": {"port": PORT}}, **top))
     return FORMATS["prometheus"](load(str(app.config)))
@@ -55,7 +57,7 @@ def named(text: str, name: str) -> List[Alert]:
 def web(process_id: str = "web", instances: int = 4, **more: Any) -> Dict[str, Any]:
     """A cluster behind a common port; nobody starts it."""
     cluster = {"instances": instances, "startPort": 18000, "commonPort": 13000}
-    for name in ("startPort", "commonPort", "queueLimit", "readyTimeoutMs", "protocol"):
+    for name in ("startPort", "commonPort", "queueLimit", "readyTimeoutMs", "protocol", "tls"):
         if name in more:
             cluster[name] = more.pop(name)
     return plain(process_id, cluster=cluster, **more)
@@ -65,12 +67,16 @@ def plain(process_id: str, **more: Any) -> Dict[str, Any]:
     return dict({"id": process_id, "cmd": "exec sleep 600", "autostart": True}, **more)
 
 
+#: Its files are in the folder of the configuration.
+TLS = {"cert": "web.pem", "key": "web.key"}
+
 #: One of each kind, with different values.
 MANY = [
     web(), web("api", 1, startPort=18100, commonPort=13001, queueLimit=1, maxMemory="512M"),
     web("unqueued", 2, startPort=18200, commonPort=13002, queueLimit=0, restartLimit=0),
     web("hidden", 2, startPort=18300, terminateGracePeriod=0, maxMemory="1G"),
     web("site", 2, startPort=18400, commonPort=13003, protocol="http"),
+    web("secure", 2, startPort=18500, commonPort=13004, tls=TLS),
     plain("worker", restartLimit=3, startAfter=["web"]),
     plain("slow", restartMaxDelayMs=3600000, terminateTimeout=100000),
     plain("once", restart="never"), {"id": "job", "cmd": "exec true", "cron": "@daily"},
@@ -80,8 +86,8 @@ KINDS = {
     "PupgeventNotScraped", "PupgeventTargetMissing", "PupgeventBusy", "PupgeventDescriptors",
     "PupgeventProcessDown", "PupgeventInstanceDown", "PupgeventGivenUp", "PupgeventRestarts",
     "PupgeventQueueGrowing", "PupgeventClientsWaiting", "PupgeventClientsTurnedAway",
-    "PupgeventConnectErrors", "PupgeventServerErrors", "PupgeventMemoryNearLimit",
-    "PupgeventMemoryRestarts",
+    "PupgeventConnectErrors", "PupgeventServerErrors", "PupgeventCertificateExpires",
+    "PupgeventHandshakesFail", "PupgeventMemoryNearLimit", "PupgeventMemoryRestarts",
 }
 
 ODD = ["a", "A.b-c_d@e", "1", "0.5", "-x", ".", "--", "@", "_", "true", "null", "1e3",
@@ -560,6 +566,87 @@ def test_an_instance_that_refuses_connections_is_told(
         "pupgevent_server_connection_errors_total{%s}" % labels: [errors * n for n in range(60)]}
     told = {"PupgeventConnectErrors": {"web/web-1"}} if expected else {}
     assert_fires(tmp_path, rules_file(tmp_path, web()), series, told)
+
+
+def of_certificate(expires: float, steps: int) -> Series:
+    """The clock of a test begins at 0."""
+    labels = '%s,proxy="web",cert="/tls/web.pem",name="a.org"' % TARGET
+    return {"pupgevent_certificate_expiry_timestamp_seconds{%s}" % labels: [expires] * steps}
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize("expires, severities", [
+    (21 * DAY + 400, set()), (21 * DAY, {"warning"}), (3 * DAY + 400, {"warning"}),
+    (3 * DAY, {"critical"}), (DAY, {"critical"}), (0, {"critical"}), (-30 * DAY, {"critical"})])
+def test_a_certificate_that_expires_soon_is_told(
+    tmp_path: Path, expires: float, severities: Set[str]
+) -> None:
+    path = rules_file(tmp_path, web(tls=TLS))
+    steps = 20
+    series = dict(up_series([1] * steps), **of_certificate(expires, steps))
+    promql.run_test(tmp_path, path, {
+        "interval": "%ds" % STEP, "input_series": list(promql.as_input(series)),
+        "promql_expr_test": [{
+            "expr": 'group by (alertname, severity, proxy, name) (ALERTS{alertstate="firing"})',
+            "eval_time": "%ds" % (steps * STEP - STEP),
+            "exp_samples": [{
+                "labels": '{alertname="PupgeventCertificateExpires",severity="%s",proxy="web",'
+                          'name="a.org"}' % each, "value": 1} for each in severities]}]})
+
+
+def test_the_texts_about_a_certificate_say_what_is_to_be_done(tmp_path: Path) -> None:
+    path = rules_file(tmp_path, web(tls=TLS))
+    told = []
+    for expires, severity, threshold, summary, description in (
+        (20 * DAY + 15, "warning", "21d", "expires in 20d 0h 0m 0s.",
+         " get to see it. Has /tls/web.pem been renewed? Then `pupgevent reload` makes it the one"
+         " in use."),
+        (DAY, "critical", "3d", "expires within three days, or has expired.",
+         " refuse it then. Renew /tls/web.pem, and `pupgevent reload` makes it the one in use."),
+    ):
+        labels = {"severity": severity, "threshold": threshold, "job": JOB, "proxy": "web",
+                  "instance": "127.0.0.1:9000", "cert": "/tls/web.pem", "name": "a.org"}
+        told.append(severity)
+        promql.run_test(tmp_path, path, {
+            "interval": "%ds" % STEP,
+            "input_series": list(promql.as_input(of_certificate(expires, 2))),
+            "alert_rule_test": [{
+                "eval_time": "15s", "alertname": "PupgeventCertificateExpires", "exp_alerts": [{
+                    "exp_labels": labels, "exp_annotations": {
+                        "summary": "The certificate of a.org " + summary,
+                        "description": "Clients of web at 127.0.0.1:9000" + description}}]}]})
+    assert told == ["warning", "critical"]
+
+
+@pytest.mark.parametrize("full, resumed, failed, expected", [
+    (1, 1, 3, {"web/"}), (2, 1, 3, set()), (0, 0, 2, {"web/"}), (100, 100, 100, set()),
+    (0, 0, 0, set())])
+def test_handshakes_of_which_most_fail_are_told(
+    tmp_path: Path, full: int, resumed: int, failed: int, expected: Set[str]
+) -> None:
+    name = 'pupgevent_frontend_tls_handshakes_total{%s,proxy="web",result="%s"}'
+    per_step = {"full": full, "resumed": resumed, "failed": failed}
+    series: Series = {name % (TARGET, result): [each * number for number in range(120)]
+                      for result, each in per_step.items()}
+    path = rules_file(tmp_path, web(tls=TLS))
+    assert_fires(tmp_path, path, series, {"PupgeventHandshakesFail": expected})
+
+
+def test_a_few_handshakes_that_fail_are_not_told(tmp_path: Path) -> None:
+    """Scanners of the internet come now and then, here every minute, and nobody else does."""
+    name = 'pupgevent_frontend_tls_handshakes_total{%s,proxy="web",result="%s"}'
+    series: Series = {name % (TARGET, "failed"): [number // 4 for number in range(240)],
+                      name % (TARGET, "full"): [0] * 240, name % (TARGET, "resumed"): [0] * 240}
+    assert_fires(tmp_path, rules_file(tmp_path, web(tls=TLS)), series, {})
+
+
+def test_nothing_is_said_of_tls_without_it(tmp_path: Path) -> None:
+    hidden = web("hidden", 2, startPort=18300, tls=TLS)
+    hidden["cluster"].pop("commonPort")
+    text = exported(tmp_path, web(), hidden, plain("worker"))
+    assert "tls_" not in text and "certificate" not in text
 
 
 def test_memory_is_told_of_whoever_has_a_limit(tmp_path: Path) -> None:

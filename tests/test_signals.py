@@ -73,6 +73,7 @@ def test_a_second_sigquit_kills_at_once(running: Make) -> None:
     assert app.wait() == 0
     assert "reload:" not in app.said() and "reloaded" not in app.said()
 
+
 #: Leads a session at the terminal that is its stdin, and becomes a program.
 ATTACH = """
 import fcntl, os, signal, sys, termios

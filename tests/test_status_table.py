@@ -138,7 +138,7 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
         "id autostart healthy state up wanted instances nextRun nextStop balancer members")
     assert " ".join(process["balancer"]) == (
         "strategy accepted open total bytesIn bytesOut connectErrors retries queue queueMost"
-        " turnedAway host port protocol http")
+        " turnedAway host port protocol http tls")
     assert " ".join(one) == (
         "id index port state since wanted serves pid uptime restarts restartsBy lastExit reason"
         " failingFor lastLine retryIn waitsFor cpu cpuTime memory health backend")
@@ -147,6 +147,7 @@ def test_json_has_the_keys_of_the_reference_in_their_order() -> None:
         " firstByteTime http")
     assert one["since"] == 1.234568
     assert process["balancer"]["http"] is one["backend"]["http"] is None
+    assert process["balancer"]["tls"] is None
     # What only http has.
     (process,) = to_json(with_http(status([serving("my-app-1", 7)])))["processes"]
     assert process["balancer"]["protocol"] == "http"
