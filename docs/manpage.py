@@ -194,10 +194,9 @@ def reference() -> str:
     for table in keys.TABLES:
         found.append(roff.subsection(table.header[0].upper() + table.header[1:]))
         for key in table.keys:
-            later = "" if key.supported else " (not yet supported)"
             value = "Value: %s. Default: %s." % (key.type.allowed, key.default_text)
             meaning = key.meaning[0].upper() + key.meaning[1:] + "."
-            found.append(roff.item(roff.bold(key.name) + later, meaning, value))
+            found.append(roff.item(roff.bold(key.name), meaning, value))
     return "".join(found)
 
 
