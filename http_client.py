@@ -271,6 +271,11 @@ class HttpClient(RequestSocket):
             # Half a request: the instance must not take it for a whole one.
             self.front.let_go(self)
             self.abort()
+        elif self.phase == IDLE and self.held:
+            # It came in between: what was read before it has its turn, and then this once more.
+            self.arrived = True
+            if self.unsent is None:
+                self.poller.call_soon(self)
         elif self.phase in (IDLE, HEAD):
             if self.unsent is None:
                 self.close_client()

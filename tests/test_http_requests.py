@@ -256,6 +256,29 @@ def test_pipelined_requests_and_the_end_at_once_are_all_answered(http: HttpStage
     client.hears_the_end()
 
 
+def test_an_end_right_behind_an_answer_cuts_no_request_that_was_read(http: HttpStage) -> None:
+    client, server = http.asks(get(b"/1") + get(b"/2"))
+    request_of(server)
+    with http.proxy.frozen():
+        server.says(answer(b"1"))
+        client.finishes()
+    assert answer_of(client).body == b"1"
+    assert request_of(server).first == b"GET /2 HTTP/1.1"
+    server.says(answer(b"2"))
+    assert answer_of(client).body == b"2"
+    client.hears_the_end()
+
+
+def test_an_end_right_behind_an_answer_cuts_half_a_request(http: HttpStage) -> None:
+    client, server = http.asks(get(b"/1") + get(b"/2")[:-2])
+    request_of(server)
+    with http.proxy.frozen():
+        server.says(answer(b"1"))
+        client.finishes()
+    assert answer_of(client).body == b"1"
+    client.is_sent_away()
+
+
 @pytest.mark.parametrize("pieces", [1, 2])
 @pytest.mark.parametrize("body", ["length", "chunks", "a long chunk"])
 def test_a_body_and_the_end_at_once_are_answered(
