@@ -42,7 +42,7 @@ ONCE = {
     "test_prometheus_export", "test_proxy_peers", "test_pup_examples", "test_readme",
     "test_reload_keys", "test_shellexec", "test_signal_command", "test_slow_start",
     "test_steps", "test_terminal_screens", "test_tiers", "test_tls_no_memory", "test_tls_peers",
-    "test_tls_status", "test_trying_again", "test_unit_in_systemd",
+    "test_tls_reload", "test_tls_status", "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.
@@ -54,8 +54,8 @@ THOROUGH = {
     "test_http_requests", "test_http_timeouts", "test_http_upgrade", "test_journal",
     "test_log_files", "test_log_past", "test_logging", "test_logs_files", "test_metrics",
     "test_port_ownership", "test_proxy_protocol", "test_relay_random", "test_reload",
-    "test_reload_meanwhile", "test_shortage", "test_strategies", "test_tls_handshakes",
-    "test_tls_reload", "test_tls_running", "test_web_server",
+    "test_reload_meanwhile", "test_shortage", "test_strategies", "test_tls_configuration",
+    "test_tls_handshakes", "test_tls_relay", "test_tls_running", "test_web_server",
 }  # fmt: skip
 
 #: What the Pythons between the oldest and the newest run: processes, signals, threads, sockets, the
