@@ -16,7 +16,7 @@ from listener import Admitter
 from poller import ENDING, Handler, Poller
 from proxy_protocol import Announced
 from relay import STREAM
-from sockets import WarningLimiter
+from sockets import WarningLimiter, family_of
 from wait_queue import WaitQueue
 
 #: Seconds between two looks whose time is over; runs only while somebody is waited for.
@@ -80,8 +80,7 @@ class Intake(Admitter):
     def take_in(self, fileno: int, address: str, announced: "Optional[Announced]") -> None:
         """Take an accepted connection."""
         try:
-            family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-            newcomer = Newcomer(family, STREAM, 0, fileno)
+            newcomer = Newcomer(family_of(address), STREAM, 0, fileno)
         except Exception:
             os.close(fileno)
             raise

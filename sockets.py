@@ -50,6 +50,11 @@ _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 _WARN_EVERY = 60.0
 
 
+def family_of(address: str) -> int:
+    """Of that IP address: AF_INET6, or AF_INET."""
+    return _socket.AF_INET6 if ":" in address else _socket.AF_INET
+
+
 def reset_on_close(socket: Any) -> None:
     """End with a reset: neither side keeps its port in TIME_WAIT (socket(7), SO_LINGER)."""
     socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _NO_LINGER)
@@ -154,7 +159,7 @@ def listen(
 
     `beside` is one of ours on the same port, at another address that overlaps with this one.
     """
-    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
+    family = family_of(host)
     socket = gevent.socket.socket(family, gevent.socket.SOCK_STREAM)
     try:
         socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
@@ -197,8 +202,7 @@ def tcp_check(host: str, port: int, timeout: float) -> bool:
     does, not with a reset: Python's http.server prints a traceback for one, and a server of
     Node's `net` that handles no errors ends.
     """
-    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
-    with gevent.socket.socket(family, gevent.socket.SOCK_STREAM) as probe:
+    with gevent.socket.socket(family_of(host), gevent.socket.SOCK_STREAM) as probe:
         probe.settimeout(timeout)
         try:
             probe.connect((host, port))

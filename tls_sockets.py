@@ -16,13 +16,13 @@ A byte that is encrypted is not spliced.
 """
 
 import _socket
-from typing import Any, Optional
+from typing import Any, Optional, Type, TypeVar
 
 from http_client import HttpClient
 from http_requests import ENDING
 from poller import WRITABLE
 from relay import SMALL_BYTES, STREAM, RelaySocket
-from sockets import resets_on_close
+from sockets import family_of, resets_on_close
 from tls_session import INCOMING, OUTGOING, RECORD_BYTES, TlsFailed, TlsSession, clear
 
 #: Ciphertext read at once. More than a record takes, so that one that fills it has a next one.
@@ -327,23 +327,24 @@ class SecureHttpClient(SecureSocket, HttpClient):
         return sock
 
 
-def relay_client(fileno: int, key: str, tls: "Optional[TlsSession]") -> RelaySocket:
-    """A client of the tcp mode, of that address, with TLS or without."""
-    kind = RelaySocket if tls is None else SecureRelaySocket
-    client = kind(_family(key), STREAM, 0, fileno)
-    if tls is not None:
-        client.tls = tls
-    return client
+def relay_client(fileno: int, address: str, tls: "Optional[TlsSession]") -> RelaySocket:
+    """A client of the tcp mode, with that address, with TLS or without."""
+    return _client(RelaySocket, SecureRelaySocket, fileno, address, tls)
 
 
-def http_client(fileno: int, key: str, tls: "Optional[TlsSession]") -> HttpClient:
+def http_client(fileno: int, address: str, tls: "Optional[TlsSession]") -> HttpClient:
     """The same of the http mode."""
-    kind = HttpClient if tls is None else SecureHttpClient
-    client = kind(_family(key), STREAM, 0, fileno)
-    if tls is not None:
-        client.tls = tls
+    return _client(HttpClient, SecureHttpClient, fileno, address, tls)
+
+
+C = TypeVar("C", RelaySocket, HttpClient)
+
+
+def _client(
+    plain: "Type[C]", secure: "Type[C]", fileno: int, address: str, tls: "Optional[TlsSession]"
+) -> C:
+    if tls is None:
+        return plain(family_of(address), STREAM, 0, fileno)
+    client = secure(family_of(address), STREAM, 0, fileno)
+    client.tls = tls
     return client
-
-
-def _family(address: str) -> int:
-    return _socket.AF_INET6 if ":" in address else _socket.AF_INET
