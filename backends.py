@@ -12,7 +12,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 from gevent.event import Event
 
 from histograms import Histogram, merged
-from sockets import SHORTAGES, is_self_connected, may_self_connect
+from sockets import SHORTAGES, family_of, is_self_connected, may_self_connect
 from status_report import ANSWER_CLASSES, Answers, BackendHttp, BackendStatus, RequestTimes
 from strategies import Candidate
 
@@ -122,7 +122,7 @@ class Backend(Candidate):
 
     def move_to(self, host: str, port: int) -> None:
         self.address = (host, port)
-        self.family = _socket.AF_INET6 if ":" in host else _socket.AF_INET
+        self.family = family_of(host)
         self.may_self_connect = may_self_connect(port)
 
     def become(self, state: str, reason: str) -> None:

@@ -24,7 +24,7 @@ from health_record import (
 )
 from logs import printable
 from proxy_protocol import Announced, own_header
-from sockets import SHORTAGES, is_self_connected
+from sockets import SHORTAGES, family_of, is_self_connected
 
 #: Bytes of an answer that are looked at for its status, interim answers before it included.
 _MOST_HEAD = 16 * 1024
@@ -48,7 +48,7 @@ def check(
     the rest of an answer. None: it was us who could not ask. A GET comes behind a header of the
     PROXY protocol in that version, where there is one."""
     began = time.monotonic()
-    family = gevent.socket.AF_INET6 if ":" in host else gevent.socket.AF_INET
+    family = family_of(host)
     try:
         with gevent.socket.socket(family, gevent.socket.SOCK_STREAM) as sock:
             found = _Check(sock, host, port, path, timeout, proxy_protocol)

@@ -61,7 +61,7 @@ def is_taken(host: str, port: int) -> bool:
     Where binding is impossible for another reason (an address of another machine, a port that
     only root may have), nothing is known, and that is no.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = sockets.family_of(host)
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
