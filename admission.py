@@ -43,7 +43,8 @@ class Admission(Admitter, Placement):
             os.close(fileno)
             raise
         try:
-            client.setblocking(False)
+            if tls is None:
+                client.setblocking(False)
             client.announced = announced
             if self.queue or not self._place(client, key, None):
                 self._enqueue(client, key)
@@ -99,7 +100,7 @@ class Admission(Admitter, Placement):
                 poller.watch(client.fileno(), client)
                 poller.watch(upstream.fileno(), upstream)
                 if client.has_more:
-                    poller.call_soon(client)
+                    client.read(False)
                 return
             # A socket that was watched before has had its edges: what they told of is read now.
             poller.replace_handler(client.fileno(), client)

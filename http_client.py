@@ -13,6 +13,7 @@ a request that is repeated, since its instance has ended before a byte of an ans
 No greenlet, no timer, no log line per request; as relay.py.
 """
 
+import _socket
 from typing import Any
 
 from backends import Backend
@@ -93,7 +94,8 @@ class HttpClient(RequestSocket):
         if data is None:
             return  # it has gone meanwhile
         try:
-            sent = self.send(data)
+            # Where the end comes next, both travel together.
+            sent = self.send(data, _socket.MSG_MORE if self.phase == ENDING else 0)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -102,12 +102,13 @@ class HttpFront(Admitter, HttpPlacement):
             os.close(fileno)
             raise
         try:
-            client.setblocking(False)
+            if tls is None:
+                client.setblocking(False)
             client.start(self, key, announced, self.clock())
             self._clients.add(client)
             self.poller.watch(fileno, client)
             if client.has_more:
-                self.poller.call_soon(client)
+                client.read_request(False)
         except Exception as error:
             self._clients.discard(client)
             self.poller.forget(fileno)

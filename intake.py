@@ -26,7 +26,7 @@ _EXPIRE_EVERY = 0.1
 class Newcomer(_socket.socket, Handler):
     """One of them."""
 
-    __slots__ = ("address", "announced", "intake", "is_ending", "is_watched", "since", "tls")
+    __slots__ = ("address", "announced", "intake", "is_ending", "since", "tls")
 
     wants_writable = False
     intake: "Intake"
@@ -36,8 +36,6 @@ class Newcomer(_socket.socket, Handler):
     announced: "Optional[Announced]"
     #: When it came; monotonic seconds.
     since: float
-    #: The poller tells of it.
-    is_watched: bool
     #: It was told that nothing more comes.
     is_ending: bool
     #: Its session, once there is one.
@@ -88,7 +86,7 @@ class Intake(Admitter):
             newcomer.setblocking(False)
             newcomer.intake, newcomer.address, newcomer.announced = self, address, announced
             newcomer.since = self.clock()
-            newcomer.is_watched = newcomer.is_ending = False
+            newcomer.is_ending = False
             newcomer.tls = None
             if not self.is_through(newcomer):
                 self._wait_for(newcomer)
@@ -105,25 +103,26 @@ class Intake(Admitter):
         self.waiting.add(newcomer)
         if not self._timer.active:
             self._timer.start(self._expire)
-        newcomer.is_watched = True
         self.poller.watch(newcomer.fileno(), newcomer)
 
-    def release(self, newcomer: Newcomer) -> int:
-        """Its descriptor, for who goes on with it; nobody is told of it any more. OSError."""
-        self._forget(newcomer)
-        return newcomer.detach()
+    def hand_over(
+        self, newcomer: Newcomer, key: str, announced: "Optional[Announced]", tls: Any = None
+    ) -> None:
+        """To the front, with what `admit` is to be told. It watches it in its turn, or closes it.
+        """
+        self.waiting.remove(newcomer)
+        fileno = newcomer.detach()
+        try:
+            self.front.admit(fileno, key, announced, tls)
+        finally:
+            if self.poller.is_watched(newcomer, fileno):
+                self.poller.forget(fileno)
 
     def drop(self, newcomer: Newcomer) -> None:
         """Idempotent."""
-        self._forget(newcomer)
-        newcomer.close()
-
-    def _forget(self, newcomer: Newcomer) -> None:
         self.waiting.remove(newcomer)
-        number = newcomer.fileno()
-        if number >= 0 and newcomer.is_watched:
-            newcomer.is_watched = False
-            self.poller.unwatch(number)
+        self.poller.forget(newcomer.fileno())
+        newcomer.close()
 
     def _expire(self) -> None:
         """Whose time is over? Runs while anyone waits."""

@@ -141,16 +141,19 @@ class Poller:
         return sum(handler is not None for handler in self._handlers)
 
     def watch(self, fileno: int, handler: Handler) -> None:
-        """Tell `handler` of what arrives at this socket, beginning with what has already.
+        """Tell `handler` of what arrives at this socket, beginning with what has already; nobody
+        else is told any more.
 
         Raises OSError when the kernel has no room for one more (ENOSPC, epoll_ctl(2)).
         """
-        self._epoll.register(fileno, _ARRIVALS)
-        try:
-            self._handlers[fileno] = handler
-        except IndexError:
+        handlers = self._handlers
+        if fileno >= len(handlers):
             self._make_room(fileno)
-            self._handlers[fileno] = handler
+        if handlers[fileno] is None:
+            self._epoll.register(fileno, _ARRIVALS)
+        else:
+            self._epoll.modify(fileno, _ARRIVALS)
+        handlers[fileno] = handler
 
     def watch_both_ways(self, fileno: int, handler: Handler) -> None:
         """As `watch`, and of room to send; a connect under way ends with that."""
@@ -168,17 +171,12 @@ class Poller:
 
     def is_watched(self, handler: Handler, fileno: int) -> bool:
         """Of what arrives there; not any more after it has raised."""
-        return fileno >= 0 and self._handlers[fileno] is handler
+        return 0 <= fileno < len(self._handlers) and self._handlers[fileno] is handler
 
     def forget(self, fileno: int) -> None:
         """Call before closing: the kernel drops a closed socket from the set by itself."""
         if 0 <= fileno < len(self._handlers):
             self._handlers[fileno] = None
-
-    def unwatch(self, fileno: int) -> None:
-        """Tell nobody any more; who has the socket from now on may watch it. OSError."""
-        self.forget(fileno)
-        self._epoll.unregister(fileno)
 
     def call_soon(self, handler: Handler) -> None:
         """Call `handler.on_turn()` once more, after everyone else had a turn."""

@@ -88,8 +88,7 @@ class ProxyIntake(Intake):
     def _pass_on(self, newcomer: Newcomer, header: Header) -> None:
         """To the front, where it begins as any client does."""
         address, announced = newcomer.address, header.announced
-        number = self.release(newcomer)
-        self.front.admit(number, announced.source if announced else address, announced)
+        self.hand_over(newcomer, announced.source if announced else address, announced)
 
     def _refuse(self, newcomer: Newcomer, error: Malformed) -> None:
         self.turned_away += 1

@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 from errors import PupgeventError
 from model import Cluster, Process, Tls, TlsPair
 from tls_files import CIPHERS
-from tls_session import Step, TlsSession, reason_of
+from tls_session import TlsSession, reason_of
 
 #: openssl/ssl.h; Python names it from 3.7 on.
 _NO_RENEGOTIATION = 1 << 30
@@ -62,6 +62,8 @@ class TlsContexts:
         for pair, context in zip(tls.pairs, made):
             for name in pair.names:
                 self._contexts.setdefault(name, context)
+        #: Clients show certificates.
+        self._verifies = tls.client_ca is not None
         #: The host that was asked for in the handshake that is under way.
         self._asked_for = ""
 
@@ -73,8 +75,8 @@ class TlsContexts:
         else:
             context.set_servername_callback(self._choose)  # Python 3.6
 
-    def step(self, tls: TlsSession, data: bytes) -> Step:
-        """Go on with a handshake, which learns here whom its client has asked for.
+    def step(self, tls: TlsSession, data: bytes) -> "Tuple[bool, bytes]":
+        """`TlsSession.handshake`, which learns here whom its client has asked for.
 
         Python decodes that name, and prints a traceback for one that is none: as many as a client
         likes. The handshake fails by itself, so that is all that is to be known.
@@ -83,19 +85,26 @@ class TlsContexts:
         complaints = getattr(sys, _COMPLAINTS)
         setattr(sys, _COMPLAINTS, _NOBODY)
         try:
-            found = tls.handshake(data)
+            is_over, output = tls.handshake(data)
         finally:
             setattr(sys, _COMPLAINTS, complaints)
         if self._asked_for:
             tls.server_name = self._asked_for
         elif tls.failure == _CALLBACK_FAILED:
             tls.failure = "it asks for a host by what is no name"
-        return found
+        if is_over and self._verifies:
+            tls.take_client_certificate()
+        return is_over, output
 
     def _choose(self, session: Any, name: "Optional[str]", base: Any) -> None:
         """Python's call for each handshake; `name` is None where none was asked for."""
-        self._asked_for = name = _as_asked(name or "").lower()
-        context = self.of(name)
+        contexts = self._contexts
+        if name in contexts:
+            context = contexts[name]
+        else:
+            name = _as_asked(name or "").lower()
+            context = self.of(name)
+        self._asked_for = name
         if context is not None:
             session.context = context
 

@@ -3,8 +3,9 @@
     listener.py --> proxy_intake.py --> admit --> the handshake --> the front, with a session
 
 What costs much of it is the first step (a signature, and half of a key exchange). So that many who
-come at once keep nobody waiting, each has its turn for that, and between turns the others are
-served. One that has not said a word has no session, so it costs no more than without TLS.
+come at once keep nobody waiting, one of them takes that step among the events of a poll; the others
+have turns for it, between which everybody else is served. One that has not said a word has no
+session, so it costs no more than without TLS.
 """
 
 import re
@@ -37,6 +38,8 @@ class TlsIntake(Intake):
         self.handshakes = 0
         self.resumed = 0
         self.failed = 0
+        #: `Poller.polls` when one was begun among events.
+        self._begun_in = 0
         self._contexts: Optional[TlsContexts] = None
         self._is_http = False
 
@@ -61,13 +64,16 @@ class TlsIntake(Intake):
 
     def on_arrival(self, newcomer: Newcomer) -> None:
         if newcomer.tls is None:
-            self.poller.call_soon(newcomer)
-        else:
-            self.on_turn(newcomer)
+            polls = self.poller.polls
+            if polls == self._begun_in:
+                self.poller.call_soon(newcomer)
+                return
+            self._begun_in = polls
+        self.on_turn(newcomer)
 
     def on_turn(self, newcomer: Newcomer) -> None:
         """A step of the handshake."""
-        if newcomer.fileno() < 0 or not newcomer.is_watched:
+        if newcomer.fileno() < 0:
             return
         tls = newcomer.tls
         if tls is not None and tls.owed is not None and not self._send(newcomer, b""):
@@ -78,36 +84,34 @@ class TlsIntake(Intake):
             return
         except OSError:
             data = b""
-        if tls is None:
-            tls = self._begin(newcomer, data)
-        elif not data:
-            self._fail(newcomer, "")  # it has left, and nobody wants to know why
-        if tls is not None and data:
-            self._step(newcomer, tls, data)
-
-    def _begin(self, newcomer: Newcomer, data: bytes) -> "Optional[TlsSession]":
-        """The first words; None where they are none of TLS."""
-        if not data or self._contexts is None:
-            self.drop(newcomer)  # a port scan, or a simple health check
-            return None
-        if self._is_http and _PLAIN.match(data):
-            answer = error_answer(400, _PLAIN_ANSWER, not data.startswith(b"HEAD "), True)
-            self._send(newcomer, answer)
-            self._fail(newcomer, "a request without TLS")
-            return None
-        newcomer.tls = TlsSession(self._contexts.base.context)
-        return newcomer.tls  # type: ignore[no-any-return]
-
-    def _step(self, newcomer: Newcomer, tls: TlsSession, data: bytes) -> None:
         contexts = self._contexts
         if contexts is None:
             self.drop(newcomer)
-            return
+        elif tls is not None and data:
+            self._step(newcomer, tls, contexts, data)
+        elif tls is not None:
+            self._fail(newcomer, "")  # it has left, and nobody wants to know why
+        elif not data:
+            self.drop(newcomer)  # a port scan, or a simple health check
+        elif self._is_http and _PLAIN.match(data):
+            self._refuse_plain(newcomer, data)
+        else:
+            tls = newcomer.tls = TlsSession(contexts.base.context)
+            self._step(newcomer, tls, contexts, data)
+
+    def _refuse_plain(self, newcomer: Newcomer, data: bytes) -> None:
+        answer = error_answer(400, _PLAIN_ANSWER, not data.startswith(b"HEAD "), True)
+        self._send(newcomer, answer)
+        self._fail(newcomer, "a request without TLS")
+
+    def _step(
+        self, newcomer: Newcomer, tls: TlsSession, contexts: TlsContexts, data: bytes
+    ) -> None:
         is_over, output = contexts.step(tls, data)
         all_sent = not output or self._send(newcomer, output)
         if tls.failure is not None:
             self._fail(newcomer, tls.failure)
-        elif newcomer.fileno() >= 0 and is_over:
+        elif is_over:
             self._pass_on(newcomer, tls)
         elif all_sent and (len(data) == CIPHER_BYTES or newcomer.is_ending):
             self.poller.call_soon(newcomer)  # of what is there no event tells again
@@ -134,10 +138,11 @@ class TlsIntake(Intake):
     # How it ends
 
     def _pass_on(self, newcomer: Newcomer, tls: TlsSession) -> None:
+        if newcomer.fileno() < 0:
+            return  # it has left in the last moment
         self.handshakes += 1
         self.resumed += tls.is_resumed
-        address, announced = newcomer.address, newcomer.announced
-        self.front.admit(self.release(newcomer), address, announced, tls)
+        self.hand_over(newcomer, newcomer.address, newcomer.announced, tls)
 
     def _fail(self, newcomer: Newcomer, reason: str) -> None:
         """With a reason that is worth a line; idempotent."""

@@ -18,7 +18,7 @@ SSLObject would add a call in Python for each read and write.
 import errno
 import re
 import ssl
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional, Tuple
 
 INCOMING = ssl.MemoryBIO()
 OUTGOING = ssl.MemoryBIO()
@@ -42,14 +42,6 @@ class TlsFailed(ConnectionResetError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.ECONNRESET, reason)
-
-
-class Step(NamedTuple):
-    """What a part of a handshake has led to."""
-
-    is_over: bool
-    #: To be sent, whatever else there is: an alert says why it has failed.
-    output: bytes
 
 
 class TlsSession:
@@ -84,8 +76,9 @@ class TlsSession:
         #: The certificate, as DER, that it has shown, and that was verified; None: none.
         self.client_certificate: Optional[bytes] = None
 
-    def handshake(self, data: bytes) -> Step:
-        """Go on with what has come. `failure` says why it will never be over."""
+    def handshake(self, data: bytes) -> "Tuple[bool, bytes]":
+        """Go on with what has come. Is it over, and what is to be sent in any case? `failure` says
+        why it will never be over, and an alert among the rest tells the other side."""
         is_over = False
         try:
             INCOMING.write(data)
@@ -96,14 +89,16 @@ class TlsSession:
                 pass
             except OSError as error:
                 self.failure = reason_of(error)
-            output = OUTGOING.read()
-            if is_over:
-                self.client_certificate = _peer_certificate(self._openssl, True)
+            if is_over and INCOMING.pending:
                 self.take_rest(None)
-                output += OUTGOING.read()
-            return Step(is_over, output)
+            return is_over, OUTGOING.read()
         finally:
-            clear()
+            if INCOMING.pending or OUTGOING.pending:
+                clear()
+
+    def take_client_certificate(self) -> None:
+        """Have what the client has shown; once the handshake is over."""
+        self.client_certificate = _peer_certificate(self._openssl, True)
 
     # Reading
 
@@ -196,7 +191,8 @@ class TlsSession:
             output: bytes = OUTGOING.read()
             return output
         finally:
-            clear()
+            if INCOMING.pending or OUTGOING.pending:
+                clear()
 
     # What was agreed on
 
