@@ -112,7 +112,7 @@ class AnswerSocket(HttpSocket):
         if self.reader.state != HEAD:
             self.pass_body_on(to_the_end)
         elif self.is_long and self.peer.request.is_plain and not self.is_begun:
-            self._read_long()
+            self._read_long(to_the_end)
         else:
             self._read_head()
 
@@ -133,12 +133,12 @@ class AnswerSocket(HttpSocket):
         else:
             self.on_end()
 
-    def _read_long(self) -> None:
+    def _read_long(self, to_the_end: int) -> None:
         """As `on_event`, where the last answer was long: read much at once, and copy nothing; or so
-        little that hardly more than the head has to be copied."""
+        little that hardly more than the head has to be copied, where the rest is spliced."""
         client = self.peer
         most = _LOOK
-        if self.length < _BULKY:
+        if self.length < _BULKY or not client.can_splice:
             most = min(client.most, max(SMALL_BYTES, room(client)))
         try:
             size = self.recv_into(BUFFER, most)
@@ -159,10 +159,19 @@ class AnswerSocket(HttpSocket):
             head = client.plain_head(head)
         self.status = plain.status
         self.head_size = len(head)
+        self.length = plain.length
         if end + plain.length > size:
-            self._begin_bulk(plain.length, head, bytes(VIEW[:size]), end)
-            return
-        self.passed = whole = len(head) + plain.length
+            self._begin_bulk(head, end, size)
+            if size == most or to_the_end:
+                self._go_on()
+        else:
+            self._give_whole(head, end, size)
+
+    def _give_whole(self, head: bytes, end: int, size: int) -> None:
+        """A plain answer: its head as it goes on, and the sizes of the head in the buffer, and of
+        all that is there."""
+        client = self.peer
+        self.passed = whole = len(head) + size - end
         try:
             sent = client.sendmsg((head, VIEW[end:size]))
         except BlockingIOError:
@@ -176,27 +185,29 @@ class AnswerSocket(HttpSocket):
         if self.unsent is not None:
             self.reusable = False
         self.is_long = size > SMALL_BYTES
-        self.length = plain.length
         self.front.answered(client, self, self.front.clock())
 
-    def _begin_bulk(self, length: int, head: bytes, data: bytes, end: int) -> None:
-        """Begin with a plain answer: its head as it goes on, and what has been read, with the end
-        of the head in that. Of the rest nothing has to be seen."""
+    def _begin_bulk(self, head: bytes, end: int, size: int) -> None:
+        """The same of one that goes on. Of its rest nothing has to be seen."""
         client, front, reader = self.peer, self.front, self.reader
-        self.length = length
         self.is_begun = client.told = True
         client.is_usual = False
         client.first_byte_at = front.clock()
         if front.response_timeout:
             front.answers.remove(client)
-        reader.read_head(data)
+        reader.read_head(bytes(VIEW[:end]))
         reader.rest()
-        reader.expect(length)
-        reader.take(data, end, len(data))
-        self.passed = len(head) + len(data) - end
+        reader.expect(self.length)
+        reader.take(BUFFER, end, size)
+        self.passed = len(head) + size - end
         # Where there is more, it is sent together with that.
         flags = _socket.MSG_MORE if unread(self.fileno()) else 0
-        if client.give(head + data[end:], flags) and not (client.is_blocked or self.turn_to_bulk()):
+        client.give(head + VIEW[end:size], flags)
+
+    def _go_on(self) -> None:
+        """There may be more of a long answer, of which no event tells again."""
+        client = self.peer
+        if client is not None and not (client.is_blocked or self.turn_to_bulk()):
             self.poller.call_soon(self)
 
     def _take(self, data: bytes) -> None:

@@ -192,13 +192,15 @@ class HttpSocket(_socket.socket, Handler):
 
     def _wanted(self, sink: "HttpSocket") -> int:
         """Bytes to read at once: not beyond the body, and not much more than the other side takes,
-        since what it leaves has to be kept. What that is is asked where there is much."""
+        since what it leaves has to be kept. What that is is asked where there is much, or where
+        each piece costs much, since it is encrypted."""
         reader = self.reader
         if not reader.is_opaque:
             return _WALKED_BYTES
         wanted: int = sink.most if reader.state == TO_THE_END else min(reader.left, sink.most)
         if wanted > SMALL_BYTES:
-            wanted = min(wanted, max(SMALL_BYTES, room(sink))) if self.full else SMALL_BYTES
+            asks = self.full or not sink.can_splice
+            wanted = min(wanted, max(SMALL_BYTES, room(sink))) if asks else SMALL_BYTES
         return wanted
 
     def _turns_to_bulk(self, count: int) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Optional, Type, TypeVar
 from http_client import HttpClient
 from http_requests import ENDING
 from poller import WRITABLE
-from relay import SMALL_BYTES, STREAM, RelaySocket
+from relay import STREAM, RelaySocket
 from sockets import family_of, resets_on_close
 from tls_session import INCOMING, OUTGOING, RECORD_BYTES, TlsFailed, TlsSession, clear
 
@@ -30,7 +30,7 @@ CIPHER_BYTES = 32 * 1024
 
 #: Bytes encrypted at once: a larger piece of memory would be taken from the system each time, and
 #: given back.
-PIECE_BYTES = 96 * 1024
+PIECE_BYTES = 112 * 1024
 
 _recv = _socket.socket.recv
 _send = _socket.socket.send
@@ -55,10 +55,13 @@ class SecureSocket(_socket.socket):
         tls = self.tls
         if tls.plain is None:
             data = _recv(self, CIPHER_BYTES)
+            if not data:
+                tls.cut(self.may_be_cut)
+                return self._take(size, flags)
             try:
                 INCOMING.write(data)
                 plain = tls.read(RECORD_BYTES)
-                if plain and size == SMALL_BYTES and not INCOMING.pending and not OUTGOING.pending:
+                if plain and size >= RECORD_BYTES and not INCOMING.pending and not OUTGOING.pending:
                     return plain  # type: ignore[no-any-return]
                 tls.take_rest(plain)
             except OSError as error:
@@ -85,9 +88,7 @@ class SecureSocket(_socket.socket):
             clear()
         if output:
             self._send_besides(output)
-        if not data:
-            tls.cut(self.may_be_cut)
-        elif len(data) == CIPHER_BYTES and not tls.is_over:
+        if len(data) == CIPHER_BYTES and not tls.is_over:
             self.ask_for_turn()
 
     def _look_for_end(self) -> None:
@@ -130,12 +131,8 @@ class SecureSocket(_socket.socket):
         try:
             tls.write(data)
             cipher = OUTGOING.read()
-        except OSError as error:
-            clear()
-            raise TlsFailed(str(error)) from None
-        except Exception:
-            clear()
-            raise
+        except Exception as error:
+            raise _cleared(error) from None
         try:
             sent = _send(self, cipher, flags)
         except BlockingIOError:
@@ -177,14 +174,24 @@ class SecureSocket(_socket.socket):
         return done
 
     def sendmsg(self, pieces: Any) -> int:  # type: ignore[override]
-        """`send` of these together."""
-        return self.send(b"".join(pieces))
+        """`send` of these two together. The first is short, and the second is not copied."""
+        head, data = pieces
+        if self.tls.owed is not None or not data:
+            return self.send(b"".join(pieces))
+        try:
+            self.tls.write(head)
+        except Exception as error:
+            raise _cleared(error) from None
+        try:
+            return len(head) + self.send(data)
+        except BlockingIOError:
+            return len(head)  # with the rest of both it is owed
 
-    def _send_besides(self, output: bytes) -> None:
+    def _send_besides(self, output: bytes, flags: int = 0) -> None:
         """What OpenSSL says by itself; behind what is owed."""
         tls = self.tls
         try:
-            sent = 0 if tls.owed is not None else _send(self, output)
+            sent = 0 if tls.owed is not None else _send(self, output, flags)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -217,15 +224,16 @@ class SecureSocket(_socket.socket):
             self.tls.is_closing = True
 
     def say_end(self) -> None:
-        """Nothing more is sent. Idempotent."""
+        """Nothing more is sent, and the end of the socket's stream is next: both travel together.
+        Idempotent."""
         tls = self.tls
         if not tls.said_end and not tls.promised:
-            self._send_besides(tls.close_notify())
+            self._send_besides(tls.close_notify(), _socket.MSG_MORE)
 
     def close(self) -> None:
         """Idempotent. A clean end is said, unless the socket is to be reset."""
         try:
-            if self.fileno() >= 0 and not resets_on_close(self):
+            if not self.tls.said_end and self.fileno() >= 0 and not resets_on_close(self):
                 self.say_end()
         except Exception:
             pass  # without memory there is no clean end
@@ -250,6 +258,12 @@ class SecureSocket(_socket.socket):
     def ask_for_room(self) -> None:
         """From now on be told of room to send."""
         raise NotImplementedError
+
+
+def _cleared(error: Exception) -> Exception:
+    """Nothing of what was to be encrypted is left, and this is to be raised."""
+    clear()
+    return TlsFailed(str(error)) if isinstance(error, OSError) else error
 
 
 class SecureRelaySocket(SecureSocket, RelaySocket):

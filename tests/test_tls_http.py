@@ -15,6 +15,8 @@ from test_http_no_memory import CHUNKED
 pytest_plugins = ["stages", "secure_stages"]
 
 MUCH = bytes(range(256)) * 8192
+#: No two pieces of it are alike.
+COUNTED = b"".join(b"%9d\n" % number for number in range(10240))
 UPGRADE = (b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 SWITCHING = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
@@ -55,6 +57,8 @@ def echoes(server: Peer) -> str:
 BEHAVIOURS: Any = {
     "/digest": digests, "/chunks": takes_chunks, "/continue": continues, "/early": early,
     "/upgrade": echoes, "/100k": answers(100000), "/2m": answers(2 << 20),
+    "/counted": lambda server: server.says(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(COUNTED) + COUNTED),
     "/chunked": lambda server: server.says(CHUNKED),
     "/head": lambda server: server.says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
     "/half": lambda server: server.says(HELLO[:-3]) and "close",
@@ -128,6 +132,18 @@ def test_a_slow_reader_gets_all(web: SecureHttpStage) -> None:
         piece = client.socket.recv(30000)
         assert piece and not any(piece)
         taken += len(piece)
+    client.is_served()
+
+
+def test_a_slow_reader_gets_one_long_answer_after_the_other(web: SecureHttpStage) -> None:
+    client = web.narrow_client()
+    for _ in range(4):
+        client.says(get("/counted"))
+        client.takes_up_to(b"\r\n\r\n")
+        heard = bytearray()
+        while len(heard) < len(COUNTED):
+            heard += client.socket.recv(min(10000, len(COUNTED) - len(heard)))
+        assert heard == COUNTED
     client.is_served()
 
 
