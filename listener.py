@@ -56,6 +56,8 @@ class Listener(HubServer):
         self._warn = warn
         self._warnings = WarningLimiter(warn, clock)
         self._ceiling = client_ceiling()
+        #: Clients to take in the next turn.
+        self._most = 1
         super().__init__(_bind(host, port, beside), None, _PAUSE)
 
     def serve(self, admitter: Admitter) -> None:
@@ -67,12 +69,17 @@ class Listener(HubServer):
     def do_read(self) -> None:
         """StreamServer's call: someone waits. Handing over here saves its detour per client.
 
+        To find that nobody waits any more costs an exception, and who is left is told of again. So
+        it takes as many as there were before, and twice as many where that has not been all.
+
         Nothing leaves it but what ends the listener: StreamServer would need memory to go on.
         """
         try:
-            for _ in range(ACCEPTS_A_TURN):
+            for taken in range(self._most):
                 if not self._take_one():
+                    self._most = taken or 1
                     return
+            self._most = min(ACCEPTS_A_TURN, 2 * self._most)
         except MemoryError:
             self._pause(_NO_MEMORY)
 
