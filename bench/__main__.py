@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set
 
 from bench import picture, report
-from bench.cases import BY_PROTOCOL, CASES, Case
+from bench.cases import BY_PROTOCOL, CASES, Case, Effort
 from bench.processes import Ports, interrupts, raise_descriptor_limit
 from bench.servers import TITLES, Earlier, Site, Stage, default_pupgevent, protocol_of
 from bench.tools import BenchError, Tools, find_tools, versions
@@ -42,8 +42,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "same web servers.")
     parser.add_argument("--rounds", type=number(int), default=5, metavar="N",
                         help="rounds of each case, each with all in turn (5)")
-    parser.add_argument("--seconds", type=number(float), default=3.0, metavar="S",
-                        help="seconds of load per case, round and way (3)")
+    usual = Effort()
+    parser.add_argument("--seconds", type=number(float), default=usual.seconds, metavar="S",
+                        help="seconds of load per case, round and way (%(default)g)")
+    parser.add_argument("--held", type=number(int), default=usual.held, metavar="N",
+                        help="idle connections over which memory is measured (%(default)d)")
     parser.add_argument("--cases", type=some_of(CASES, BY_PROTOCOL), default=list(CASES),
                         metavar="CASE,...", help="of %s; or all of a protocol: %s" % (
                             ", ".join(CASES), ", ".join(BY_PROTOCOL)))
@@ -114,7 +117,7 @@ def described(tools: Tools, stage: Stage, options: argparse.Namespace) -> Dict[s
         "versions": dict(stage.pupgevent.describe(), **versions(tools)),
         "cpus": len(os.sched_getaffinity(0)), "kernel": "Linux " + platform.release(),
         "machine": platform.machine(), "tls": stage.agreed(),
-        "rounds": options.rounds, "seconds": options.seconds,
+        "rounds": options.rounds, "seconds": options.seconds, "held": options.held,
         "units": {"rate": "requests/s", "cpu": "s per request", "p50": "s", "p99": "s",
                   "memory": "bytes per connection", "start": "s"},
     }
@@ -123,6 +126,7 @@ def described(tools: Tools, stage: Stage, options: argparse.Namespace) -> Dict[s
 def measure(stage: Stage, cases: Sequence[Case], options: argparse.Namespace) -> report.Measured:
     """Round by round, each beginning with another way, so that none is always the first."""
     measured: report.Measured = {}
+    effort = Effort(options.seconds, options.held)
     for case in cases:
         kinds = [kind for kind in case.kinds(options.only) if kind in stage.ways]
         if kinds:
@@ -131,7 +135,7 @@ def measure(stage: Stage, cases: Sequence[Case], options: argparse.Namespace) ->
             say("%s: round %d of %d" % (case.full_title, turn + 1, options.rounds))
             first = turn % len(kinds)
             for kind in kinds[first:] + kinds[:first]:
-                sample = case.measure(stage, kind, options.seconds)
+                sample = case.measure(stage, kind, effort)
                 measured[case.name][kind.name].append(sample)
     return measured
 

@@ -11,9 +11,6 @@ from bench.processes import Process, cpu_seconds, interrupts, memory_bytes
 from bench.servers import FILES, TITLES, WAYS, Direct, Pupgevent, Site, Stage, Way
 from bench.tools import BenchError
 
-#: Idle connections, as many as PERFORMANCE's bar is told for.
-HELD = 3000
-
 #: Seconds without one answer after which none is expected.
 PATIENCE = 10.0
 
@@ -22,25 +19,34 @@ PATIENCE = 10.0
 Sample = Dict[str, float]
 
 
-def measure_load(load: Load, stage: Stage, kind: Type[Way], seconds: float) -> Sample:
+class Effort(NamedTuple):
+    """What one sample takes."""
+
+    #: Of load.
+    seconds: float = 3.0
+    #: Idle connections, as many as the bar of `memory` is told for.
+    held: int = 3000
+
+
+def measure_load(load: Load, stage: Stage, kind: Type[Way], effort: Effort) -> Sample:
     """What wrk sees, and what the balancer's worker spends on it."""
-    way = stage.ways[kind]
+    way, seconds = stage.ways[kind], effort.seconds
     before = own_cpu(way)
     figures = drive(stage.site.tools.wrk, load, way.ports, seconds, way.encrypted)
     if not figures["requests"] and seconds < PATIENCE:
         # A busy machine: 1500 connections may take this long.
-        return measure_load(load, stage, kind, seconds * 5)
+        return measure_load(load, stage, kind, effort._replace(seconds=seconds * 5))
     if not figures["requests"]:
         raise BenchError("no answer from %s within %g s" % (way.title, seconds))
     return sample_of(figures, own_cpu(way) - before)
 
 
-def measure_handshakes(handshake: str, stage: Stage, kind: Type[Way], seconds: float) -> Sample:
+def measure_handshakes(handshake: str, stage: Stage, kind: Type[Way], effort: Effort) -> Sample:
     """A connection per request, full or resumed."""
     way = stage.ways[kind]
     before = own_cpu(way)
     try:
-        figures = handshakes.drive(way.ports[0], handshake, seconds)
+        figures = handshakes.drive(way.ports[0], handshake, effort.seconds)
     except BenchError as error:
         raise BenchError("%s, %s handshakes: %s" % (way.title, handshake, error)) from error
     return sample_of(figures, own_cpu(way) - before)
@@ -60,20 +66,20 @@ def own_cpu(way: Way) -> float:
     return 0.0 if isinstance(way, Direct) else cpu_seconds(way.worker)
 
 
-def measure_memory(stage: Stage, kind: Type[Way], seconds: float) -> Sample:
+def measure_memory(stage: Stage, kind: Type[Way], effort: Effort) -> Sample:
     """What a fresh process grows by for each of its first connections."""
     way = stage.fresh(kind)
     try:
         way.start()
         way.ready()
         before = memory_bytes(way.worker)
-        with held(way.ports[0], HELD, way.encrypted):
-            return {"memory": (memory_bytes(way.worker) - before) / HELD}
+        with held(way.ports[0], effort.held, way.encrypted):
+            return {"memory": (memory_bytes(way.worker) - before) / effort.held}
     finally:
         way.stop()
 
 
-def measure_start(stage: Stage, kind: Type[Way], seconds: float) -> Sample:
+def measure_start(stage: Stage, kind: Type[Way], effort: Effort) -> Sample:
     """From the command to the first answer through the common port, in seconds.
 
     NGINX and HAProxy find the web servers running; of pupgevent's time that of a web server alone
@@ -108,7 +114,7 @@ class Case(NamedTuple):
 
     name: str
     title: str
-    measure: Callable[[Stage, Type[Way], float], Sample]
+    measure: Callable[[Stage, Type[Way], Effort], Sample]
     #: Who can be measured.
     ways: Sequence[str]
     protocol: str = "tcp"
