@@ -6,8 +6,8 @@ them.
     server.says(answer(b"hello"))
     assert answer_of(client).body == b"hello"
 
-Messages are read byte by byte up to where they end, and no further: what is behind them is still
-there to be heard.
+Messages are read up to where they end, and no further: what is behind them is still there to be
+heard.
 """
 
 import select
@@ -28,6 +28,9 @@ HTTP = {
     "response_timeout": 0.0,
     "keep_upstream": 64,
 }
+
+#: Bytes among which the end of a line is looked for at a time.
+LINE = 1024
 
 #: Sizes of a body at the rims of what is read at once, and of what is spliced.
 RIMS = [0, 1, *(size + off for size in (16 << 10, 64 << 10, 256 << 10) for off in (-1, 0, 1)),
@@ -92,11 +95,12 @@ def takes_all(peer: Peer, count: int) -> bytes:
 
 
 def line_of(peer: Peer) -> bytes:
-    """The next one, with its end."""
-    line = bytearray()
+    """The next one, with its end, and not a byte of what is behind it."""
+    line = b""
     while not line.endswith(b"\n"):
-        line += takes_all(peer, 1)
-    return bytes(line)
+        ahead = peer.socket.recv(LINE, socket.MSG_PEEK)
+        line += takes_all(peer, ahead.find(b"\n") + 1 or len(ahead) or 1)
+    return line
 
 
 def head_of(peer: Peer) -> Message:
