@@ -21,6 +21,7 @@ from conftest import eventually
 from health_record import CHECKS
 from histograms import BOUNDS, Histogram
 from instance_history import CAUSES, SHORTAGE
+from peers import Peer
 from procfs import OwnUsage
 from running import QUICK, Running, get, server, sleeper
 from status_report import InstanceStatus, ProcessStatus, RestartCauses, Status
@@ -297,6 +298,9 @@ def test_with_http_sessions_are_requests_in_flight_and_kept_connections_are_idle
             client.sendall(b"GET /slow/30 HTTP/1.1\r\nHost: x\r\n\r\n")
         eventually(lambda: now("backend_current_sessions") == 4)
         assert of_each("current_sessions") == [2, 2]
+        for client in some:
+            # An end alone would be waited behind for the answers.
+            Peer(client).resets()
     eventually(lambda: clients() == 0 and now("backend_current_sessions") == 0)
 
 
