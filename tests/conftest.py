@@ -31,31 +31,31 @@ PARTING = 30.0
 #: about programs of others.
 ONCE = {
     "test_agent", "test_architecture", "test_balancer_times", "test_chosen", "test_cli",
-    "test_completion", "test_control_place", "test_dashboard_access", "test_dashboard_hostile",
-    "test_dashboard_reload", "test_dashboard_thousands", "test_drain", "test_examples",
-    "test_exports", "test_file_watch", "test_front_exports", "test_grafana", "test_health_checks",
-    "test_health_serving", "test_http_hostile", "test_http_memory", "test_http_no_memory",
-    "test_http_peers", "test_http_reload", "test_http_restarts", "test_http_sessions", "test_init",
-    "test_init_random", "test_last_line", "test_links", "test_listing", "test_logs_files",
-    "test_machines", "test_manpage", "test_migrating", "test_min_uptime", "test_other_users",
-    "test_page", "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
-    "test_proxy_peers", "test_pup_examples", "test_readme", "test_reload_keys", "test_shellexec",
-    "test_signal_command", "test_slow_start", "test_steps", "test_terminal_screens", "test_tiers",
-    "test_tls_no_memory", "test_tls_peers", "test_tls_reload", "test_tls_status",
-    "test_trying_again", "test_unit_in_systemd",
+    "test_completion", "test_control_place", "test_cron", "test_dashboard", "test_dashboard_access",
+    "test_dashboard_hostile", "test_dashboard_reload", "test_dashboard_thousands",
+    "test_default_config", "test_drain", "test_examples", "test_exports", "test_file_watch",
+    "test_front_exports", "test_grafana", "test_health_checks", "test_health_serving",
+    "test_http_access_log", "test_http_hostile", "test_http_memory", "test_http_no_memory",
+    "test_http_peers", "test_http_reload", "test_http_restarts", "test_http_sessions",
+    "test_http_timeouts", "test_http_upgrade", "test_init", "test_init_random", "test_journal",
+    "test_last_line", "test_links", "test_listing", "test_logs_files", "test_machines",
+    "test_manpage", "test_migrating", "test_min_uptime", "test_other_users", "test_page",
+    "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
+    "test_proxy_peers", "test_pup_examples", "test_readme", "test_reload_keys",
+    "test_reload_meanwhile", "test_shellexec", "test_signal_command", "test_slow_start",
+    "test_steps", "test_terminal_screens", "test_tiers", "test_tls_no_memory", "test_tls_peers",
+    "test_tls_reload", "test_tls_status", "test_trying_again", "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.
 THOROUGH = {
     "test_access_log", "test_background_loader", "test_commands", "test_control_hostile",
-    "test_cron", "test_cron_pattern", "test_dashboard", "test_default_config",
-    "test_demonstration_server", "test_documents_mutated", "test_file_restarts", "test_guardian",
-    "test_http_access_log", "test_http_answers", "test_http_random", "test_http_requests",
-    "test_http_timeouts", "test_http_upgrade", "test_journal", "test_log_files", "test_log_past",
-    "test_logging", "test_metrics", "test_port_ownership", "test_proxy_protocol",
-    "test_relay_random", "test_reload", "test_reload_meanwhile", "test_shortage", "test_strategies",
-    "test_tls_configuration", "test_tls_handshakes", "test_tls_relay", "test_tls_running",
-    "test_web_server",
+    "test_cron_pattern", "test_demonstration_server", "test_documents_mutated",
+    "test_file_restarts", "test_guardian", "test_http_answers", "test_http_random",
+    "test_http_requests", "test_log_files", "test_log_past", "test_logging", "test_metrics",
+    "test_port_ownership", "test_proxy_protocol", "test_relay_random", "test_reload",
+    "test_shortage", "test_strategies", "test_tls_configuration", "test_tls_handshakes",
+    "test_tls_relay", "test_tls_running", "test_web_server",
 }  # fmt: skip
 
 #: What the Pythons between the oldest and the newest run: processes, signals, threads, sockets, the
