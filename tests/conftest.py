@@ -43,8 +43,9 @@ ONCE = {
     "test_passive_health", "test_plurals", "test_prometheus", "test_prometheus_export",
     "test_proxy_peers", "test_pup_examples", "test_readme", "test_reload_keys",
     "test_reload_meanwhile", "test_shellexec", "test_signal_command", "test_slow_start",
-    "test_steps", "test_terminal_screens", "test_tiers", "test_tls_no_memory", "test_tls_peers",
-    "test_tls_reload", "test_tls_status", "test_trying_again", "test_unit_in_systemd",
+    "test_steps", "test_terminal_screens", "test_tiers", "test_tls_memory", "test_tls_no_memory",
+    "test_tls_peers", "test_tls_reload", "test_tls_status", "test_trying_again",
+    "test_unit_in_systemd",
 }  # fmt: skip
 
 #: What takes long and depends little on the Python: only the oldest runs it.

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -182,6 +183,14 @@ def test_openssl_comes_back_with_a_ticket(
     found = s_client(site, protocol, version, "-sess_in", ticket)
     assert "\nReused, " in found
     assert "Hello from instance 0 " in found
+
+
+@pytest.mark.skipif(not hasattr(ssl.SSLContext, "num_tickets"), reason="OpenSSL gives two there")
+def test_openssl_is_given_one_ticket_with_each_connection(site: Site, tmp_path: Path) -> None:
+    ticket = str(tmp_path / "ticket")
+    for option in ("-sess_out", "-sess_in"):
+        found = s_client(site, "http", "-tls1_3", option, ticket)
+        assert found.count("New Session Ticket arrived") == 1
 
 
 def test_openssl_is_given_the_certificate_of_the_host_that_it_names(site: Site) -> None:
