@@ -311,6 +311,7 @@ class HttpClient(RequestSocket):
         if self.peer is not None:
             self.front.let_go(self)
         self.abort()
+        self.end(True)  # it had ended already, and was to linger
 
     @property
     def is_torn(self) -> bool:

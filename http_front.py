@@ -107,8 +107,6 @@ class HttpFront(Admitter, HttpPlacement):
             client.start(self, key, announced, self.clock())
             self._clients.add(client)
             self.poller.watch(fileno, client)
-            if client.has_more:
-                client.read_request(False)
         except Exception as error:
             self._clients.discard(client)
             self.poller.forget(fileno)
@@ -118,6 +116,12 @@ class HttpFront(Admitter, HttpPlacement):
             # The kernel has no room for one more watch (epoll_ctl(2), ENOSPC).
             self.turned_away += 1
             self._warn(error.errno or 0)
+            return
+        if client.has_more:
+            try:
+                client.read_request(False)
+            except Exception:
+                self.poller.failed(client)
 
     def ended(self, client: HttpClient) -> None:
         """It is closed."""

@@ -12,6 +12,7 @@ heard.
 
 import select
 import socket
+import ssl
 from functools import lru_cache
 from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -98,7 +99,9 @@ def line_of(peer: Peer) -> bytes:
     """The next one, with its end, and not a byte of what is behind it."""
     line = b""
     while not line.endswith(b"\n"):
-        ahead = peer.socket.recv(LINE, socket.MSG_PEEK)
+        # Python's own TLS cannot look ahead.
+        ahead = b"" if isinstance(peer.socket, ssl.SSLSocket) else peer.socket.recv(
+            LINE, socket.MSG_PEEK)
         line += takes_all(peer, ahead.find(b"\n") + 1 or len(ahead) or 1)
     return line
 
