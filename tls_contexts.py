@@ -178,9 +178,10 @@ def _context(cluster: Cluster, tls: Tls, pair: TlsPair) -> Any:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | _NO_RENEGOTIATION
     _set_least_version(context, tls.min_version)
     context.set_ciphers(tls.ciphers or CIPHERS)
-    # For each connection one, since it may have used one up (RFC 8446, C.4). OpenSSL makes two, and
-    # each takes a twentieth of a full handshake. Python cannot say so before 3.8.
-    context.num_tickets = 1
+    if hasattr(context, "num_tickets"):  # not before Python 3.8
+        # For each connection one, since it may have used one up (RFC 8446, C.4). OpenSSL makes two,
+        # and each takes a twentieth of a full handshake.
+        context.num_tickets = 1
     if cluster.protocol == "http":
         context.set_alpn_protocols(_HTTP)
     if tls.client_ca is not None:
