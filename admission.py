@@ -43,7 +43,7 @@ class Admission(Admitter, Placement):
             os.close(fileno)
             raise
         try:
-            if tls is None:
+            if tls is None:  # else it has been so since the handshake
                 client.setblocking(False)
             client.announced = announced
             if self.queue or not self._place(client, key, None):

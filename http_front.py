@@ -102,7 +102,7 @@ class HttpFront(Admitter, HttpPlacement):
             os.close(fileno)
             raise
         try:
-            if tls is None:
+            if tls is None:  # else it has been so since the handshake
                 client.setblocking(False)
             client.start(self, key, announced, self.clock())
             self._clients.add(client)

@@ -93,8 +93,7 @@ class TlsSession:
                 self.take_rest(None)
             return is_over, OUTGOING.read()
         finally:
-            if INCOMING.pending or OUTGOING.pending:
-                clear()
+            clear()
 
     def take_client_certificate(self) -> None:
         """Have what the client has shown; once the handshake is over."""
@@ -191,8 +190,7 @@ class TlsSession:
             output: bytes = OUTGOING.read()
             return output
         finally:
-            if INCOMING.pending or OUTGOING.pending:
-                clear()
+            clear()
 
     # What was agreed on
 
